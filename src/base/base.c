@@ -1,0 +1,126 @@
+// base.c - see base.h.
+#include "base/base.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+enum { ARENA_CHUNK_BYTES = 64 * 1024 };
+
+struct ArenaChunk {
+    ArenaChunk *next; // older chunk
+    size_t bytes;     // usable, behind this header
+} __attribute__((aligned(16)));
+
+int err_set(DgmErr *e, int code, const char *fmt, ...) {
+    if (e) {
+        va_list ap;
+        va_start(ap, fmt);
+        vsnprintf(e->text, sizeof e->text, fmt, ap);
+        va_end(ap);
+    }
+    return code;
+}
+
+void *arena_alloc(Arena *a, size_t bytes) {
+    bytes = ALIGN_UP(MAX(bytes, 1), 16);
+    if ((size_t)(a->end - a->at) < bytes) {
+        size_t want = MAX(bytes, ARENA_CHUNK_BYTES);
+        ArenaChunk *c = malloc(sizeof *c + want);
+        if (!c) return NULL;
+        *c = (ArenaChunk){.next = a->head, .bytes = want};
+        a->head = c;
+        a->at = (char *)(c + 1);
+        a->end = a->at + want;
+    }
+    void *p = a->at;
+    a->at += bytes;
+    return memset(p, 0, bytes);
+}
+
+char *arena_printf(Arena *a, const char *fmt, ...) {
+    va_list ap, again;
+    va_start(ap, fmt);
+    va_copy(again, ap);
+    int n = vsnprintf(NULL, 0, fmt, ap);
+    va_end(ap);
+    char *s = n < 0 ? NULL : arena_alloc(a, (size_t)n + 1);
+    if (s) vsnprintf(s, (size_t)n + 1, fmt, again);
+    va_end(again);
+    return s;
+}
+
+void arena_reset(Arena *a) {
+    while (a->head && a->head->next) {
+        ArenaChunk *c = a->head;
+        a->head = c->next;
+        free(c);
+    }
+    if (a->head) {
+        a->at = (char *)(a->head + 1);
+        a->end = a->at + a->head->bytes;
+    }
+}
+
+void arena_free(Arena *a) {
+    while (a->head) {
+        ArenaChunk *c = a->head;
+        a->head = c->next;
+        free(c);
+    }
+    *a = (Arena){0};
+}
+
+static bool buf_reserve(Buf *b, size_t more) {
+    if (b->failed) return false;
+    if (b->len + more + 1 > b->cap) {
+        size_t cap = MAX(b->len + more + 1, b->cap * 2 + 64);
+        char *p = realloc(b->data, cap);
+        if (!p) {
+            b->failed = true;
+            return false;
+        }
+        b->data = p;
+        b->cap = cap;
+    }
+    return true;
+}
+
+void buf_add(Buf *b, const void *data, size_t bytes) {
+    if (!buf_reserve(b, bytes)) return;
+    memcpy(b->data + b->len, data, bytes);
+    b->len += bytes;
+    b->data[b->len] = 0;
+}
+
+void buf_printf(Buf *b, const char *fmt, ...) {
+    va_list ap, again;
+    va_start(ap, fmt);
+    va_copy(again, ap);
+    int n = vsnprintf(NULL, 0, fmt, ap);
+    va_end(ap);
+    if (n >= 0 && buf_reserve(b, (size_t)n)) {
+        vsnprintf(b->data + b->len, (size_t)n + 1, fmt, again);
+        b->len += (size_t)n;
+    }
+    va_end(again);
+}
+
+void buf_free(Buf *b) {
+    free(b->data);
+    *b = (Buf){0};
+}
+
+void log_printf(const Log *l, const char *fmt, ...) {
+    char line[2048];
+    va_list ap;
+    va_start(ap, fmt);
+    int n = vsnprintf(line, sizeof line, fmt, ap);
+    va_end(ap);
+    if (n < 0) return;
+    size_t len = MIN((size_t)n, sizeof line - 1);
+    for (size_t at = 0; at < len;) {
+        ssize_t w = write(l->fd, line + at, len - at);
+        if (w <= 0) return;
+        at += (size_t)w;
+    }
+}
