@@ -30,6 +30,7 @@ typedef struct VcpuHot {
     uint64_t flush_lo, flush_hi; // range of IR_TRAP_FLUSH_CODE
     void *vcpu;             // the engine's Vcpu
     const void *exit_link;  // host backends: the link by which code was left (see host.h)
+    uint8_t in_helper;      // a can_fault helper runs; guest state is in memory, exact
     volatile uint8_t interrupt; // non-zero: leave translated code soon (checked on backward and indirect jumps)
 } __attribute__((aligned(64))) VcpuHot;
 

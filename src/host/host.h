@@ -74,14 +74,13 @@ struct Host {
     // Runs from entry until code is left; homes are loaded from and stored to state around it.
     // Returns HOST_EXIT_*, for traps with the trap's number and value.
     uint64_t (*enter)(HostCtx *, void *state, const void *entry);
-    // In a signal handler: was host pc inside translated code (or its stubs)? Then writes homes to the guest
-    // state and changes the context so that `enter` returns HOST_EXIT_FAULT when the handler returns. The
-    // guest pc is the engine's to set, from the block's fault table.
-    void (*leave_at_fault)(HostCtx *, void *state, void *ucontext);
-    uint64_t (*fault_pc)(void *ucontext); // host pc of the interrupted context
-    // For helpers that call out of translated code and fault inside the helper: the host pc in translated code
-    // of the call (return address), 0 when there is none.
-    uint64_t (*helper_return_pc)(HostCtx *, const void *state);
+    // In a signal handler that the engine found to concern this vCPU: changes the context so that `enter`
+    // returns HOST_EXIT_FAULT when the handler returns. in_code: the host pc is inside a block, so homes
+    // are first written to guest state (the guest pc is the engine's to set, from the block's fault
+    // table). Otherwise the fault was in a can_fault helper: such calls are made with all homes and the
+    // guest pc already in state, and hot->in_helper set around them.
+    void (*leave_at_fault)(HostCtx *, void *state, void *ucontext, bool in_code);
+    uint64_t (*fault_pc)(const void *ucontext); // host pc of the interrupted context
     // Sticky FP flags: the host's own merged into fp.flags and cleared; new mode taken over from fp.mode.
     // (Called by the engine while no translated code runs on this thread.)
     void (*fp_sync)(HostCtx *, void *state);
