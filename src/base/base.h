@@ -12,13 +12,13 @@
 #include <stdio.h>
 #include <string.h>
 
-#define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
-#define MIN(a, b) ((a) < (b) ? (a) : (b))
-#define MAX(a, b) ((a) > (b) ? (a) : (b))
-#define ALIGN_UP(x, n) (((x) + (n)-1) & ~((__typeof__(x))(n)-1))
-#define ALIGN_DOWN(x, n) ((x) & ~((__typeof__(x))(n)-1))
-#define LIKELY(x) __builtin_expect(!!(x), 1)
-#define UNLIKELY(x) __builtin_expect(!!(x), 0)
+#define ARRAY_LEN(a)      (sizeof(a) / sizeof((a)[0]))
+#define MIN(a, b)         ((a) < (b) ? (a) : (b))
+#define MAX(a, b)         ((a) > (b) ? (a) : (b))
+#define ALIGN_UP(x, n)    (((x) + (n)-1) & ~((__typeof__(x))(n)-1))
+#define ALIGN_DOWN(x, n)  ((x) & ~((__typeof__(x))(n)-1))
+#define LIKELY(x)         __builtin_expect(!!(x), 1)
+#define UNLIKELY(x)       __builtin_expect(!!(x), 0)
 #define PRINTF_LIKE(f, a) __attribute__((format(printf, f, a)))
 
 // A 128-bit value as it lies in guest state: little-endian lanes. Aligned, so that host vector
@@ -43,7 +43,9 @@ static inline uint64_t bits_get(uint64_t x, unsigned lo, unsigned n) {
 static inline int64_t bits_sext(uint64_t x, unsigned n) {
     return (int64_t)(x << (64 - n)) >> (64 - n);
 }
-static inline uint64_t bits_mask(unsigned n) { return n >= 64 ? ~0ull : (1ull << n) - 1; }
+static inline uint64_t bits_mask(unsigned n) {
+    return n >= 64 ? ~0ull : (1ull << n) - 1;
+}
 static inline uint64_t bits_ror(uint64_t x, unsigned r, unsigned width) {
     x &= bits_mask(width);
     r %= width;
@@ -92,9 +94,9 @@ typedef enum LogTopic {
     LOG_SIGNAL = 1 << 7,
 } LogTopic;
 typedef struct Log {
-    uint32_t topics;     // LogTopic bits
-    uint64_t lo, hi;     // only guest addresses in [lo, hi); hi == 0 means all
-    int fd;              // where it goes; 2 unless told
+    uint32_t topics; // LogTopic bits
+    uint64_t lo, hi; // only guest addresses in [lo, hi); hi == 0 means all
+    int fd;          // where it goes; 2 unless told
 } Log;
 static inline bool log_on(const Log *l, uint32_t topics, uint64_t pc) {
     return UNLIKELY(l->topics & topics) && (!l->hi || (pc >= l->lo && pc < l->hi));

@@ -1,8 +1,8 @@
 // vcpu.h - the part of a vCPU that translated code and helpers touch, and where guest state lies.
 //
 // Layout: [ VcpuHot | guest state ]. The `state` pointer that hosts keep in a register and helpers
-// get points at the guest state, so hot fields are at negative, guest registers at positive offsets.
-// One thread runs a vCPU; only `interrupt` is written by others (and signal handlers).
+// get points at the guest state, so hot fields are at negative, guest registers at positive
+// offsets. One thread runs a vCPU; only `interrupt` is written by others (and signal handlers).
 #ifndef DGM_ENGINE_VCPU_H
 #define DGM_ENGINE_VCPU_H
 
@@ -11,8 +11,8 @@
 enum { JUMP_CACHE_ENTRIES = 4096 }; // direct mapped by (pc >> 2)
 
 typedef struct JumpCacheEntry {
-    uint64_t pc;       // guest pc, ~0 when empty
-    const void *code;  // host entry of the block there, in the vCPU's current mode
+    uint64_t pc;      // guest pc, ~0 when empty
+    const void *code; // host entry of the block there, in the vCPU's current mode
 } JumpCacheEntry;
 
 typedef struct VcpuHot {
@@ -27,18 +27,23 @@ typedef struct VcpuHot {
     uint32_t mode;          // translation mode of jump_cache and of the running code
     uint64_t mem_base;      // host address of guest address 0
     uint64_t exclusive_addr, exclusive_value[2]; // free for guests' load-exclusive
-    uint64_t flush_lo, flush_hi; // range of IR_TRAP_FLUSH_CODE
-    void *vcpu;             // the engine's Vcpu
-    const void *exit_link;  // host backends: the link by which code was left (see host.h)
-    uint8_t in_helper;      // a can_fault helper runs; guest state is in memory, exact
-    volatile uint8_t interrupt; // non-zero: leave translated code soon (checked on backward and indirect jumps)
+    uint64_t flush_lo, flush_hi;                 // range of IR_TRAP_FLUSH_CODE
+    void *vcpu;                                  // the engine's Vcpu
+    const void *exit_link; // host backends: the link by which code was left (see host.h)
+    uint8_t in_helper;     // a can_fault helper runs; guest state is in memory, exact
+    volatile uint8_t
+        interrupt; // non-zero: leave translated code soon (checked on backward and indirect jumps)
 } __attribute__((aligned(64))) VcpuHot;
 
-static inline VcpuHot *vcpu_hot(const void *state) { return (VcpuHot *)((char *)state - sizeof(VcpuHot)); }
+static inline VcpuHot *vcpu_hot(const void *state) {
+    return (VcpuHot *)((char *)state - sizeof(VcpuHot));
+}
 static inline void *vcpu_mem(const void *state, uint64_t addr) {
     return (void *)(uintptr_t)(vcpu_hot(state)->mem_base + addr);
 }
 // Helpers that raise sticky FP flags do it here.
-static inline void vcpu_fp_raise(void *state, uint32_t fp_flags) { vcpu_hot(state)->fp.flags |= fp_flags; }
+static inline void vcpu_fp_raise(void *state, uint32_t fp_flags) {
+    vcpu_hot(state)->fp.flags |= fp_flags;
+}
 
 #endif

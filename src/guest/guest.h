@@ -1,8 +1,8 @@
 // guest.h - the seam for a guest CPU: one struct of tables and functions per ISA.
 //
 // A guest is a folder src/guest/<isa>/ that defines one `const Guest guest_<isa>` and one row in
-// guest/guest.c. It knows the IR and nothing of hosts, the engine or Linux (but for the facts of its
-// Linux ABI, which are data here and used by src/linux/).
+// guest/guest.c. It knows the IR and nothing of hosts, the engine or Linux (but for the facts of
+// its Linux ABI, which are data here and used by src/linux/).
 //
 // Guest state is a plain struct, pointed to by `void *state`; its registers are rows of IrField.
 // Everything here is immutable; all functions are reentrant.
@@ -19,13 +19,14 @@ typedef struct GuestCpu {
 } GuestCpu;
 
 typedef struct GuestLift {
-    uint64_t pc;         // in: where to start
-    uint32_t mode;       // in: Guest.mode(state)
-    uint64_t features;   // in: of the vCPU's GuestCpu
-    uint32_t max_insns;  // in: stop after so many (1..)
-    bool count;          // in: emit IR_count for --stats and budgets
-    // in: how code is read. Returns a pointer to `bytes` readable bytes of guest memory at pc, or NULL
-    // when they cannot be fetched (the lifter then ends the block with IR_TRAP_FETCH at that pc).
+    uint64_t pc;        // in: where to start
+    uint32_t mode;      // in: Guest.mode(state)
+    uint64_t features;  // in: of the vCPU's GuestCpu
+    uint32_t max_insns; // in: stop after so many (1..)
+    bool count;         // in: emit IR_count for --stats and budgets
+    // in: how code is read. Returns a pointer to `bytes` readable bytes of guest memory at pc, or
+    // NULL when they cannot be fetched (the lifter then ends the block with IR_TRAP_FETCH at that
+    // pc).
     const uint8_t *(*fetch)(void *ctx, uint64_t pc, unsigned bytes);
     void *fetch_ctx;
 } GuestLift;
@@ -41,17 +42,17 @@ typedef struct GuestLinuxAbi {
     void (*hwcaps)(uint64_t features, uint64_t *hwcap, uint64_t *hwcap2);
     // Text of /proc/cpuinfo for n cpus.
     void (*cpuinfo)(uint64_t features, unsigned n_cpus, Buf *out);
-    // Writes a signal frame's machine context / reads it back. mem points at mcontext in guest layout
-    // (struct sigcontext with its extension records), as the guest's kernel lays it out.
+    // Writes a signal frame's machine context / reads it back. mem points at mcontext in guest
+    // layout (struct sigcontext with its extension records), as the guest's kernel lays it out.
     size_t mcontext_bytes;
     void (*mcontext_save)(const void *state, uint64_t fault_addr, uint64_t esr, void *mem);
     bool (*mcontext_load)(void *state, const void *mem);
 } GuestLinuxAbi;
 
 typedef struct Guest {
-    const char *name;        // "aarch64"
-    uint16_t elf_machine;    // EM_*
-    uint8_t elf_class;       // ELFCLASS*
+    const char *name;     // "aarch64"
+    uint16_t elf_machine; // EM_*
+    uint8_t elf_class;    // ELFCLASS*
     uint8_t min_insn_bytes, max_insn_bytes;
     uint32_t state_bytes;
     const IrField *fields;
@@ -61,13 +62,13 @@ typedef struct Guest {
     // Which fields deserve a host register most, best first (integers, then 128-bit vectors).
     const uint16_t *hot_ints, *hot_vecs;
     uint32_t n_hot_ints, n_hot_vecs;
-    const GuestCpu *cpus;    // the first is the default; ends with name == NULL
+    const GuestCpu *cpus; // the first is the default; ends with name == NULL
     void (*reset)(void *state, uint64_t features);
-    // Translation mode: bits of state that change how code is lifted (usually 0). A block is keyed by
-    // (pc, mode). Bit 0 is always "FP mode is not the usual one".
+    // Translation mode: bits of state that change how code is lifted (usually 0). A block is keyed
+    // by (pc, mode). Bit 0 is always "FP mode is not the usual one".
     uint32_t (*mode)(const void *state);
-    // FP mode bits (IrFpMode) and whether sticky flags live in state is the IR's business: the guest
-    // reads and writes them by fp_flags / fp_setflags / fp_setmode.
+    // FP mode bits (IrFpMode) and whether sticky flags live in state is the IR's business: the
+    // guest reads and writes them by fp_flags / fp_setflags / fp_setmode.
     uint32_t (*fp_mode)(const void *state);
     // Lifts one basic block into r (already reset). Never fails: undecodable bytes end in a trap.
     void (*lift)(IrRegion *r, const GuestLift *how);

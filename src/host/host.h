@@ -2,10 +2,10 @@
 //
 // Convention between blocks: each guest register either has a *home* (a host register that holds it
 // whenever control is between two guest instructions while translated code runs) or lives in guest
-// state. Homes are chosen once per machine from Guest.hot_ints / hot_vecs. Block entries and chained
-// edges therefore need no loads and stores of guest state. At every op that can fault, homes and
-// guest state together are exactly the guest's registers before the instruction; the fault table of a
-// block maps the host pc to the guest pc.
+// state. Homes are chosen once per machine from Guest.hot_ints / hot_vecs. Block entries and
+// chained edges therefore need no loads and stores of guest state. At every op that can fault,
+// homes and guest state together are exactly the guest's registers before the instruction; the
+// fault table of a block maps the host pc to the guest pc.
 //
 // host/interp implements the same seam with the IR evaluator: "code" is then a copy of the region.
 #ifndef DGM_HOST_H
@@ -19,70 +19,78 @@ typedef struct HostCtx HostCtx; // per machine: homes, detected features, genera
 
 // Where code goes: the engine hands out room in its code cache.
 typedef struct HostCode {
-    uint8_t *at, *end;   // in: room; out: at is behind what was written. Executable in place.
+    uint8_t *at, *end; // in: room; out: at is behind what was written. Executable in place.
 } HostCode;
 
 // One way out of a block to a known guest pc, to be chained. Lives as long as the block.
 typedef struct HostLink {
     uint64_t target_pc;
-    uint8_t *patch;      // host-private: the place of the jump
-    uint8_t *unlinked;   // host-private: where it goes while unlinked
-    void *block;         // the engine's: block this link belongs to
+    uint8_t *patch;                 // host-private: the place of the jump
+    uint8_t *unlinked;              // host-private: where it goes while unlinked
+    void *block;                    // the engine's: block this link belongs to
     struct HostLink *next_incoming; // the engine's: list of links into the same target
-    void *target;        // the engine's: block that it is linked to
+    void *target;                   // the engine's: block that it is linked to
 } HostLink;
 
 typedef struct HostFault {
-    uint32_t host_off;   // from the block's entry: *end* of the instruction range for calls, start of it for accesses
-    uint32_t guest_off;  // guest pc - region pc
+    uint32_t host_off; // from the block's entry: *end* of the instruction range for calls, start of
+                       // it for accesses
+    uint32_t guest_off; // guest pc - region pc
 } HostFault;
 
 enum { HOST_MAX_LINKS = 64 };
 typedef struct HostOutput {
-    const void *entry;   // where to enter with homes loaded
+    const void *entry; // where to enter with homes loaded
     uint32_t code_bytes;
-    HostLink *links;     // n_links, in memory that the caller gave (max HOST_MAX_LINKS)
+    HostLink *links; // n_links, in memory that the caller gave (max HOST_MAX_LINKS)
     uint32_t n_links;
-    HostFault *faults;   // sorted by host_off; on the region's arena
+    HostFault *faults; // sorted by host_off; on the region's arena
     uint32_t n_faults;
 } HostOutput;
 
 // Why translated code was left.
 typedef enum HostExit {
-    HOST_EXIT_LINK,     // through an unlinked link: exit_link is set, guest pc is in state
-    HOST_EXIT_LOOKUP,   // indirect jump not in the jump cache: guest pc is in state
-    HOST_EXIT_INTERRUPT,// vcpu interrupt was set: guest pc is in state
-    HOST_EXIT_BUDGET,   // budget would go negative: guest pc is in state
-    HOST_EXIT_FAULT,    // left by host_leave_at_fault: guest pc and registers are in state
-    HOST_EXIT_TRAP,     // HOST_EXIT_TRAP + (IrTrap | value << 8): guest pc (imm) is in state
+    HOST_EXIT_LINK,      // through an unlinked link: exit_link is set, guest pc is in state
+    HOST_EXIT_LOOKUP,    // indirect jump not in the jump cache: guest pc is in state
+    HOST_EXIT_INTERRUPT, // vcpu interrupt was set: guest pc is in state
+    HOST_EXIT_BUDGET,    // budget would go negative: guest pc is in state
+    HOST_EXIT_FAULT,     // left by host_leave_at_fault: guest pc and registers are in state
+    HOST_EXIT_TRAP,      // HOST_EXIT_TRAP + (IrTrap | value << 8): guest pc (imm) is in state
 } HostExit;
 
-typedef enum HostError { HOST_OK, HOST_NO_ROOM /* flush the cache and try again */, HOST_UNSUPPORTED } HostError;
+typedef enum HostError {
+    HOST_OK,
+    HOST_NO_ROOM /* flush the cache and try again */,
+    HOST_UNSUPPORTED
+} HostError;
 
 struct Host {
     const char *name; // "x86_64", "interp"
-    // isa_limit: NULL or a comma list of features not to use ("avx512,avx2,bmi,fma,avx,sse4"), for tests.
-    // NULL when this machine cannot run it.
-    HostCtx *(*create)(const IrField *fields, uint32_t n_fields, uint32_t pc_field, uint32_t state_bytes,
-                       const uint16_t *hot_ints, uint32_t n_hot_ints, const uint16_t *hot_vecs,
-                       uint32_t n_hot_vecs, const char *isa_limit, HostCode *stubs, DgmErr *err);
+    // isa_limit: NULL or a comma list of features not to use ("avx512,avx2,bmi,fma,avx,sse4"), for
+    // tests. NULL when this machine cannot run it.
+    HostCtx *(*create)(const IrField *fields, uint32_t n_fields, uint32_t pc_field,
+                       uint32_t state_bytes, const uint16_t *hot_ints, uint32_t n_hot_ints,
+                       const uint16_t *hot_vecs, uint32_t n_hot_vecs, const char *isa_limit,
+                       HostCode *stubs, DgmErr *err);
     void (*destroy)(HostCtx *);
-    // Compiles a verified region. On HOST_NO_ROOM nothing was used up. Thread-safe for different regions.
-    HostError (*compile)(HostCtx *, const IrRegion *r, HostCode *room, HostOutput *out, DgmErr *err);
+    // Compiles a verified region. On HOST_NO_ROOM nothing was used up. Thread-safe for different
+    // regions.
+    HostError (*compile)(HostCtx *, const IrRegion *r, HostCode *room, HostOutput *out,
+                         DgmErr *err);
     // Points a link's jump at a block's entry, or back (entry NULL). Atomic towards running code.
     void (*link)(HostCtx *, HostLink *l, const void *entry);
     // Runs from entry until code is left; homes are loaded from and stored to state around it.
     // Returns HOST_EXIT_*, for traps with the trap's number and value.
     uint64_t (*enter)(HostCtx *, void *state, const void *entry);
-    // In a signal handler that the engine found to concern this vCPU: changes the context so that `enter`
-    // returns HOST_EXIT_FAULT when the handler returns. in_code: the host pc is inside a block, so homes
-    // are first written to guest state (the guest pc is the engine's to set, from the block's fault
-    // table). Otherwise the fault was in a can_fault helper: such calls are made with all homes and the
-    // guest pc already in state, and hot->in_helper set around them.
+    // In a signal handler that the engine found to concern this vCPU: changes the context so that
+    // `enter` returns HOST_EXIT_FAULT when the handler returns. in_code: the host pc is inside a
+    // block, so homes are first written to guest state (the guest pc is the engine's to set, from
+    // the block's fault table). Otherwise the fault was in a can_fault helper: such calls are made
+    // with all homes and the guest pc already in state, and hot->in_helper set around them.
     void (*leave_at_fault)(HostCtx *, void *state, void *ucontext, bool in_code);
     uint64_t (*fault_pc)(const void *ucontext); // host pc of the interrupted context
-    // Sticky FP flags: the host's own merged into fp.flags and cleared; new mode taken over from fp.mode.
-    // (Called by the engine while no translated code runs on this thread.)
+    // Sticky FP flags: the host's own merged into fp.flags and cleared; new mode taken over from
+    // fp.mode. (Called by the engine while no translated code runs on this thread.)
     void (*fp_sync)(HostCtx *, void *state);
     void (*disassemble)(const uint8_t *code, size_t bytes, Buf *out); // may be NULL
 };

@@ -1,0 +1,535 @@
+// build.c - building regions. All instructions come through ir_emit(), which folds as it appends:
+// constants, identities, extensions of extensions, conditions of a known comparison, and a `get` of
+// a register whose value this block has already seen. What is folded here costs no pass later, so
+// cold code is tidy after lifting alone.
+//
+// To add a rule: put it into the fold function of its op family below. A rule may look at operands'
+// definitions and may emit other instructions, must never depend on what comes later, and must give
+// a value of the same type that is equal for every input (edges as in ops.def).
+#include "ir/ir.h"
+
+// ---- storage ----
+
+static void *grow(IrRegion *r, void *old, uint32_t n, uint32_t *cap, uint32_t want_first,
+                  size_t item) {
+    if (n < *cap) return old;
+    uint32_t cap_new = *cap ? *cap * 2 : want_first;
+    void *p = arena_alloc(r->arena, cap_new * item);
+    if (!p) {
+        r->failed = true;
+        return NULL;
+    }
+    if (n) memcpy(p, old, n * item);
+    *cap = cap_new;
+    return p;
+}
+
+void ir_region_init(IrRegion *r, Arena *arena, const IrField *fields, uint32_t n_fields,
+                    uint32_t pc_field) {
+    *r = (IrRegion){.arena = arena, .fields = fields, .n_fields = n_fields, .pc_field = pc_field};
+}
+
+void ir_region_reset(IrRegion *r, uint64_t pc) {
+    r->pc = pc;
+    r->n_insts = 0;
+    r->n_blocks = r->n_vconsts = r->n_calls = 0;
+    r->size_bytes = r->n_insns = 0;
+    r->fp_exact = r->failed = false;
+    memset(r->current, 0, sizeof r->current);
+    memset(r->recent_consts, 0, sizeof r->recent_consts);
+    // insts[0] is the IR_NOP that "no value" names
+    IrInst *insts = grow(r, r->insts, 0, &r->cap_insts, 1024, sizeof *insts);
+    if (!insts) return;
+    r->insts = insts;
+    r->insts[0] = (IrInst){.op = IR_NOP};
+    r->n_insts = 1;
+}
+
+void ir_block_begin(IrRegion *r, uint64_t pc) {
+    IrBlock *blocks = grow(r, r->blocks, r->n_blocks, &r->cap_blocks, 16, sizeof *blocks);
+    if (!blocks) return;
+    r->blocks = blocks;
+    r->blocks[r->n_blocks++] = (IrBlock){.start = r->n_insts, .pc = pc};
+    memset(r->current, 0, sizeof r->current);
+    memset(r->recent_consts, 0, sizeof r->recent_consts);
+}
+
+void ir_block_end(IrRegion *r) {
+    if (r->n_blocks) r->blocks[r->n_blocks - 1].end = r->n_insts;
+}
+
+// Appends without folding. When the host is out of memory the region is marked failed and every
+// instruction overwrites the last one, so that lifters need no checks.
+static IrRef append(IrRegion *r, IrInst in) {
+    if (r->n_insts == r->cap_insts) {
+        IrInst *insts = grow(r, r->insts, r->n_insts, &r->cap_insts, 1024, sizeof *insts);
+        if (!insts) {
+            r->insts[r->n_insts - 1] = in;
+            return r->n_insts - 1;
+        }
+        r->insts = insts;
+    }
+    r->insts[r->n_insts] = in;
+    return r->n_insts++;
+}
+
+// ---- constants ----
+
+bool ir_const_value(const IrRegion *r, IrRef v, uint64_t *out) {
+    const IrInst *in = &r->insts[v];
+    if (in->op != IR_const || ir_is_vec(in->type)) return false;
+    *out = (uint64_t)in->imm;
+    return true;
+}
+
+static bool is_const(const IrRegion *r, IrRef v, uint64_t value) {
+    uint64_t c;
+    return ir_const_value(r, v, &c) && c == (value & bits_mask(ir_elem_bits(ir_type(r, v))));
+}
+
+IrRef ir_const(IrRegion *r, IrType t, uint64_t value) {
+    value &= bits_mask(ir_elem_bits(t));
+    IrRef *slot = &r->recent_consts[(value ^ value >> 7 ^ t) % ARRAY_LEN(r->recent_consts)];
+    const IrInst *in = &r->insts[*slot];
+    if (*slot && in->type == t && (uint64_t)in->imm == value) return *slot;
+    return *slot = append(r, (IrInst){.op = IR_const, .type = t, .imm = (int64_t)value});
+}
+
+IrRef ir_vconst(IrRegion *r, IrType t, uint64_t lo, uint64_t hi) {
+    uint32_t i = 0;
+    while (i < r->n_vconsts && (r->vconsts[i].d[0] != lo || r->vconsts[i].d[1] != hi)) i++;
+    if (i == r->n_vconsts) {
+        V128 *pool = grow(r, r->vconsts, r->n_vconsts, &r->cap_vconsts, 16, sizeof *pool);
+        if (!pool) return 0;
+        r->vconsts = pool;
+        r->vconsts[r->n_vconsts++] = (V128){.d = {lo, hi}};
+    }
+    return append(r, (IrInst){.op = IR_const, .type = t, .imm = i});
+}
+
+static bool fold_constants(IrRegion *r, const IrInst *in, IrRef *out) {
+    const IrOpInfo *info = &ir_op_info[in->op];
+    if (info->effect != IR_PURE || info->n_args == 0 || ir_is_vec(in->type) || in->type == IR_FLAGS)
+        return false;
+    const IrRef refs[3] = {in->a, in->b, in->c};
+    V128 args[3] = {0};
+    for (unsigned i = 0; i < info->n_args; i++)
+        if (!ir_const_value(r, refs[i], &args[i].d[0])) return false;
+    V128 value;
+    IrFpEnv env = {.rules = r->fp_rules};
+    ir_eval(in, ir_type(r, in->a), args, NULL, &env, &value);
+    *out = ir_const(r, in->type, value.d[0]);
+    return true;
+}
+
+// ---- rules ----
+
+static bool commutes(IrOp op) {
+    switch (op) {
+    case IR_add:
+    case IR_mul:
+    case IR_and:
+    case IR_or:
+    case IR_xor:
+    case IR_umulh:
+    case IR_smulh: return true;
+    default: return false;
+    }
+}
+
+// x op constant, and x op x.
+static IrRef fold_arith(IrRegion *r, const IrInst *in) {
+    uint64_t ones = bits_mask(ir_elem_bits(in->type)), c;
+    bool known = ir_const_value(r, in->b, &c);
+    switch (in->op) {
+    case IR_add: {
+        if (!known) return 0;
+        if (c == 0) return in->a;
+        const IrInst *d = &r->insts[in->a]; // (x + c1) + c -> x + (c1 + c)
+        uint64_t c1;
+        if (d->op == IR_add && ir_const_value(r, d->b, &c1))
+            return ir_emit(r, IR_add, in->type, d->a, ir_const(r, in->type, c + c1), 0, 0, 0, 0);
+        return 0;
+    }
+    case IR_sub:
+        if (in->a == in->b) return ir_const(r, in->type, 0);
+        if (known && c == 0) return in->a;
+        if (known)
+            return ir_emit(r, IR_add, in->type, in->a, ir_const(r, in->type, 0 - c), 0, 0, 0, 0);
+        if (is_const(r, in->a, 0)) return ir_emit(r, IR_neg, in->type, in->b, 0, 0, 0, 0, 0);
+        return 0;
+    case IR_and:
+        if (in->a == in->b || (known && c == ones)) return in->a;
+        if (known && c == 0) return in->b;
+        return 0;
+    case IR_or:
+        if (in->a == in->b || (known && c == 0)) return in->a;
+        if (known && c == ones) return in->b;
+        return 0;
+    case IR_xor:
+        if (in->a == in->b) return ir_const(r, in->type, 0);
+        if (known && c == 0) return in->a;
+        if (known && c == ones) return ir_emit(r, IR_not, in->type, in->a, 0, 0, 0, 0, 0);
+        return 0;
+    case IR_andn:
+        if (in->a == in->b) return ir_const(r, in->type, 0);
+        if (known)
+            return ir_emit(r, IR_and, in->type, in->a, ir_const(r, in->type, ~c), 0, 0, 0, 0);
+        return 0;
+    case IR_mul:
+        if (known && c == 1) return in->a;
+        if (known && c == 0) return in->b;
+        if (known && (c & (c - 1)) == 0)
+            return ir_emit(r, IR_shl, in->type, in->a, ir_const(r, in->type, __builtin_ctzll(c)), 0,
+                           0, 0, 0);
+        return 0;
+    case IR_shl:
+    case IR_shr:
+    case IR_sar:
+    case IR_ror: return known && c % ir_elem_bits(in->type) == 0 ? in->a : 0;
+    default: return 0;
+    }
+}
+
+// True when the bits of v from `bits` up are known to be zero.
+static bool zero_above(const IrRegion *r, IrRef v, unsigned bits) {
+    const IrInst *in = &r->insts[v];
+    uint64_t c;
+    switch (in->op) {
+    case IR_zext: return ir_elem_bits(ir_type(r, in->a)) <= bits;
+    case IR_load: return !(in->aux2 & IR_SEXT) && ir_bytes(in->aux) * 8 <= bits;
+    case IR_and: return ir_const_value(r, in->b, &c) && (c & ~bits_mask(bits)) == 0;
+    case IR_shr:
+        return ir_const_value(r, in->b, &c) &&
+               ir_elem_bits(in->type) - c % ir_elem_bits(in->type) <= bits;
+    case IR_const: return ((uint64_t)in->imm & ~bits_mask(bits)) == 0;
+    default: return false;
+    }
+}
+
+static IrRef fold_convert(IrRegion *r, const IrInst *in) {
+    const IrInst *d = &r->insts[in->a];
+    if (d->type == in->type) return in->a;
+    unsigned bits = ir_elem_bits(in->type);
+    switch (in->op) {
+    case IR_zext:
+        if (d->op == IR_zext) return ir_emit(r, IR_zext, in->type, d->a, 0, 0, 0, 0, 0);
+        // zext(trunc(x)) where x had no higher bits anyway
+        if (d->op == IR_trunc && ir_type(r, d->a) == in->type &&
+            zero_above(r, d->a, ir_elem_bits(d->type)))
+            return d->a;
+        return 0;
+    case IR_sext:
+        if (d->op == IR_zext) return ir_emit(r, IR_zext, in->type, d->a, 0, 0, 0, 0, 0);
+        if (d->op == IR_sext) return ir_emit(r, IR_sext, in->type, d->a, 0, 0, 0, 0, 0);
+        return 0;
+    case IR_trunc:
+        if (d->op == IR_trunc) return ir_emit(r, IR_trunc, in->type, d->a, 0, 0, 0, 0, 0);
+        if (d->op == IR_zext || d->op == IR_sext) {
+            unsigned from = ir_elem_bits(ir_type(r, d->a));
+            if (from == bits) return d->a;
+            IrOp op = from > bits ? IR_trunc : (IrOp)d->op;
+            return ir_emit(r, op, in->type, d->a, 0, 0, 0, 0, 0);
+        }
+        return 0;
+    default: // bitcast
+        return d->op == IR_bitcast && ir_type(r, d->a) == in->type ? d->a : 0;
+    }
+}
+
+static IrRef fold_select(IrRegion *r, const IrInst *in) {
+    uint64_t p;
+    if (ir_const_value(r, in->a, &p)) return p ? in->b : in->c;
+    if (in->b == in->c) return in->b;
+    const IrInst *d = &r->insts[in->a];
+    if (d->op == IR_not) return ir_emit(r, IR_select, in->type, d->a, in->c, in->b, 0, 0, 0);
+    if (in->type != IR_I1) return 0;
+    if (is_const(r, in->c, 0)) return ir_and(r, in->a, in->b);
+    if (is_const(r, in->b, 1)) return ir_or(r, in->a, in->c);
+    if (is_const(r, in->b, 0)) return ir_and(r, ir_not(r, in->a), in->c);
+    if (is_const(r, in->c, 1)) return ir_or(r, ir_not(r, in->a), in->b);
+    return 0;
+}
+
+static IrRef fold_not(IrRegion *r, const IrInst *in) {
+    const IrInst *d = &r->insts[in->a];
+    if (d->op == IR_not) return d->a;
+    if (in->type != IR_I1) return 0;
+    if (d->op == IR_icmp) return ir_emit(r, IR_icmp, IR_I1, d->a, d->b, 0, d->aux ^ 1, 0, 0);
+    if (d->op == IR_fcmp) return ir_emit(r, IR_fcmp, IR_I1, d->a, d->b, 0, d->aux ^ 1, d->aux2, 0);
+    if (d->op == IR_cond && d->aux < IR_C_AL)
+        return ir_emit(r, IR_cond, IR_I1, d->a, 0, 0, d->aux ^ 1, 0, 0);
+    return 0;
+}
+
+// Lane 0 of a vector that was just made of a scalar.
+static IrRef fold_lane(IrRegion *r, const IrInst *in) {
+    const IrInst *d = &r->insts[in->a];
+    if (in->op == IR_vget) {
+        if (d->op == IR_vlow && in->imm * ir_elem_bits(in->type) < 64)
+            return ir_emit(r, IR_vget, in->type, d->a, 0, 0, 0, 0, in->imm);
+        if (in->imm != 0 || (d->op != IR_vzext && d->op != IR_splat)) return 0;
+        IrType from = ir_type(r, d->a);
+        if (from == in->type) return d->a;
+        if (ir_elem_bits(from) != ir_elem_bits(in->type)) return 0;
+        return ir_emit(r, IR_bitcast, in->type, d->a, 0, 0, 0, 0, 0);
+    }
+    // vlow of what has no high half
+    if (d->op == IR_vlow || (d->op == IR_vzext && ir_elem_bits(ir_type(r, d->a)) <= 64))
+        return in->a;
+    return 0;
+}
+
+static IrRef fold_icmp(IrRegion *r, const IrInst *in) {
+    if (ir_const_value(r, in->a, &(uint64_t){0}) && !ir_const_value(r, in->b, &(uint64_t){0})) {
+        static const uint8_t swapped[] = {IR_EQ,  IR_NE,  IR_UGT, IR_ULE, IR_UGE,
+                                          IR_ULT, IR_SGT, IR_SLE, IR_SGE, IR_SLT};
+        return ir_emit(r, IR_icmp, IR_I1, in->b, in->a, 0, swapped[in->aux], 0, 0);
+    }
+    if (in->a == in->b) {
+        bool or_equal = in->aux == IR_EQ || in->aux == IR_UGE || in->aux == IR_ULE ||
+                        in->aux == IR_SGE || in->aux == IR_SLE;
+        return ir_const(r, IR_I1, or_equal);
+    }
+    return 0;
+}
+
+static IrRef fold(IrRegion *r, const IrInst *in) {
+    switch (in->op) {
+    case IR_add:
+    case IR_sub:
+    case IR_and:
+    case IR_or:
+    case IR_xor:
+    case IR_andn:
+    case IR_mul:
+    case IR_shl:
+    case IR_shr:
+    case IR_sar:
+    case IR_ror: return ir_is_vec(in->type) ? 0 : fold_arith(r, in);
+    case IR_zext:
+    case IR_sext:
+    case IR_trunc:
+    case IR_bitcast: return fold_convert(r, in);
+    case IR_select: return fold_select(r, in);
+    case IR_not: return fold_not(r, in);
+    case IR_vget:
+    case IR_vlow: return fold_lane(r, in);
+    case IR_icmp: return fold_icmp(r, in);
+    default: return 0;
+    }
+}
+
+IrRef ir_emit(IrRegion *r, IrOp op, IrType t, IrRef a, IrRef b, IrRef c, unsigned aux,
+              unsigned aux2, int64_t imm) {
+    IrInst in = {.op = op, .type = t, .aux = aux, .aux2 = aux2, .a = a, .b = b, .c = c, .imm = imm};
+    IrRef v;
+    if (ir_op_info[op].effect == IR_PURE && a) {
+        uint64_t k;
+        if (commutes(op) && ir_const_value(r, a, &k) && !ir_const_value(r, b, &k)) {
+            in.a = b;
+            in.b = a;
+        }
+        if (r->insts[in.a].op == IR_const && fold_constants(r, &in, &v)) return v;
+        if ((v = fold(r, &in))) return v;
+    }
+    return append(r, in);
+}
+
+// ---- guest state ----
+
+IrRef ir_get(IrRegion *r, unsigned field, IrType t) {
+    IrType full = r->fields[field].type;
+    IrRef v = r->current[field];
+    if (ir_bytes(t) == ir_bytes(full)) {
+        if (!v)
+            v = r->current[field] = append(r, (IrInst){.op = IR_get, .type = full, .imm = field});
+        return ir_type(r, v) == t || ir_is_vec(t) || t == IR_FLAGS ? v
+                                                                   : ir_op1(r, IR_bitcast, t, v);
+    }
+    if (ir_is_vec(full)) {
+        if (v) return ir_emit(r, IR_vget, t, v, 0, 0, 0, 0, 0);
+        return append(r, (IrInst){.op = IR_get, .type = t, .imm = field});
+    }
+    return ir_op1(r, IR_trunc, t, ir_get(r, field, full));
+}
+
+void ir_put(IrRegion *r, unsigned field, IrRef v) {
+    if (r->current[field] == v) return; // it has that value already
+    append(r, (IrInst){.op = IR_put, .a = v, .imm = field});
+    r->current[field] = v;
+}
+
+void ir_insn(IrRegion *r, uint64_t pc, unsigned size_bytes) {
+    append(r, (IrInst){.op = IR_insn, .aux = size_bytes, .imm = (int64_t)pc});
+}
+
+// ---- memory and helpers ----
+
+IrRef ir_load(IrRegion *r, IrType t, IrType mem, unsigned mem_flags, IrRef addr, int64_t disp) {
+    return append(
+        r,
+        (IrInst){.op = IR_load, .type = t, .aux = mem, .aux2 = mem_flags, .a = addr, .imm = disp});
+}
+
+void ir_store(IrRegion *r, IrType mem, unsigned mem_flags, IrRef addr, int64_t disp, IrRef v) {
+    append(r,
+           (IrInst){.op = IR_store, .aux = mem, .aux2 = mem_flags, .a = addr, .b = v, .imm = disp});
+}
+
+IrRef ir_cas(IrRegion *r, IrType t, IrType mem, unsigned mem_flags, IrRef addr, IrRef expected,
+             IrRef desired) {
+    return append(r, (IrInst){.op = IR_cas,
+                              .type = t,
+                              .aux = mem,
+                              .aux2 = mem_flags,
+                              .a = addr,
+                              .b = expected,
+                              .c = desired});
+}
+
+IrRef ir_rmw(IrRegion *r, IrType t, IrType mem, unsigned mem_flags, IrRmw op, IrRef addr, IrRef v) {
+    return append(
+        r,
+        (IrInst){
+            .op = IR_rmw, .type = t, .aux = mem, .aux2 = mem_flags, .a = addr, .b = v, .imm = op});
+}
+
+IrRef ir_call(IrRegion *r, IrType t, const IrHelper *h, unsigned n_args, const IrRef *args,
+              uint64_t imm) {
+    IrCall *calls = grow(r, r->calls, r->n_calls, &r->cap_calls, 8, sizeof *calls);
+    if (!calls) return 0;
+    r->calls = calls;
+    IrCall *c = &r->calls[r->n_calls];
+    *c = (IrCall){.helper = h, .n_args = n_args, .imm = imm};
+    for (unsigned i = 0; i < n_args; i++) c->args[i] = args[i];
+    IrRef v = append(r, (IrInst){.op = IR_call, .type = t, .imm = r->n_calls++});
+    if (h->writes_state) memset(r->current, 0, sizeof r->current);
+    return v;
+}
+
+// ---- conditions ----
+
+// The result value of the operation whose flags these are; the lifter has usually just emitted it.
+static IrRef find_result(IrRegion *r, IrOp op, IrRef flags) {
+    const IrInst f = r->insts[flags];
+    IrType t = ir_type(r, f.a);
+    uint64_t c;
+    if (op == IR_sub && ir_const_value(r, f.b, &c)) // as fold_arith writes it
+        return ir_emit(r, IR_add, t, f.a, ir_const(r, t, 0 - c), 0, 0, 0, 0);
+    for (IrRef i = flags + 8 < r->n_insts ? flags + 8 : r->n_insts; --i > 0 && i + 8 > flags;)
+        if (r->insts[i].op == op && r->insts[i].a == f.a && r->insts[i].b == f.b) return i;
+    return ir_emit(r, op, t, f.a, f.b, 0, 0, 0, 0);
+}
+
+static IrRef cond_sub(IrRegion *r, IrCond cc, IrRef flags) {
+    static const int8_t table[] = {
+        [IR_C_EQ] = IR_EQ,  [IR_C_NE] = IR_NE,  [IR_C_CS] = IR_UGE, [IR_C_CC] = IR_ULT,
+        [IR_C_MI] = -1,     [IR_C_PL] = -1,     [IR_C_VS] = -2,     [IR_C_VC] = -2,
+        [IR_C_HI] = IR_UGT, [IR_C_LS] = IR_ULE, [IR_C_GE] = IR_SGE, [IR_C_LT] = IR_SLT,
+        [IR_C_GT] = IR_SGT, [IR_C_LE] = IR_SLE};
+    const IrInst f = r->insts[flags];
+    if (table[cc] >= 0) return ir_icmp(r, (IrCc)table[cc], f.a, f.b);
+    if (table[cc] == -2) return 0;
+    IrRef v = find_result(r, IR_sub, flags);
+    return ir_icmp(r, cc == IR_C_MI ? IR_SLT : IR_SGE, v, ir_const(r, ir_type(r, v), 0));
+}
+
+static IrRef cond_add(IrRegion *r, IrCond cc, IrRef flags) {
+    if (cc > IR_C_PL) return 0;
+    const IrInst f = r->insts[flags];
+    IrRef v = find_result(r, IR_add, flags);
+    IrRef zero = ir_const(r, ir_type(r, v), 0);
+    switch (cc) {
+    case IR_C_EQ: return ir_icmp(r, IR_EQ, v, zero);
+    case IR_C_NE: return ir_icmp(r, IR_NE, v, zero);
+    case IR_C_CS: return ir_icmp(r, IR_ULT, v, f.a);
+    case IR_C_CC: return ir_icmp(r, IR_UGE, v, f.a);
+    case IR_C_MI: return ir_icmp(r, IR_SLT, v, zero);
+    default: return ir_icmp(r, IR_SGE, v, zero);
+    }
+}
+
+static IrRef cond_logic(IrRegion *r, IrCond cc, IrRef flags) {
+    IrRef v = r->insts[flags].a;
+    IrRef zero = ir_const(r, ir_type(r, v), 0);
+    switch (cc) {
+    case IR_C_EQ: return ir_icmp(r, IR_EQ, v, zero);
+    case IR_C_NE: return ir_icmp(r, IR_NE, v, zero);
+    case IR_C_MI:
+    case IR_C_LT: return ir_icmp(r, IR_SLT, v, zero);
+    case IR_C_PL:
+    case IR_C_GE: return ir_icmp(r, IR_SGE, v, zero);
+    case IR_C_GT: return ir_icmp(r, IR_SGT, v, zero);
+    case IR_C_LE: return ir_icmp(r, IR_SLE, v, zero);
+    default: return ir_const(r, IR_I1, cc == IR_C_CC || cc == IR_C_VC || cc == IR_C_LS);
+    }
+}
+
+static IrRef cond_fcmp(IrRegion *r, IrCond cc, IrRef flags) {
+    static const uint8_t table[] = {
+        [IR_C_EQ] = IR_OEQ,   [IR_C_NE] = IR_UNE,   [IR_C_CS] = IR_UGE_F, [IR_C_CC] = IR_OLT,
+        [IR_C_MI] = IR_OLT,   [IR_C_PL] = IR_UGE_F, [IR_C_VS] = IR_UNO,   [IR_C_VC] = IR_ORD,
+        [IR_C_HI] = IR_UGT_F, [IR_C_LS] = IR_OLE,   [IR_C_GE] = IR_OGE,   [IR_C_LT] = IR_ULT_F,
+        [IR_C_GT] = IR_OGT,   [IR_C_LE] = IR_ULE_F};
+    const IrInst f = r->insts[flags];
+    return ir_emit(r, IR_fcmp, IR_I1, f.a, f.b, 0, table[cc], f.aux, 0);
+}
+
+static bool cond_of_nzcv(IrCond cc, unsigned nzcv) { // N Z C V in bits 3..0
+    bool n = nzcv & 8, z = nzcv & 4, c = nzcv & 2, v = nzcv & 1, yes;
+    switch (cc >> 1) {
+    case 0: yes = z; break;
+    case 1: yes = c; break;
+    case 2: yes = n; break;
+    case 3: yes = v; break;
+    case 4: yes = c && !z; break;
+    case 5: yes = n == v; break;
+    case 6: yes = n == v && !z; break;
+    default: return true;
+    }
+    return yes != (cc & 1);
+}
+
+IrRef ir_cond(IrRegion *r, IrCond cc, IrRef flags) {
+    if (cc >= IR_C_AL) return ir_const(r, IR_I1, 1);
+    const IrInst f = r->insts[flags];
+    IrRef v = 0;
+    uint64_t k;
+    switch (f.op) {
+    case IR_fl_sub: v = cond_sub(r, cc, flags); break;
+    case IR_fl_add: v = cond_add(r, cc, flags); break;
+    case IR_fl_logic: v = cond_logic(r, cc, flags); break;
+    case IR_fl_fcmp: v = cond_fcmp(r, cc, flags); break;
+    case IR_fl_pack:
+        if (ir_const_value(r, f.a, &k)) v = ir_const(r, IR_I1, cond_of_nzcv(cc, k >> 28 & 15));
+        break;
+    case IR_select: {
+        IrRef yes = ir_cond(r, cc, f.b), no = ir_cond(r, cc, f.c);
+        v = ir_select(r, f.a, yes, no);
+        break;
+    }
+    default: break;
+    }
+    return v ? v : ir_emit(r, IR_cond, IR_I1, flags, 0, 0, cc, 0, 0);
+}
+
+// ---- leaving ----
+
+IrRef ir_exit_if(IrRegion *r, IrRef cond, uint64_t pc) {
+    uint64_t k;
+    if (ir_const_value(r, cond, &k) && !k) return 0;
+    return append(r, (IrInst){.op = IR_exit_if, .a = cond, .imm = (int64_t)pc});
+}
+
+void ir_exit(IrRegion *r, uint64_t pc) {
+    append(r, (IrInst){.op = IR_exit, .imm = (int64_t)pc});
+}
+
+void ir_exit_ind(IrRegion *r, IrJumpKind kind, IrRef pc) {
+    append(r, (IrInst){.op = IR_exit_ind, .aux = kind, .a = pc});
+}
+
+void ir_trap(IrRegion *r, IrTrap kind, unsigned value, uint64_t pc) {
+    append(r, (IrInst){.op = IR_trap, .aux = kind, .aux2 = value, .imm = (int64_t)pc});
+}
