@@ -1,8 +1,9 @@
-// engine.h - machines and vCPUs as the floors above the engine see them: block translation, the code
-// cache, chaining, dispatch, faults, interruption.
+// engine.h - machines and vCPUs as the floors above the engine see them: block translation, the
+// code cache, chaining, dispatch, faults, interruption.
 //
 // Where to start reading: vcpu_run() in run.c is the dispatcher; block_get() in translate.c turns a
-// guest pc into a Block; cache.c holds blocks and finds them again by guest pc, by page and by host pc.
+// guest pc into a Block; cache.c holds blocks and finds them again by guest pc, by page and by host
+// pc.
 //
 // Locks: Machine.lock guards the block table, the code cache and all links. A vCPU that is about to
 // enter translated code takes it to look its block up and sets in_code before releasing it, so who
@@ -43,7 +44,7 @@ typedef struct Block {
     struct Block *next_in_bucket, *next_in_page;
     uint16_t n_links;
     uint32_t n_faults;
-    bool dead;               // invalidated; must not be linked to
+    bool dead; // invalidated; must not be linked to
 } Block;
 
 typedef struct MachineStats {
@@ -59,6 +60,7 @@ typedef struct MachineConfig {
     size_t code_cache_bytes;  // 0: default
     uint32_t max_block_insns; // 0: default
     bool count;               // count guest instructions
+    bool budgeted;            // exact budgets for vcpu_run (counts, too)
     bool verify;              // ir_verify every region, also in release builds
     Log log;
 } MachineConfig;
@@ -71,38 +73,48 @@ struct Machine {
     HostCtx *host_ctx;
     uint64_t features;
     uint32_t max_block_insns;
-    bool count, verify;
+    bool count;    // blocks count the guest instructions they execute
+    bool budgeted; // ... and stop when the vCPU's budget is used up (implies count)
+    bool verify;
     Log log;
     const Personality *personality;
-    AddressSpace *as;         // the memory floor's
-    void *os;                 // the personality's
+    AddressSpace *as;                         // the memory floor's
+    void *os;                                 // the personality's
     uint8_t *cache, *cache_end, *cache_first; // code cache; stubs lie below cache_first
     // under lock
     pthread_mutex_t lock;
     uint8_t *cache_at;
     BlockTable *blocks;
-    Arena meta;               // Blocks, links and fault tables since the last flush
-    IrRegion region;          // the translator's workbench
+    Arena meta;      // Blocks, links and fault tables since the last flush
+    IrRegion region; // the translator's workbench
     Arena region_arena;
     Vcpu *vcpus;
     MachineStats stats;
-    uint64_t insns_of_gone;   // instructions executed by vCPUs that no longer exist
+    uint64_t insns_of_gone; // instructions executed by vCPUs that no longer exist
     _Atomic uint32_t flush_generation;
-    DgmErr err;               // what went wrong last
+    DgmErr err; // what went wrong last
 };
 
 struct Vcpu {
-    void *state;              // guest state; VcpuHot lies below it
+    void *state; // guest state; VcpuHot lies below it
     VcpuHot *hot;
     Machine *m;
-    void *os;                 // the personality's, for this thread
+    void *os; // the personality's, for this thread
     Vcpu *next;
-    _Atomic bool in_code;     // between lookup and return of Host.enter
-    bool stop;                // set by the personality: vcpu_run returns
+    _Atomic bool in_code; // between lookup and return of Host.enter
+    bool stop;            // set by the personality: vcpu_run returns
     int stop_code;
-    struct { int signo, si_code; uint64_t addr; } fault; // of HOST_EXIT_FAULT
-    void *alloc;              // what to free
+    struct {
+        int signo, si_code;
+        uint64_t addr;
+    } fault;     // of HOST_EXIT_FAULT
+    void *alloc; // what to free
 };
+
+enum {
+    BLOCK_CUT_SHIFT = 8
+}; // Block.mode: guest mode below, instruction limit of a cut block above
+enum { DEFAULT_BLOCK_INSNS = 64 };
 
 enum { ENGINE_STOPPED = 0, ENGINE_BUDGET = 1 };
 
@@ -117,33 +129,39 @@ void machine_fork_parent(Machine *m);
 void machine_fork_child(Machine *m, Vcpu *self);
 uint64_t machine_insns_executed(Machine *m);
 
-// A vCPU with a copy of guest state, or the guest's reset state when that is NULL. NULL: out of memory.
+// A vCPU with a copy of guest state, or the guest's reset state when that is NULL. NULL: out of
+// memory.
 Vcpu *vcpu_new(Machine *m, const void *state);
 void vcpu_free(Vcpu *v);
-// Runs on the calling thread until the personality sets v->stop, or about `budget` instructions (< 0: no
-// limit; exact budgets need Machine.count).
+// Runs on the calling thread until the personality sets v->stop, or `budget` instructions are done
+// (< 0: no limit; it is exact, and needs a budgeted machine).
 int vcpu_run(Vcpu *v, int64_t budget);
 // From any thread or signal handler: v leaves translated code soon and calls Personality.poll.
-static inline void vcpu_interrupt(Vcpu *v) { v->hot->interrupt = 1; }
+static inline void vcpu_interrupt(Vcpu *v) {
+    v->hot->interrupt = 1;
+}
 // Registers by field id, zero-extended; only while v is not in translated code.
 uint64_t vcpu_reg(const Vcpu *v, unsigned field);
 void vcpu_set_reg(Vcpu *v, unsigned field, uint64_t value);
 
-// The signal handler's question (host_signals.c): was this fault the guest's? Then the context was changed
-// so that the vCPU's enter() returns and the personality gets the fault. v is the thread's vCPU.
+// The signal handler's question (host_signals.c): was this fault the guest's? Then the context was
+// changed so that the vCPU's enter() returns and the personality gets the fault. v is the thread's
+// vCPU.
 bool engine_handle_fault(Vcpu *v, int signo, const void *siginfo, void *ucontext);
 
 // ---- within the engine ----
-Block *block_get(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t max_insns); // translate.c; lock held; NULL: v->m->err
-BlockTable *block_table_new(void);                                         // cache.c
+Block *block_get(Vcpu *v, uint64_t pc, uint32_t mode,
+                 uint32_t max_insns); // translate.c; lock held; NULL: v->m->err
+BlockTable *block_table_new(void);    // cache.c
 void block_table_free(BlockTable *t);
 void block_table_clear(BlockTable *t);
 bool block_table_add(BlockTable *t, Block *b);
 Block *block_table_find(const BlockTable *t, uint64_t pc, uint32_t mode);
-Block *block_table_find_host(const BlockTable *t, uint64_t host_pc);       // async-signal-safe
+Block *block_table_find_host(const BlockTable *t, uint64_t host_pc); // async-signal-safe
 // Takes every block with code in [lo, hi) out of the table and passes it to fn.
-void block_table_remove(BlockTable *t, uint64_t lo, uint64_t hi, void (*fn)(void *ctx, Block *b), void *ctx);
-void block_link(Machine *m, HostLink *l, Block *to);                       // lock held
-void machine_flush(Machine *m, Vcpu *self);                                // lock held
+void block_table_remove(BlockTable *t, uint64_t lo, uint64_t hi, void (*fn)(void *ctx, Block *b),
+                        void *ctx);
+void block_link(Machine *m, HostLink *l, Block *to); // lock held
+void machine_flush(Machine *m, Vcpu *self);          // lock held
 
 #endif
