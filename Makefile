@@ -1,0 +1,94 @@
+# A thin front for meson and ninja: `make help` says what there is.
+
+CC          ?= cc
+BUILD       ?= build
+PREFIX      ?= /usr/local
+MESON_FLAGS ?=
+# What tests, run and bench start; DRAGOMAN=qemu-aarch64 tries the scripts themselves.
+DRAGOMAN    ?= $(BUILD)/dragoman
+TEST_FLAGS  ?=
+BENCH_FLAGS ?=
+FUZZ_SECONDS ?= 60
+NINJA       := ninja -C
+
+.PHONY: all help setup guest run test unit programs bench bench-quick install clean distclean
+.PHONY: asan werror check-layers check-globals check-docs fuzz fuzz-build
+
+all: $(BUILD)/build.ninja
+	@$(NINJA) $(BUILD) --quiet
+	@ln -sfn dragoman $(BUILD)/dragoman-aarch64
+
+help:
+	@echo "make                build $(BUILD)/dragoman and $(BUILD)/libdragoman.{a,so} (CC=clang works)"
+	@echo "make setup          install every package that the other targets need"
+	@echo "make run            build, fetch Debian arm64 programs, run them, print a table"
+	@echo "make test           build, unit tests, rules, whole programs against qemu-aarch64"
+	@echo "make bench          native, dragoman and qemu-aarch64 side by side (bench-quick: < 5 min)"
+	@echo "make install        under PREFIX=$(PREFIX), with DESTDIR"
+	@echo "make asan           everything of make test under ASan and UBSan, in build-asan"
+	@echo "make fuzz           each fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS)"
+	@echo "make check-layers check-globals check-docs      the rules of the house"
+	@echo "make clean          remove what was built; distclean: fetched guests as well"
+
+# Another compiler than last time means a new configuration; fetched guests in build/ stay.
+$(BUILD)/build.ninja: FORCE
+	@if [ "$$(cat $(BUILD)/.cc 2>/dev/null || echo cc)" != "$(CC)" ]; then \
+	    rm -rf $(BUILD)/build.ninja $(BUILD)/meson-private $(BUILD)/meson-info; fi
+	@if [ ! -f $@ ]; then mkdir -p $(BUILD) && \
+	    CC="$(CC)" meson setup $(BUILD) --prefix $(PREFIX) $(MESON_FLAGS) && echo "$(CC)" >$(BUILD)/.cc; fi
+FORCE:
+
+setup:
+	@scripts/setup
+
+guest:
+	@scripts/guest-root arm64
+
+run: setup
+	@$(MAKE) --no-print-directory all guest
+	@scripts/run-guest --dragoman $(DRAGOMAN)
+
+test: setup
+	@$(MAKE) --no-print-directory all guest
+	@$(MAKE) --no-print-directory unit programs
+
+unit: all
+	@meson test -C $(BUILD) --no-rebuild --print-errorlogs
+
+programs: all
+	@tests/programs/run.py --dragoman $(DRAGOMAN) --build $(BUILD) $(TEST_FLAGS)
+
+bench bench-quick: setup
+	@$(MAKE) --no-print-directory all guest
+	@scripts/guest-root amd64
+	@bench/bench.py --dragoman $(DRAGOMAN) $(if $(filter bench-quick,$@),--quick) $(BENCH_FLAGS)
+
+install: all
+	@meson install -C $(BUILD) --no-rebuild --quiet
+
+asan:
+	@$(MAKE) --no-print-directory test BUILD=build-asan \
+	    MESON_FLAGS="-Db_sanitize=address,undefined -Db_lundef=false -Dbuildtype=debugoptimized"
+
+werror:
+	@$(MAKE) --no-print-directory all BUILD=build-werror-$(CC) MESON_FLAGS="-Dwerror=true"
+
+check-layers check-docs:
+	@scripts/$@
+
+check-globals: all
+	@scripts/$@ $(BUILD)/libdragoman.a
+
+fuzz-build:
+	@$(MAKE) --no-print-directory all CC=clang BUILD=build-fuzz \
+	    MESON_FLAGS="-Dfuzz=true -Db_sanitize=address,undefined -Db_lundef=false -Dbuildtype=debugoptimized"
+
+fuzz: fuzz-build
+	@scripts/run-fuzz build-fuzz/tests/fuzz $(FUZZ_SECONDS)
+
+clean:
+	@rm -rf build-asan build-fuzz build-werror-*
+	@[ ! -d $(BUILD) ] || find $(BUILD) -mindepth 1 -maxdepth 1 ! -name guest -exec rm -rf {} +
+
+distclean: clean
+	@rm -rf $(BUILD)

@@ -1,0 +1,22 @@
+// cli.h - the command: one file a subcommand, each a row of the table in main.c.
+#ifndef DGM_CLI_H
+#define DGM_CLI_H
+
+enum { EXIT_USAGE = 2, EXIT_NOT_EXECUTABLE = 126, EXIT_NOT_FOUND = 127, EXIT_SIGNALLED = 128 };
+
+typedef struct Subcommand {
+    const char *name, *summary;
+    int (*main)(int argc, char **argv); // argv[0] is the subcommand's name
+} Subcommand;
+
+int cmd_run(int argc, char **argv);
+int cmd_cpus(int argc, char **argv);
+// `dragoman-aarch64`: qemu-aarch64's command line.
+int cmd_qemu_style(int argc, char **argv);
+
+// "dragoman: ..." and a newline on stderr.
+__attribute__((format(printf, 1, 2))) void complain(const char *fmt, ...);
+// The candidate nearest to a mistyped word, or NULL when none is near. names ends with NULL.
+const char *nearest(const char *word, const char *const *names);
+
+#endif

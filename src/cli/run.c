@@ -1,0 +1,381 @@
+// run.c - `dragoman run`, and the same under qemu's name with qemu's options.
+//
+// One table serves both: a row gives an option's names in the two styles, its argument and what it
+// does. Options that execve() in the guest must hand on are collected in self_argv on the way.
+#include "cli.h"
+
+#include "dragoman/machine.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+extern char **environ;
+
+enum { MAX_SELF_ARGS = 256, BINFMT_PRESERVE_ARGV0 = 1 };
+
+typedef struct Run {
+    dgm_options opt;
+    char **env; // NULL-terminated, ours
+    bool stats;
+    char *self[MAX_SELF_ARGS];
+    int n_self;
+    char exe[PATH_MAX];
+} Run;
+
+typedef struct Option {
+    const char *name, *qemu_name, *arg, *help;
+    int (*set)(Run *, const char *arg); // 0, or an exit status
+    bool not_inherited;                 // guest programs that the guest execs do not get it
+} Option;
+
+// ---- environment ----
+
+static void env_unset(char **env, const char *name) {
+    size_t n = strlen(name);
+    for (char **e = env; *e;)
+        if (!strncmp(*e, name, n) && (*e)[n] == '=') {
+            for (char **p = e; *p; p++) p[0] = p[1];
+        } else {
+            e++;
+        }
+}
+
+static int set_env(Run *r, const char *arg) {
+    const char *eq = strchr(arg, '=');
+    if (!eq || eq == arg) {
+        complain("-E %s: expected NAME=VALUE", arg);
+        return EXIT_USAGE;
+    }
+    char *name = strndup(arg, (size_t)(eq - arg));
+    size_t n = 0;
+    while (r->env[n]) n++;
+    char **env = realloc(r->env, (n + 2) * sizeof *env);
+    if (!name || !env) {
+        complain("-E %s: out of memory", arg);
+        return EXIT_NOT_EXECUTABLE;
+    }
+    r->env = env;
+    env_unset(env, name);
+    free(name);
+    for (n = 0; env[n]; n++) continue;
+    env[n] = (char *)arg;
+    env[n + 1] = NULL;
+    return 0;
+}
+
+static int unset_env(Run *r, const char *arg) {
+    env_unset(r->env, arg);
+    return 0;
+}
+
+// ---- the other options ----
+
+static int set_size(const char *option, const char *arg, size_t *out) {
+    char *end;
+    errno = 0;
+    unsigned long long n = strtoull(arg, &end, 0);
+    unsigned shift = *end == 'k' || *end == 'K'   ? 10
+                     : *end == 'm' || *end == 'M' ? 20
+                     : *end == 'g' || *end == 'G' ? 30
+                                                  : 0;
+    if (shift) end++;
+    if (errno || end == arg || *end || *arg == '-' || !n || n > (1ull << 40) >> shift) {
+        complain("%s %s: expected a size in bytes (with K, M or G behind it)", option, arg);
+        return EXIT_USAGE;
+    }
+    *out = (size_t)n << shift;
+    return 0;
+}
+
+static int set_stack(Run *r, const char *arg) {
+    return set_size("-s", arg, &r->opt.stack_bytes);
+}
+static int set_cache(Run *r, const char *arg) {
+    return set_size("--code-cache", arg, &r->opt.code_cache_bytes);
+}
+static int set_sysroot(Run *r, const char *arg) {
+    return r->opt.sysroot = arg, 0;
+}
+static int set_rootfs(Run *r, const char *arg) {
+    return r->opt.rootfs = arg, 0;
+}
+static int set_argv0(Run *r, const char *arg) {
+    return r->opt.argv0 = arg, 0;
+}
+static int set_host(Run *r, const char *arg) {
+    return r->opt.host = arg, 0;
+}
+static int set_limit(Run *r, const char *arg) {
+    return r->opt.host_limit = arg, 0;
+}
+static int set_log(Run *r, const char *arg) {
+    return r->opt.log = arg, 0;
+}
+static int set_strace(Run *r, const char *arg) {
+    return (void)arg, r->opt.strace = true, 0;
+}
+static int set_verify(Run *r, const char *arg) {
+    return (void)arg, r->opt.verify = true, 0;
+}
+static int set_one(Run *r, const char *arg) {
+    return (void)arg, r->opt.one_insn = true, 0;
+}
+static int set_stats(Run *r, const char *arg) {
+    return (void)arg, r->stats = r->opt.count = true, 0;
+}
+
+static int set_cpu(Run *r, const char *arg) {
+    if (!strcmp(arg, "help") || !strcmp(arg, "?")) {
+        char *no_args[] = {"cpus", NULL};
+        cmd_cpus(1, no_args);
+        exit(0);
+    }
+    r->opt.cpu = arg;
+    return 0;
+}
+
+static int set_log_file(Run *r, const char *arg) {
+    r->opt.log_fd = open(arg, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+    if (r->opt.log_fd >= 0) return 0;
+    complain("%s: %s", arg, strerror(errno));
+    return EXIT_USAGE;
+}
+
+static int show_version(Run *r, const char *arg) {
+    (void)r, (void)arg;
+    printf("dragoman %s\n", dgm_version());
+    exit(0);
+}
+
+static int show_help(Run *r, const char *arg);
+
+static const Option options[] = {
+    {"-L", "-L", "DIR", "look for the program's interpreter and libraries in DIR first",
+     set_sysroot, false},
+    {"--rootfs", "-rootfs", "DIR", "DIR is the program's whole file system", set_rootfs, false},
+    {"-E", "-E", "NAME=VALUE", "set an environment variable of the program", set_env, true},
+    {"-U", "-U", "NAME", "unset an environment variable of the program", unset_env, true},
+    {"-0", "-0", "ARGV0", "what the program sees as its own name", set_argv0, true},
+    {"-s", "-s", "SIZE", "stack size of the main thread (8M)", set_stack, false},
+    {"--cpu", "-cpu", "NAME", "guest CPU model; 'help' lists them", set_cpu, false},
+    {"--strace", "-strace", NULL, "print every system call, as strace does", set_strace, false},
+    {"--log", "-d", "WHAT[:LO-HI]",
+     "log guest,ir,opt,host,exec,unimp,page,signal (of guest addresses LO-HI)", set_log, false},
+    {"--log-file", "-D", "FILE", "append --log and --strace output to FILE instead of stderr",
+     set_log_file, false},
+    {"--stats", "-stats", NULL,
+     "count instructions and say what was translated, on stderr at the end", set_stats, true},
+    {"--host", "-host", "NAME", "code generator: x86_64, or interp (slow, portable)", set_host,
+     false},
+    {"--host-limit", "-host-limit", "LIST",
+     "host features not to use: avx512,avx2,avx,fma,bmi,sse4", set_limit, false},
+    {"--code-cache", "-code-cache", "SIZE", "room for translated code (256M)", set_cache, false},
+    {"--one-insn", "-one-insn-per-tb", NULL, "translate one instruction at a time", set_one, false},
+    {"--verify", "-verify", NULL, "check the intermediate code of every block", set_verify, false},
+    {"--version", "-version", NULL, "print the version", show_version, true},
+    {"--help", "-help", NULL, "print this", show_help, true},
+    {"-h", "-h", NULL, NULL, show_help, true},
+    {"--singlestep", "-singlestep", NULL, NULL, set_one, false},
+};
+enum { N_OPTIONS = sizeof options / sizeof *options };
+
+static int show_help(Run *r, const char *arg) {
+    (void)r, (void)arg;
+    printf(
+        "Usage: dragoman run [OPTION...] PROGRAM [ARG...]\n\n"
+        "Runs a Linux program built for another CPU (found in its ELF header) as if it were\n"
+        "native: its input, output, exit status and death by a signal are the program's own.\n\n");
+    for (int i = 0; i < N_OPTIONS; i++) {
+        const Option *o = &options[i];
+        if (!o->help) continue;
+        char left[64];
+        snprintf(left, sizeof left, "%s%s%s", o->name, o->arg ? " " : "", o->arg ? o->arg : "");
+        printf("  %-24s %s\n", left, o->help);
+    }
+    printf("\nTry:\n"
+           "  dragoman run -L ROOT ROOT/bin/ls        with the libraries in ROOT\n"
+           "  dragoman run --stats ./program          instructions a second\n"
+           "  dragoman run --log guest,host ./program what it was translated to\n\n"
+           "Exit status: the program's own; 126 when it cannot be run, 127 when it is not there,\n"
+           "2 for a wrong option. Environment: QEMU_LD_PREFIX gives a default for -L.\n");
+    exit(0);
+}
+
+static int unknown_option(const char *word, bool qemu) {
+    const char *names[N_OPTIONS + 1] = {NULL};
+    for (int i = 0; i < N_OPTIONS; i++) names[i] = qemu ? options[i].qemu_name : options[i].name;
+    const char *near = nearest(word, names);
+    complain("%s: no such option%s%s%s", word, near ? "; did you mean '" : "; see --help",
+             near ? near : "", near ? "'?" : "");
+    return EXIT_USAGE;
+}
+
+static const Option *find_option(const char *word, size_t n, bool qemu) {
+    for (int i = 0; i < N_OPTIONS; i++) {
+        const char *name = qemu ? options[i].qemu_name : options[i].name;
+        if (strlen(name) == n && !strncmp(name, word, n)) return &options[i];
+        // qemu takes its options with one dash or two
+        if (qemu && word[0] == '-' && word[1] == '-' && strlen(name) == n - 1 &&
+            !strncmp(name, word + 1, n - 1))
+            return &options[i];
+    }
+    return NULL;
+}
+
+// Reads options up to the program's name; *at is its index. 0, or an exit status.
+static int parse_options(Run *r, int argc, char **argv, bool qemu, int *at) {
+    int i = 1;
+    for (; i < argc && argv[i][0] == '-' && argv[i][1]; i++) {
+        if (!strcmp(argv[i], "--")) {
+            i++;
+            break;
+        }
+        const char *eq = !strncmp(argv[i], "--", 2) ? strchr(argv[i], '=') : NULL;
+        size_t n = eq ? (size_t)(eq - argv[i]) : strlen(argv[i]);
+        const Option *o = find_option(argv[i], n, qemu);
+        if (!o) return unknown_option(argv[i], qemu);
+        const char *arg = NULL;
+        int first = i;
+        if (o->arg && !(arg = eq ? eq + 1 : i + 1 < argc ? argv[++i] : NULL)) {
+            complain("%s: needs %s", argv[i], o->arg);
+            return EXIT_USAGE;
+        }
+        if (!o->arg && eq) {
+            complain("%s: takes no argument", argv[i]);
+            return EXIT_USAGE;
+        }
+        int status = o->set(r, arg);
+        if (status) return status;
+        for (int k = first; !o->not_inherited && k <= i; k++) {
+            if (r->n_self >= MAX_SELF_ARGS - 1) {
+                complain("too many options");
+                return EXIT_USAGE;
+            }
+            r->self[r->n_self++] = argv[k];
+        }
+    }
+    *at = i;
+    return 0;
+}
+
+static void print_stats(const dgm_machine *m, uint64_t cpu_ns) {
+    dgm_stats s;
+    dgm_machine_stats(m, &s);
+    double run_s = (double)cpu_ns / 1e9, translate_s = (double)s.translate_ns / 1e9;
+    fprintf(stderr, "guest_instructions %llu\n", (unsigned long long)s.guest_instructions);
+    fprintf(stderr, "guest_mips %.1f\n",
+            run_s > 0 ? (double)s.guest_instructions / run_s / 1e6 : 0);
+    fprintf(stderr, "cpu_seconds %.3f\n", run_s);
+    fprintf(stderr, "blocks %llu\n", (unsigned long long)s.blocks);
+    fprintf(stderr, "translated_instructions %llu\n", (unsigned long long)s.translated_insns);
+    fprintf(stderr, "translated_bytes %llu\n", (unsigned long long)s.translated_bytes);
+    fprintf(stderr, "host_bytes %llu\n", (unsigned long long)s.host_bytes);
+    fprintf(stderr, "ir_instructions %llu\n", (unsigned long long)s.ir_instructions);
+    fprintf(stderr, "translate_seconds %.4f\n", translate_s);
+    fprintf(stderr, "translate_mips %.2f\n",
+            translate_s > 0 ? (double)s.translated_insns / translate_s / 1e6 : 0);
+    fprintf(stderr, "dispatches %llu\n", (unsigned long long)s.dispatches);
+    fprintf(stderr, "invalidations %llu\n", (unsigned long long)s.invalidations);
+    fprintf(stderr, "flushes %llu\n", (unsigned long long)s.flushes);
+}
+
+static uint64_t cpu_ns(void) {
+    struct rusage u;
+    getrusage(RUSAGE_SELF, &u);
+    return (uint64_t)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) * 1000000000u +
+           (uint64_t)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) * 1000u;
+}
+
+// The guest died of this signal; the caller shall see the same of us.
+static int die_of(int sig) {
+    struct rlimit no_core = {0, 0};
+    setrlimit(RLIMIT_CORE, &no_core);
+    signal(sig, SIG_DFL);
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, sig);
+    sigprocmask(SIG_UNBLOCK, &set, NULL);
+    raise(sig);
+    return EXIT_SIGNALLED + sig;
+}
+
+static int run_program(Run *r, const char *path, char **argv) {
+    dgm_machine *m = dgm_machine_new(&r->opt);
+    if (!m) {
+        complain("%s: out of memory", path);
+        return EXIT_NOT_EXECUTABLE;
+    }
+    int e = dgm_machine_load(m, path, argv, r->env);
+    dgm_exit how = {0};
+    if (!e) e = dgm_machine_run(m, &how);
+    if (e) complain("%s", dgm_machine_error(m));
+    if (!e && r->stats) print_stats(m, cpu_ns());
+    dgm_machine_free(m);
+    free(r->env);
+    if (e) return e == -ENOENT ? EXIT_NOT_FOUND : e == -EINVAL ? EXIT_USAGE : EXIT_NOT_EXECUTABLE;
+    fflush(NULL);
+    return how.signal ? die_of(how.signal) : how.status;
+}
+
+static bool run_init(Run *r, bool qemu) {
+    *r = (Run){.opt = dgm_options_default()};
+    ssize_t n = readlink("/proc/self/exe", r->exe, sizeof r->exe - 1);
+    if (n > 0) r->exe[n] = 0;
+    r->self[r->n_self++] = r->exe;
+    // A link's name (dragoman-aarch64) is not in /proc/self/exe, so the style is handed on by a
+    // word.
+    r->self[r->n_self++] = qemu ? "run-as" : "run";
+    size_t n_env = 0;
+    while (environ[n_env]) n_env++;
+    r->env = calloc(n_env + 1, sizeof *r->env);
+    if (!r->env) return false;
+    memcpy(r->env, environ, n_env * sizeof *r->env);
+    return true;
+}
+
+static int run_main(int argc, char **argv, bool qemu) {
+    Run r;
+    if (!run_init(&r, qemu)) {
+        complain("out of memory");
+        return EXIT_NOT_EXECUTABLE;
+    }
+    r.opt.sysroot = getenv("QEMU_LD_PREFIX");
+    int at;
+    int status = parse_options(&r, argc, argv, qemu, &at);
+    if (status) return status;
+    if (at >= argc) {
+        complain("no program given; see --help");
+        return EXIT_USAGE;
+    }
+    char *path = argv[at];
+    // binfmt_misc with the P flag puts the original argv[0] behind the program's path.
+    if (qemu && (getauxval(AT_FLAGS) & BINFMT_PRESERVE_ARGV0) && at + 1 < argc) at++;
+    r.opt.self_argv = (const char *const *)r.self;
+    return run_program(&r, path, argv + at);
+}
+
+int cmd_run(int argc, char **argv) {
+    return run_main(argc, argv, false);
+}
+int cmd_qemu_style(int argc, char **argv) {
+    return run_main(argc, argv, true);
+}
+
+int cmd_cpus(int argc, char **argv) {
+    (void)argc, (void)argv;
+    for (unsigned i = 0; dgm_guest_name(i); i++) {
+        printf("%s\n", dgm_guest_name(i));
+        const char *name, *summary;
+        for (unsigned j = 0; (name = dgm_cpu_name(i, j, &summary)); j++)
+            printf("  %-14s %s\n", name, summary);
+    }
+    return 0;
+}

@@ -1,0 +1,167 @@
+// engine.h - machines and vCPUs as the floors above the engine see them: block translation, the
+// code cache, chaining, dispatch, faults, interruption.
+//
+// Where to start reading: vcpu_run() in run.c is the dispatcher; block_get() in translate.c turns a
+// guest pc into a Block; cache.c holds blocks and finds them again by guest pc, by page and by host
+// pc.
+//
+// Locks: Machine.lock guards the block table, the code cache and all links. A vCPU that is about to
+// enter translated code takes it to look its block up and sets in_code before releasing it, so who
+// holds the lock and sees every other in_code clear is alone with the code cache (machine_flush).
+#ifndef DGM_ENGINE_H
+#define DGM_ENGINE_H
+
+#include "engine/vcpu.h"
+#include "guest/guest.h"
+#include "host/host.h"
+#include "ir/ir.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+typedef struct Machine Machine;
+typedef struct Vcpu Vcpu;
+typedef struct AddressSpace AddressSpace;
+
+// The seam for what answers system calls and faults: Linux, a board, a bare client of the library.
+typedef struct Personality {
+    // A system call instruction with this immediate; guest pc is already behind it.
+    void (*syscall)(Vcpu *, unsigned imm);
+    // A synchronous exception at guest pc, in terms of POSIX signals (SIGSEGV/SEGV_MAPERR...).
+    void (*fault)(Vcpu *, int signo, int si_code, uint64_t addr);
+    // The vCPU was interrupted: deliver what is pending.
+    void (*poll)(Vcpu *);
+} Personality;
+
+// A translated block. Owned by the machine; freed by machine_flush only.
+typedef struct Block {
+    uint64_t pc;
+    uint32_t mode, size_bytes, n_insns, code_bytes;
+    const uint8_t *entry;
+    HostLink *links;         // ways out
+    HostLink *incoming;      // links of other blocks that jump here
+    const HostFault *faults; // sorted by host_off
+    struct Block *next_in_bucket, *next_in_page;
+    uint16_t n_links;
+    uint32_t n_faults;
+    bool dead; // invalidated; must not be linked to
+} Block;
+
+typedef struct MachineStats {
+    uint64_t blocks, guest_insns, guest_bytes, host_bytes, ir_insts;
+    uint64_t translate_ns, flushes, invalidations, dispatches, lookup_misses;
+} MachineStats;
+
+typedef struct MachineConfig {
+    const Guest *guest;
+    const Host *host;
+    const char *isa_limit;    // host features not to use, see host.h
+    uint64_t features;        // of the guest CPU
+    size_t code_cache_bytes;  // 0: default
+    uint32_t max_block_insns; // 0: default
+    bool count;               // count guest instructions
+    bool budgeted;            // exact budgets for vcpu_run (counts, too)
+    bool verify;              // ir_verify every region, also in release builds
+    Log log;
+} MachineConfig;
+
+typedef struct BlockTable BlockTable; // cache.c
+struct Machine {
+    // fixed after machine_new
+    const Guest *guest;
+    const Host *host;
+    HostCtx *host_ctx;
+    uint64_t features;
+    uint32_t max_block_insns;
+    bool count;    // blocks count the guest instructions they execute
+    bool budgeted; // ... and stop when the vCPU's budget is used up (implies count)
+    bool verify;
+    Log log;
+    const Personality *personality;
+    AddressSpace *as;                         // the memory floor's
+    void *os;                                 // the personality's
+    uint8_t *cache, *cache_end, *cache_first; // code cache; stubs lie below cache_first
+    // under lock
+    pthread_mutex_t lock;
+    uint8_t *cache_at;
+    BlockTable *blocks;
+    Arena meta;      // Blocks, links and fault tables since the last flush
+    IrRegion region; // the translator's workbench
+    Arena region_arena;
+    Vcpu *vcpus;
+    MachineStats stats;
+    uint64_t insns_of_gone; // instructions executed by vCPUs that no longer exist
+    _Atomic uint32_t flush_generation;
+    DgmErr err; // what went wrong last
+};
+
+struct Vcpu {
+    void *state; // guest state; VcpuHot lies below it
+    VcpuHot *hot;
+    Machine *m;
+    void *os; // the personality's, for this thread
+    Vcpu *next;
+    _Atomic bool in_code; // between lookup and return of Host.enter
+    bool stop;            // set by the personality: vcpu_run returns
+    int stop_code;
+    struct {
+        int signo, si_code;
+        uint64_t addr;
+    } fault;     // of HOST_EXIT_FAULT
+    void *alloc; // what to free
+};
+
+enum {
+    BLOCK_CUT_SHIFT = 8
+}; // Block.mode: guest mode below, instruction limit of a cut block above
+enum { DEFAULT_BLOCK_INSNS = 64 };
+
+enum { ENGINE_STOPPED = 0, ENGINE_BUDGET = 1 };
+
+Machine *machine_new(const MachineConfig *config, DgmErr *err);
+void machine_free(Machine *m);
+// Blocks with guest code in [lo, hi) are forgotten; running vCPUs leave them at their next jump.
+void machine_invalidate(Machine *m, uint64_t lo, uint64_t hi);
+void machine_invalidate_all(Machine *m);
+// Around a host fork(): the child is left with the calling vCPU only.
+void machine_fork_prepare(Machine *m);
+void machine_fork_parent(Machine *m);
+void machine_fork_child(Machine *m, Vcpu *self);
+uint64_t machine_insns_executed(Machine *m);
+
+// A vCPU with a copy of guest state, or the guest's reset state when that is NULL. NULL: out of
+// memory.
+Vcpu *vcpu_new(Machine *m, const void *state);
+void vcpu_free(Vcpu *v);
+// Runs on the calling thread until the personality sets v->stop, or `budget` instructions are done
+// (< 0: no limit; it is exact, and needs a budgeted machine).
+int vcpu_run(Vcpu *v, int64_t budget);
+// From any thread or signal handler: v leaves translated code soon and calls Personality.poll.
+static inline void vcpu_interrupt(Vcpu *v) {
+    v->hot->interrupt = 1;
+}
+// Registers by field id, zero-extended; only while v is not in translated code.
+uint64_t vcpu_reg(const Vcpu *v, unsigned field);
+void vcpu_set_reg(Vcpu *v, unsigned field, uint64_t value);
+
+// The signal handler's question (host_signals.c): was this fault the guest's? Then the context was
+// changed so that the vCPU's enter() returns and the personality gets the fault. v is the thread's
+// vCPU.
+bool engine_handle_fault(Vcpu *v, int signo, const void *siginfo, void *ucontext);
+
+// ---- within the engine ----
+Block *block_get(Vcpu *v, uint64_t pc, uint32_t mode,
+                 uint32_t max_insns); // translate.c; lock held; NULL: v->m->err
+BlockTable *block_table_new(void);    // cache.c
+void block_table_free(BlockTable *t);
+void block_table_clear(BlockTable *t);
+bool block_table_add(BlockTable *t, Block *b);
+Block *block_table_find(const BlockTable *t, uint64_t pc, uint32_t mode);
+Block *block_table_find_host(const BlockTable *t, uint64_t host_pc); // async-signal-safe
+// Takes every block with code in [lo, hi) out of the table and passes it to fn.
+void block_table_remove(BlockTable *t, uint64_t lo, uint64_t hi, void (*fn)(void *ctx, Block *b),
+                        void *ctx);
+void block_link(Machine *m, HostLink *l, Block *to); // lock held
+void machine_flush(Machine *m, Vcpu *self);          // lock held
+
+#endif

@@ -1,0 +1,147 @@
+// machine.c - making and ending machines and vCPUs.
+#include "engine/engine.h"
+#include "memory/space.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+enum { DEFAULT_CACHE_BYTES = 256 << 20, MIN_CACHE_BYTES = 1 << 20 };
+
+static bool map_code_cache(Machine *m, size_t bytes, DgmErr *err) {
+    bytes = ALIGN_UP(MAX(bytes, (size_t)MIN_CACHE_BYTES), 4096);
+    m->cache = mmap(NULL, bytes, PROT_READ | PROT_WRITE | PROT_EXEC,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (m->cache == MAP_FAILED) {
+        int code = -errno;
+        m->cache = NULL;
+        return err_set(err, code, "code cache of %zu bytes: %s", bytes, strerror(-code)), false;
+    }
+    m->cache_end = m->cache + bytes;
+    return true;
+}
+
+Machine *machine_new(const MachineConfig *c, DgmErr *err) {
+    Machine *m = calloc(1, sizeof *m);
+    if (!m) return err_set(err, -ENOMEM, "machine: out of memory"), NULL;
+    m->guest = c->guest;
+    m->host = c->host;
+    m->features = c->features;
+    m->max_block_insns = c->max_block_insns ? c->max_block_insns : DEFAULT_BLOCK_INSNS;
+    m->budgeted = c->budgeted;
+    m->count = c->count || c->budgeted;
+    m->verify = c->verify;
+    m->log = c->log;
+    pthread_mutex_init(&m->lock, NULL);
+    m->blocks = block_table_new();
+    if (!m->blocks) err_set(err, -ENOMEM, "machine: out of memory");
+    if (!m->blocks ||
+        !map_code_cache(m, c->code_cache_bytes ? c->code_cache_bytes : DEFAULT_CACHE_BYTES, err)) {
+        machine_free(m);
+        return NULL;
+    }
+    HostCode stubs = {.at = m->cache, .end = m->cache_end};
+    const Guest *g = m->guest;
+    m->host_ctx =
+        m->host->create(g->fields, g->n_fields, g->pc_field, g->state_bytes, g->hot_ints,
+                        g->n_hot_ints, g->hot_vecs, g->n_hot_vecs, c->isa_limit, &stubs, err);
+    if (!m->host_ctx) {
+        machine_free(m);
+        return NULL;
+    }
+    m->cache_first = m->cache_at = (uint8_t *)ALIGN_UP((uintptr_t)stubs.at, 64);
+    ir_region_init(&m->region, &m->region_arena, g->fields, g->n_fields, g->pc_field);
+    return m;
+}
+
+void machine_free(Machine *m) {
+    if (!m) return;
+    while (m->vcpus) vcpu_free(m->vcpus);
+    if (m->host_ctx) m->host->destroy(m->host_ctx);
+    if (m->cache) munmap(m->cache, (size_t)(m->cache_end - m->cache));
+    block_table_free(m->blocks);
+    arena_free(&m->meta);
+    arena_free(&m->region_arena);
+    pthread_mutex_destroy(&m->lock);
+    free(m);
+}
+
+void machine_fork_prepare(Machine *m) {
+    pthread_mutex_lock(&m->lock);
+}
+void machine_fork_parent(Machine *m) {
+    pthread_mutex_unlock(&m->lock);
+}
+void machine_fork_child(Machine *m, Vcpu *self) {
+    // The other vCPUs' threads do not exist here; their memory is left to the process's end.
+    for (Vcpu *v = m->vcpus; v; v = v->next)
+        if (v != self) m->insns_of_gone += v->hot->insn_count;
+    m->vcpus = self;
+    self->next = NULL;
+    pthread_mutex_init(&m->lock, NULL);
+}
+
+uint64_t machine_insns_executed(Machine *m) {
+    pthread_mutex_lock(&m->lock);
+    uint64_t n = m->insns_of_gone;
+    for (Vcpu *v = m->vcpus; v; v = v->next) n += v->hot->insn_count;
+    pthread_mutex_unlock(&m->lock);
+    return n;
+}
+
+Vcpu *vcpu_new(Machine *m, const void *state) {
+    Vcpu *v = calloc(1, sizeof *v);
+    size_t bytes = ALIGN_UP(sizeof(VcpuHot) + m->guest->state_bytes, 4096);
+    void *mem = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (!v || mem == MAP_FAILED) {
+        free(v);
+        return NULL;
+    }
+    v->m = m;
+    v->alloc = mem;
+    v->hot = mem;
+    v->state = v->hot + 1;
+    if (state)
+        memcpy(v->state, state, m->guest->state_bytes);
+    else
+        m->guest->reset(v->state, m->features);
+    v->hot->vcpu = v;
+    v->hot->fp.rules = m->guest->fp_rules;
+    v->hot->fp.mode = m->guest->fp_mode(v->state);
+    v->hot->mode = m->guest->mode(v->state);
+    v->hot->mem_base = space_base(m->as);
+    for (unsigned i = 0; i < JUMP_CACHE_ENTRIES; i++) v->hot->jump_cache[i].pc = ~0ull;
+    m->host->fp_sync(m->host_ctx, v->state);
+    pthread_mutex_lock(&m->lock);
+    v->next = m->vcpus;
+    m->vcpus = v;
+    pthread_mutex_unlock(&m->lock);
+    return v;
+}
+
+void vcpu_free(Vcpu *v) {
+    if (!v) return;
+    Machine *m = v->m;
+    pthread_mutex_lock(&m->lock);
+    for (Vcpu **at = &m->vcpus; *at; at = &(*at)->next)
+        if (*at == v) {
+            *at = v->next;
+            break;
+        }
+    m->insns_of_gone += v->hot->insn_count;
+    pthread_mutex_unlock(&m->lock);
+    munmap(v->alloc, ALIGN_UP(sizeof(VcpuHot) + m->guest->state_bytes, 4096));
+    free(v);
+}
+
+uint64_t vcpu_reg(const Vcpu *v, unsigned field) {
+    const IrField *f = &v->m->guest->fields[field];
+    uint64_t value = 0;
+    memcpy(&value, (const char *)v->state + f->offset, MIN(ir_bytes(f->type), 8u));
+    return value;
+}
+
+void vcpu_set_reg(Vcpu *v, unsigned field, uint64_t value) {
+    const IrField *f = &v->m->guest->fields[field];
+    memcpy((char *)v->state + f->offset, &value, MIN(ir_bytes(f->type), 8u));
+}

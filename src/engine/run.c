@@ -1,0 +1,235 @@
+// run.c - the dispatcher: finds or makes the block at the guest pc, enters it, and answers what
+// comes back. Translated code comes back rarely: chained exits and jump-cache hits stay inside.
+#include "engine/engine.h"
+#include "memory/space.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+
+static void jump_cache_clear(Vcpu *v) {
+    for (unsigned i = 0; i < JUMP_CACHE_ENTRIES; i++)
+        __atomic_store_n(&v->hot->jump_cache[i].pc, ~0ull, __ATOMIC_RELAXED);
+}
+
+static JumpCacheEntry *jump_cache_slot(Vcpu *v, uint64_t pc) {
+    return &v->hot->jump_cache[pc >> 2 & (JUMP_CACHE_ENTRIES - 1)];
+}
+
+void block_link(Machine *m, HostLink *l, Block *to) {
+    if (l->target == to || to->dead || ((Block *)l->block)->dead) return;
+    l->target = to;
+    l->next_incoming = to->incoming;
+    to->incoming = l;
+    m->host->link(m->host_ctx, l, to->entry);
+}
+
+// Blocks link to each other both ways; a block that goes leaves no trace in those that stay.
+static void block_unlink(void *ctx, Block *b) {
+    Machine *m = ctx;
+    b->dead = true;
+    m->stats.invalidations++;
+    for (HostLink *l = b->incoming, *next; l; l = next) {
+        next = l->next_incoming;
+        m->host->link(m->host_ctx, l, NULL);
+        l->target = NULL;
+        l->next_incoming = NULL;
+    }
+    b->incoming = NULL;
+    for (unsigned i = 0; i < b->n_links; i++) {
+        Block *to = b->links[i].target;
+        if (!to) continue;
+        HostLink **at = &to->incoming;
+        while (*at && *at != &b->links[i]) at = &(*at)->next_incoming;
+        if (*at) *at = b->links[i].next_incoming;
+        b->links[i].target = NULL;
+    }
+    for (Vcpu *v = m->vcpus; v; v = v->next) {
+        JumpCacheEntry *e = jump_cache_slot(v, b->pc);
+        if (e->pc == b->pc) __atomic_store_n(&e->pc, ~0ull, __ATOMIC_RELAXED);
+    }
+}
+
+void machine_invalidate(Machine *m, uint64_t lo, uint64_t hi) {
+    pthread_mutex_lock(&m->lock);
+    block_table_remove(m->blocks, lo, hi, block_unlink, m);
+    pthread_mutex_unlock(&m->lock);
+}
+
+void machine_invalidate_all(Machine *m) {
+    machine_invalidate(m, 0, UINT64_MAX);
+}
+
+void machine_flush(Machine *m, Vcpu *self) {
+    for (Vcpu *v = m->vcpus; v; v = v->next) {
+        while (v != self && atomic_load(&v->in_code)) {
+            vcpu_interrupt(v);
+            sched_yield();
+        }
+        jump_cache_clear(v);
+    }
+    block_table_clear(m->blocks);
+    arena_reset(&m->meta);
+    m->cache_at = m->cache_first;
+    m->stats.flushes++;
+    atomic_fetch_add(&m->flush_generation, 1);
+}
+
+// ---- what translated code came back for ----
+
+static void trap(Vcpu *v, IrTrap kind, unsigned value) {
+    const Personality *p = v->m->personality;
+    uint64_t pc = vcpu_reg(v, v->m->guest->pc_field);
+    switch (kind) {
+    case IR_TRAP_SYSCALL: p->syscall(v, value); break;
+    case IR_TRAP_UNIMPLEMENTED:
+    case IR_TRAP_UNDEFINED: p->fault(v, SIGILL, ILL_ILLOPC, pc); break;
+    case IR_TRAP_BREAKPOINT: p->fault(v, SIGTRAP, TRAP_BRKPT, pc); break;
+    case IR_TRAP_FLUSH_CODE: machine_invalidate(v->m, v->hot->flush_lo, v->hot->flush_hi); break;
+    case IR_TRAP_MODE: v->hot->fp.mode = v->m->guest->fp_mode(v->state); break;
+    case IR_TRAP_YIELD: sched_yield(); break;
+    case IR_TRAP_FETCH: p->fault(v, SIGSEGV, space_si_code(v->m->as, pc), pc); break;
+    case IR_TRAP_ALIGN: p->fault(v, SIGBUS, BUS_ADRALN, pc); break;
+    }
+}
+
+typedef struct Run {
+    HostLink *link;      // the exit that was just taken, to be chained, or NULL
+    uint32_t generation; // flush_generation when it was taken
+} Run;
+
+// Looks the next block up and runs from there. Returns Host.enter's answer, or -1 when out of
+// memory.
+static int64_t run_code(Vcpu *v, Run *run, uint32_t max_insns) {
+    Machine *m = v->m;
+    uint64_t pc = vcpu_reg(v, m->guest->pc_field);
+    uint32_t mode = m->guest->mode(v->state);
+    if (mode != v->hot->mode) {
+        jump_cache_clear(v);
+        v->hot->mode = mode;
+        run->link = NULL;
+    }
+    pthread_mutex_lock(&m->lock);
+    Block *b = block_get(v, pc, mode, max_insns);
+    if (!b) {
+        pthread_mutex_unlock(&m->lock);
+        return -1;
+    }
+    m->stats.dispatches++;
+    if (b->mode == mode) {
+        if (run->link && run->generation == atomic_load(&m->flush_generation))
+            block_link(m, run->link, b);
+        *jump_cache_slot(v, pc) = (JumpCacheEntry){.pc = pc, .code = b->entry};
+    }
+    run->generation = atomic_load(&m->flush_generation);
+    atomic_store(&v->in_code, true);
+    pthread_mutex_unlock(&m->lock);
+    if (log_on(&m->log, LOG_EXEC, pc)) log_printf(&m->log, "exec %#lx\n", pc);
+    uint64_t why = m->host->enter(m->host_ctx, v->state, b->entry);
+    run->link = why == HOST_EXIT_LINK ? (HostLink *)v->hot->exit_link : NULL;
+    atomic_store(&v->in_code, false);
+    return (int64_t)why;
+}
+
+static void out_of_memory(Vcpu *v) {
+    log_printf(&v->m->log, "dragoman: %s\n", v->m->err.text);
+    v->stop = true;
+    v->stop_code = -ENOMEM;
+}
+
+static void answer(Vcpu *v, uint64_t why) {
+    Machine *m = v->m;
+    if (why < HOST_EXIT_FAULT) return; // the loop goes on at the pc in state
+    m->host->fp_sync(m->host_ctx, v->state);
+    if (why == HOST_EXIT_FAULT)
+        m->personality->fault(v, v->fault.signo, v->fault.si_code, v->fault.addr);
+    else
+        trap(v, (IrTrap)((why - HOST_EXIT_TRAP) & 0xff), (unsigned)((why - HOST_EXIT_TRAP) >> 8));
+    m->host->fp_sync(m->host_ctx, v->state);
+}
+
+int vcpu_run(Vcpu *v, int64_t budget) {
+    Machine *m = v->m;
+    Run run = {0};
+    uint32_t max_insns = m->max_block_insns;
+    v->hot->fp.mode = m->guest->fp_mode(v->state);
+    m->host->fp_sync(m->host_ctx, v->state);
+    int64_t given = budget < 0 ? INT64_MAX : budget;
+    v->hot->budget = given;
+    int result = ENGINE_STOPPED;
+    while (!v->stop) {
+        if (v->hot->interrupt) {
+            v->hot->interrupt = 0;
+            m->host->fp_sync(m->host_ctx, v->state);
+            m->personality->poll(v);
+            m->host->fp_sync(m->host_ctx, v->state);
+            run.link = NULL;
+            continue;
+        }
+        if (v->hot->budget <= 0) {
+            result = ENGINE_BUDGET;
+            break;
+        }
+        int64_t why = run_code(v, &run, max_insns);
+        max_insns = m->max_block_insns;
+        if (why < 0) {
+            out_of_memory(v);
+        } else if (why == HOST_EXIT_BUDGET) {
+            // the block was longer than what is left: run the rest exactly
+            if (v->hot->budget < max_insns) max_insns = (uint32_t)v->hot->budget;
+        } else {
+            answer(v, (uint64_t)why);
+        }
+    }
+    if (m->budgeted) v->hot->insn_count += (uint64_t)(given - v->hot->budget);
+    v->hot->budget = 0;
+    return result;
+}
+
+// ---- faults ----
+
+static uint64_t fault_guest_pc(const Block *b, uint64_t host_pc) {
+    uint32_t off = (uint32_t)(host_pc - (uintptr_t)b->entry), lo = 0, hi = b->n_faults;
+    while (lo < hi) { // last entry at or below off
+        uint32_t mid = lo + (hi - lo) / 2;
+        if (b->faults[mid].host_off <= off)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return b->pc + (lo ? b->faults[lo - 1].guest_off : 0);
+}
+
+// A block counts all its instructions when it is entered; those behind the fault did not happen.
+static void uncount(Vcpu *v, const Block *b, uint64_t pc) {
+    if (!v->m->count) return;
+    uint64_t not_done = b->n_insns - (pc - b->pc) / v->m->guest->min_insn_bytes;
+    if (v->m->budgeted)
+        v->hot->budget += (int64_t)not_done;
+    else
+        v->hot->insn_count -= not_done;
+}
+
+bool engine_handle_fault(Vcpu *v, int signo, const void *info, void *ucontext) {
+    const siginfo_t *si = info;
+    if (!v || !atomic_load(&v->in_code)) return false;
+    Machine *m = v->m;
+    uint64_t host_pc = m->host->fault_pc(ucontext);
+    bool in_code = host_pc >= (uintptr_t)m->cache_first && host_pc < (uintptr_t)m->cache_end;
+    if (!in_code && !v->hot->in_helper) return false;
+    v->fault.signo = signo;
+    v->fault.si_code = si->si_code;
+    v->fault.addr = (uintptr_t)si->si_addr - v->hot->mem_base;
+    if (in_code) {
+        Block *b = block_table_find_host(m->blocks, host_pc);
+        if (!b) return false;
+        uint64_t pc = fault_guest_pc(b, host_pc);
+        m->host->leave_at_fault(m->host_ctx, v->state, ucontext, true);
+        vcpu_set_reg(v, m->guest->pc_field, pc);
+        uncount(v, b, pc);
+    } else {
+        v->hot->in_helper = 0;
+        m->host->leave_at_fault(m->host_ctx, v->state, ucontext, false);
+    }
+    return true;
+}

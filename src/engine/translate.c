@@ -1,0 +1,160 @@
+// translate.c - from a guest pc to a block of host code: lift, verify, compile, enter into the
+// table. Everything here runs with Machine.lock held, on the machine's one workbench region.
+#include "engine/engine.h"
+#include "memory/space.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <time.h>
+
+static uint64_t now_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static const uint8_t *fetch(void *ctx, uint64_t pc, unsigned bytes) {
+    Machine *m = ctx;
+    return space_fetch(m->as, pc, bytes);
+}
+
+static void log_guest_code(const Machine *m, const IrRegion *r) {
+    Buf text = {0};
+    buf_printf(&text, "guest block %#lx, %u instructions, %u bytes\n", r->pc, r->n_insns,
+               r->size_bytes);
+    for (uint64_t pc = r->pc; pc < r->pc + r->size_bytes;) {
+        unsigned n = (unsigned)MIN(r->pc + r->size_bytes - pc, (uint64_t)m->guest->max_insn_bytes);
+        const uint8_t *bytes = space_fetch(m->as, pc, n);
+        buf_printf(&text, "  %#lx:  ", pc);
+        unsigned took = bytes ? m->guest->disassemble(bytes, n, pc, &text) : 0;
+        if (!took) buf_printf(&text, "(undefined)");
+        buf_printf(&text, "\n");
+        pc += took ? took : m->guest->min_insn_bytes;
+    }
+    if (text.data) log_printf(&m->log, "%s", text.data);
+    buf_free(&text);
+}
+
+static void log_ir(const Machine *m, const IrRegion *r) {
+    Buf text = {0};
+    ir_print(r, &text);
+    // one write a line: log_printf's lines are bounded, a region is not
+    for (char *at = text.data, *end; at && *at; at = end) {
+        end = strchr(at, '\n');
+        end = end ? end + 1 : at + strlen(at);
+        log_printf(&m->log, "%.*s", (int)(end - at), at);
+    }
+    buf_free(&text);
+}
+
+static void log_host_code(const Machine *m, const Block *b) {
+    Buf text = {0};
+    if (!m->host->disassemble) return;
+    m->host->disassemble(b->entry, b->code_bytes, &text);
+    log_printf(&m->log, "host code of %#lx, %u bytes\n", b->pc, b->code_bytes);
+    for (char *at = text.data, *end; at && *at; at = end) {
+        end = strchr(at, '\n');
+        end = end ? end + 1 : at + strlen(at);
+        log_printf(&m->log, "%.*s", (int)(end - at), at);
+    }
+    buf_free(&text);
+}
+
+// Copies what outlives the region (links, faults) beside a new Block.
+static Block *block_keep(Machine *m, const IrRegion *r, uint32_t mode, const HostOutput *out) {
+    Block *b = arena_alloc(&m->meta, sizeof *b);
+    HostFault *faults = arena_alloc(&m->meta, MAX(1, out->n_faults) * sizeof *faults);
+    if (!b || !faults) return NULL;
+    if (out->n_faults) memcpy(faults, out->faults, out->n_faults * sizeof *faults);
+    *b = (Block){.pc = r->pc,
+                 .mode = mode,
+                 .size_bytes = r->size_bytes,
+                 .n_insns = r->n_insns,
+                 .code_bytes = out->code_bytes,
+                 .entry = out->entry,
+                 .links = out->links,
+                 .faults = faults,
+                 .n_links = (uint16_t)out->n_links,
+                 .n_faults = out->n_faults};
+    for (uint32_t i = 0; i < out->n_links; i++) out->links[i].block = b;
+    return b;
+}
+
+static uint32_t count_links(const IrRegion *r) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < r->n_insts; i++)
+        n += r->insts[i].op == IR_exit || r->insts[i].op == IR_exit_if;
+    return n;
+}
+
+static HostError compile(Machine *m, const IrRegion *r, HostOutput *out) {
+    uint32_t n_links = count_links(r);
+    // Code refers to its links by address, so they are made where they stay.
+    out->links = arena_alloc(&m->meta, MAX(1, n_links) * sizeof *out->links);
+    if (!out->links || n_links > HOST_MAX_LINKS) {
+        err_set(&m->err, -ENOMEM, "translating %#lx: %s", r->pc,
+                out->links ? "too many exits" : "out of memory");
+        return HOST_UNSUPPORTED;
+    }
+    HostCode code = {.at = m->cache_at, .end = m->cache_end};
+    HostError e = m->host->compile(m->host_ctx, r, &code, out, &m->err);
+    if (e == HOST_OK) m->cache_at = code.at;
+    return e;
+}
+
+// Exact budgets count instructions by the same op that stops them.
+static void count_becomes_budget(IrRegion *r) {
+    for (uint32_t i = 0; i < r->n_insts; i++)
+        if (r->insts[i].op == IR_count) r->insts[i].op = IR_budget;
+}
+
+Block *block_get(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t max_insns) {
+    Machine *m = v->m;
+    // Blocks cut short to end on an exact instruction are kept under a mode of their own.
+    uint32_t key = max_insns < m->max_block_insns ? mode | max_insns << BLOCK_CUT_SHIFT : mode;
+    Block *b = block_table_find(m->blocks, pc, key);
+    if (b) return b;
+    uint64_t start_ns = now_ns();
+    IrRegion *r = &m->region;
+    GuestLift how = {.pc = pc,
+                     .mode = mode,
+                     .features = m->features,
+                     .max_insns = max_insns,
+                     .count = m->count,
+                     .fetch = fetch,
+                     .fetch_ctx = m};
+    HostOutput out = {0};
+    HostError e = HOST_NO_ROOM;
+    for (int tries = 0; e == HOST_NO_ROOM && tries < 2; tries++) {
+        if (tries) machine_flush(m, v);
+        ir_region_reset(r, pc);
+        r->fp_rules = m->guest->fp_rules;
+        m->guest->lift(r, &how);
+        if (r->failed) {
+            err_set(&m->err, -ENOMEM, "translating %#lx: out of memory", pc);
+            return NULL;
+        }
+        if (m->budgeted) count_becomes_budget(r);
+        if (m->verify && !ir_verify(r, &m->err)) {
+            log_printf(&m->log, "dragoman: translating %#lx: %s\n", pc, m->err.text);
+            log_ir(m, r);
+            abort();
+        }
+        if (log_on(&m->log, LOG_GUEST, pc)) log_guest_code(m, r);
+        if (log_on(&m->log, LOG_IR, pc)) log_ir(m, r);
+        e = compile(m, r, &out);
+    }
+    b = e == HOST_OK ? block_keep(m, r, key, &out) : NULL;
+    if (e == HOST_NO_ROOM)
+        err_set(&m->err, -ENOMEM, "translating %#lx: the code cache is too small", pc);
+    if (b && !block_table_add(m->blocks, b)) b = NULL;
+    if (!b) return NULL;
+    m->stats.blocks++;
+    m->stats.guest_insns += r->n_insns;
+    m->stats.guest_bytes += r->size_bytes;
+    m->stats.host_bytes += b->code_bytes;
+    m->stats.ir_insts += r->n_insts;
+    if (log_on(&m->log, LOG_HOST, pc)) log_host_code(m, b);
+    m->stats.translate_ns += now_ns() - start_ns;
+    return b;
+}

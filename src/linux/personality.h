@@ -1,0 +1,33 @@
+// personality.h - the Linux personality: a guest program's process as its kernel would show it.
+//
+// Start reading at start.c (loading), syscall.c (dispatch by syscalls.def), signal.c (delivery).
+// Per process: LinuxProcess, at Machine.os. Per thread: LinuxThread, at Vcpu.os.
+#ifndef DGM_LINUX_PERSONALITY_H
+#define DGM_LINUX_PERSONALITY_H
+
+#include "engine/engine.h"
+#include "memory/space.h"
+
+typedef struct LinuxConfig {
+    const char *path;        // the program, as the user gave it (a path of the host, or in rootfs)
+    char **argv, **envp;     // NULL-terminated
+    const char *sysroot;     // -L
+    const char *rootfs;      // --rootfs
+    const char *argv0;       // -0
+    size_t stack_bytes;      // 0: 8 MiB
+    bool strace;
+    const char *const *self_argv; // how to start a guest program anew, NULL-terminated; NULL: cannot
+} LinuxConfig;
+
+// Opens the program far enough to know its CPU (following #! scripts). 0 or -errno with a message.
+int linux_find_guest(const LinuxConfig *c, const Guest **guest, DgmErr *err);
+// Makes the address space, loads program and interpreter, builds the stack and the first vCPU.
+int linux_start(Machine *m, const LinuxConfig *c, DgmErr *err);
+// Runs the first vCPU on the calling thread until the process has ended.
+int linux_run(Machine *m, int *status, int *signal, DgmErr *err);
+// Frees all that linux_start made (vCPUs and the address space too).
+void linux_end(Machine *m);
+
+extern const Personality linux_personality;
+
+#endif
