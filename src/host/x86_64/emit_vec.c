@@ -1,13 +1,13 @@
 // emit_vec.c - encodes the rows of vec_ops.def (see emit_vec.h for the choice of form).
 //
-// Where to start: vec_encode. The three prefixes carry the same facts: mandatory prefix (pp), opcode
-// map, W, and the upper bits of the registers (R for dst, X and B for rm, V for s1). EVEX stores an
-// 8-bit displacement divided by the size of the memory operand.
+// Where to start: vec_encode. The three prefixes carry the same facts: mandatory prefix (pp),
+// opcode map, W, and the upper bits of the registers (R for dst, X and B for rm, V for s1). EVEX
+// stores an 8-bit displacement divided by the size of the memory operand.
 #include "host/x86_64/emit_vec.h"
 
-enum { NP, P66, PF3, PF2 };            // pp
-enum { R3, R2, RS, SH = 8 };           // kind; SH + opcode extension
-enum { S2, S3, S4, AES, CLM, GF, AV, A5 }; // isa of the first form
+enum { NP, P66, PF3, PF2 };                  // pp
+enum { R3, R2, RS, SH = 8 };                 // kind; SH + opcode extension
+enum { S2, S3, S4, AES, CLM, GF, AV, A5 };   // isa of the first form
 enum { I = 1, C = 2, W = 4, V = 8, X = 16 }; // flags
 
 typedef struct VecRow {
@@ -15,7 +15,8 @@ typedef struct VecRow {
 } VecRow;
 
 static const VecRow rows[V_COUNT] = {
-#define VOP(name, pp, map, opc, kind, isa, flags, n) [V_##name] = {pp, map, opc, kind, isa, flags, n},
+#define VOP(name, pp, map, opc, kind, isa, flags, n)                                               \
+    [V_##name] = {pp, map, opc, kind, isa, flags, n},
 #include "host/x86_64/vec_ops.def"
 #undef VOP
 };
@@ -95,8 +96,7 @@ uint8_t *vec_encode(uint8_t *p, VecLevel level, Vop op, unsigned dst, unsigned s
     bool high = reg >= 16 || vvvv >= 16 || (!rm.mem && rm.reg >= 16);
     unsigned disp8_log2 = 0;
     if (level == VEC_AVX512 && (row->isa == A5 || high)) {
-        if (!rm.mem)
-            xbit = rm.reg >> 4 & 1;
+        if (!rm.mem) xbit = rm.reg >> 4 & 1;
         *p++ = 0x62;
         *p++ = (uint8_t)((rbit ^ 1) << 7 | (xbit ^ 1) << 6 | (bbit ^ 1) << 5 |
                          ((reg >> 4 & 1) ^ 1) << 4 | row->map);
@@ -117,18 +117,14 @@ uint8_t *vec_encode(uint8_t *p, VecLevel level, Vop op, unsigned dst, unsigned s
         static const uint8_t prefix[4] = {0, 0x66, 0xF3, 0xF2};
         if (row->kind >= SH) // destructive: dst == s1, so rm already names it
             vvvv = 0;
-        if (row->pp)
-            *p++ = prefix[row->pp];
+        if (row->pp) *p++ = prefix[row->pp];
         unsigned w = row->flags & V && row->isa != GF ? 8 : 0;
-        if (w | rbit | xbit | bbit)
-            *p++ = (uint8_t)(0x40 | w | rbit << 2 | xbit << 1 | bbit);
+        if (w | rbit | xbit | bbit) *p++ = (uint8_t)(0x40 | w | rbit << 2 | xbit << 1 | bbit);
         *p++ = 0x0F;
-        if (row->map > 1)
-            *p++ = row->map == 2 ? 0x38 : 0x3A;
+        if (row->map > 1) *p++ = row->map == 2 ? 0x38 : 0x3A;
     }
     *p++ = row->opcode;
     p = encode_rm(p, reg, rm, disp8_log2, tail);
-    if (tail)
-        *p++ = (uint8_t)imm;
+    if (tail) *p++ = (uint8_t)imm;
     return p;
 }

@@ -48,7 +48,8 @@ static inline VecRm vrm_sib(unsigned base, unsigned index, unsigned scale_log2, 
                    .disp = disp};
 }
 static inline VecRm vrm_rip(const void *address) {
-    return (VecRm){.mem = true, .base = VRM_RIP, .index = VRM_NONE, .disp = (int64_t)(uintptr_t)address};
+    return (VecRm){
+        .mem = true, .base = VRM_RIP, .index = VRM_NONE, .disp = (int64_t)(uintptr_t)address};
 }
 
 // dst = s1 op rm [, imm]. Two-operand rows ignore s1; store rows take the stored register as dst

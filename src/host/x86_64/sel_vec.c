@@ -12,8 +12,14 @@ static void put(X86 *x, Vop op, unsigned d, unsigned a, VecRm m, unsigned imm) {
 }
 static bool rm_is_gpr(Vop op) {
     switch (op) {
-    case V_pinsrb: case V_pinsrw: case V_pinsrd: case V_pinsrq:
-    case V_cvtsi2ss: case V_cvtsi2ssq: case V_cvtsi2sd: case V_cvtsi2sdq: return true;
+    case V_pinsrb:
+    case V_pinsrw:
+    case V_pinsrd:
+    case V_pinsrq:
+    case V_cvtsi2ss:
+    case V_cvtsi2ssq:
+    case V_cvtsi2sd:
+    case V_cvtsi2sdq: return true;
     default: return false;
     }
 }
@@ -61,8 +67,7 @@ void shift_imm(X86 *x, Vop op, unsigned d, unsigned a, unsigned n) {
 }
 
 void vmov(X86 *x, unsigned d, unsigned a) {
-    if (d != a)
-        op2(x, V_movaps, d, a);
+    if (d != a) op2(x, V_movaps, d, a);
 }
 void vzero_reg(X86 *x, unsigned d) {
     put(x, V_pxor, d, d, vrm_reg(d), 0);
@@ -93,6 +98,32 @@ unsigned vones(X86 *x) {
     return vconst_reg(x, ~0ull, ~0ull);
 }
 
+void vec_load(X86 *x, IrType mem, unsigned d, VecRm m) {
+    unsigned bytes = ir_bytes(mem);
+    if (bytes == 16)
+        put(x, V_movups, d, 0, m, 0);
+    else if (bytes == 8)
+        put(x, V_movsd_ld, d, 0, m, 0);
+    else if (bytes == 4)
+        put(x, V_movss_ld, d, 0, m, 0);
+    else {
+        vzero_reg(x, d);
+        put(x, V_pinsrw, d, d, m, 0);
+    }
+}
+bool vec_store(X86 *x, IrType mem, unsigned a, VecRm m) {
+    unsigned bytes = ir_bytes(mem);
+    if (bytes == 2 && !has_sse41(x)) // pextrw has no memory form before SSE4.1
+        return false;
+    put(x,
+        bytes == 16  ? V_movups_st
+        : bytes == 8 ? V_movsd_st
+        : bytes == 4 ? V_movss_st
+                     : V_pextrw_m,
+        a, 0, m, 0);
+    return true;
+}
+
 // ---- general registers ----
 static void bytes(X86 *x, const uint8_t *b, unsigned n) {
     uint8_t **at = x_cursor(x);
@@ -103,10 +134,8 @@ static void bytes(X86 *x, const uint8_t *b, unsigned n) {
 static void g_rr(X86 *x, bool w, bool force, unsigned opcode, unsigned reg, unsigned rm) {
     uint8_t b[5];
     unsigned n = 0, rex = (w ? 8u : 0u) | (reg >> 3 & 1) << 2 | (rm >> 3 & 1);
-    if (rex || force)
-        b[n++] = (uint8_t)(0x40 | rex);
-    if (opcode > 0xFF)
-        b[n++] = 0x0F;
+    if (rex || force) b[n++] = (uint8_t)(0x40 | rex);
+    if (opcode > 0xFF) b[n++] = 0x0F;
     b[n++] = (uint8_t)opcode;
     b[n++] = (uint8_t)(0xC0 | (reg & 7) << 3 | (rm & 7));
     bytes(x, b, n);
@@ -138,8 +167,7 @@ void gzext8(X86 *x, unsigned d) {
 void gconst(X86 *x, unsigned d, uint32_t value) {
     uint8_t b[6];
     unsigned n = 0;
-    if (d >= 8)
-        b[n++] = 0x41;
+    if (d >= 8) b[n++] = 0x41;
     b[n++] = (uint8_t)(0xB8 | (d & 7));
     memcpy(b + n, &value, 4);
     bytes(x, b, n + 4);
@@ -181,15 +209,13 @@ static bool sel_vconst(X86 *x, const IrInst *in) {
 
 // A float constant: its bits are in imm.
 static bool sel_fconst(X86 *x, const IrInst *in) {
-    if (!type_in_xmm(x, in->type))
-        return false;
+    if (!type_in_xmm(x, in->type)) return false;
     vconst_to(x, vdef(x, in), (uint64_t)in->imm & bits_mask(ir_elem_bits(in->type)), 0);
     return true;
 }
 
 static bool sel_vselect(X86 *x, const IrInst *in) {
-    if (!ir_is_vec(in->type) && !type_in_xmm(x, in->type))
-        return false;
+    if (!ir_is_vec(in->type) && !type_in_xmm(x, in->type)) return false;
     unsigned p = guse(x, in->a), a = vuse(x, in->b), b = vuse(x, in->c), d = vdef(x, in);
     unsigned t = d != b ? d : vtmp(x);
     g_rr(x, false, true, 0xF6, 0, p); // test p8, 1
@@ -206,8 +232,7 @@ static bool sel_vselect(X86 *x, const IrInst *in) {
 
 bool x86_sel_vec(X86 *x, const IrInst *in) {
     const IrOpInfo *info = &ir_op_info[in->op];
-    if (info->effect == IR_FLAGFP && x_region(x)->fp_exact)
-        return false;
+    if (info->effect == IR_FLAGFP && x_region(x)->fp_exact) return false;
     switch ((IrOp)in->op) {
     case IR_const: return ir_is_vec(in->type) ? sel_vconst(x, in) : sel_fconst(x, in);
     case IR_bitcast: return sel_bitcast(x, in);

@@ -28,8 +28,7 @@ bool sel_vsub(X86 *x, const IrInst *in) {
 // d = low halves of the products.
 bool sel_vmul(X86 *x, const IrInst *in) {
     unsigned L = lane_log2(in->type);
-    if (L == 3 && !has_sse41(x))
-        return false;
+    if (L == 3 && !has_sse41(x)) return false;
     VEC_AB;
     unsigned t, u;
     switch (L) {
@@ -45,9 +44,7 @@ bool sel_vmul(X86 *x, const IrInst *in) {
             op3(x, V_por, d, t, w);
         }
         return true;
-    case 1:
-        op3(x, V_pmullw, d, a, b);
-        return true;
+    case 1: op3(x, V_pmullw, d, a, b); return true;
     case 2:
         if (has_sse41(x)) {
             op3(x, V_pmulld, d, a, b);
@@ -81,8 +78,7 @@ bool sel_vmul(X86 *x, const IrInst *in) {
 
 bool sel_vmulh(X86 *x, const IrInst *in) {
     unsigned L = lane_log2(in->type);
-    if (L != 1)
-        return false;
+    if (L != 1) return false;
     VEC_AB;
     op3(x, in->op == IR_umulh ? V_pmulhuw : V_pmulhw, d, a, b);
     return true;
@@ -142,7 +138,8 @@ void cmp_mask(X86 *x, unsigned L, bool is_unsigned, unsigned d, unsigned a, unsi
     op2(x, back[L], d, 1);
 }
 
-// ---- comparisons: d = a > b signed or a == b; d must differ from a and b for I64 without SSE4 ----
+// ---- comparisons: d = a > b signed or a == b; d must differ from a and b for I64 without SSE4
+// ----
 static void cmp_eq(X86 *x, unsigned L, unsigned d, unsigned a, unsigned b) {
     static const Vop op[4] = {V_pcmpeqb, V_pcmpeqw, V_pcmpeqd, V_pcmpeqq};
     if (L == 3 && !has_sse41(x)) {
@@ -199,9 +196,9 @@ static void cmp_gt_any(X86 *x, unsigned L, bool is_unsigned, unsigned d, unsigne
 }
 
 bool sel_vcmp(X86 *x, const IrInst *in) {
-    static const uint8_t mask_imm[] = {[IR_EQ] = 0,  [IR_NE] = 4,  [IR_ULT] = 1, [IR_UGE] = 5,
-                                       [IR_ULE] = 2, [IR_UGT] = 6, [IR_SLT] = 1, [IR_SGE] = 5,
-                                       [IR_SLE] = 2, [IR_SGT] = 6};
+    static const uint8_t mask_imm[] = {
+        [IR_EQ] = 0,  [IR_NE] = 4,  [IR_ULT] = 1, [IR_UGE] = 5, [IR_ULE] = 2,
+        [IR_UGT] = 6, [IR_SLT] = 1, [IR_SGE] = 5, [IR_SLE] = 2, [IR_SGT] = 6};
     unsigned L = lane_log2(in->type);
     VEC_AB;
     IrCc cc = (IrCc)in->aux;
@@ -217,8 +214,7 @@ bool sel_vcmp(X86 *x, const IrInst *in) {
             return true;
         }
         unsigned t = d;
-        if (L == 3 && !has_sse42(x))
-            t = vtmp(x);
+        if (L == 3 && !has_sse42(x)) t = vtmp(x);
         if (cc == IR_EQ)
             cmp_eq(x, L, t, a, b);
         else
@@ -353,10 +349,8 @@ void shift_lanes(X86 *x, IrOp op, unsigned L, unsigned d, unsigned a, uint64_t n
             uint64_t m = 0;
             for (unsigned i = 0; i < 8; i++) {
                 unsigned from = op == IR_shli ? i - (unsigned)n : i + (unsigned)n;
-                if (from > 7)
-                    from = op == IR_sari ? 7 : 8;
-                if (from < 8)
-                    m |= 1ull << ((7 - i) * 8 + from);
+                if (from > 7) from = op == IR_sari ? 7 : 8;
+                if (from < 8) m |= 1ull << ((7 - i) * 8 + from);
             }
             if (!has_avx(x)) {
                 vmov(x, d, a);
@@ -459,8 +453,7 @@ bool sel_vshift(X86 *x, const IrInst *in) {
     static const Vop right[4] = {0, V_vpsrlvw, V_vpsrlvd, V_vpsrlvq};
     static const Vop arith[4] = {0, V_vpsravw, V_vpsravd, V_vpsravq};
     unsigned L = lane_log2(in->type);
-    if (!has_avx2(x) || (L == 0 && !has_avx512(x)))
-        return false;
+    if (!has_avx2(x) || (L == 0 && !has_avx512(x))) return false;
     VEC_AB;
     if (L == 0) {
         shift_bytes_avx512(x, (IrOp)in->op, d, a, b);
@@ -496,8 +489,7 @@ static void nibbles(X86 *x, Vop op, unsigned d, unsigned a, const uint64_t lo[2]
 bool sel_vpopcnt(X86 *x, const IrInst *in) {
     static const uint64_t counts[2] = {0x0302020102010100, 0x0403030203020201};
     unsigned L = lane_log2(in->type);
-    if (L == 0 ? !has_ssse3(x) : !has_bitalg(x))
-        return false;
+    if (L == 0 ? !has_ssse3(x) : !has_bitalg(x)) return false;
     VEC_A;
     static const Vop op[4] = {V_vpopcntb, V_vpopcntw, V_vpopcntd, V_vpopcntq};
     if (has_bitalg(x))
@@ -514,10 +506,9 @@ bool sel_vclz(X86 *x, const IrInst *in) {
         op2(x, L == 2 ? V_vplzcntd : V_vplzcntq, d, a);
         return true;
     }
-    if (L != 0 || !has_ssse3(x))
-        return false;
-    // Bytes: clz of the high nibble, or 4 more of the low one when the high nibble is 0; the table of
-    // the high nibble says 15 for 0 and the unsigned minimum decides (low is at most 8).
+    if (L != 0 || !has_ssse3(x)) return false;
+    // Bytes: clz of the high nibble, or 4 more of the low one when the high nibble is 0; the table
+    // of the high nibble says 15 for 0 and the unsigned minimum decides (low is at most 8).
     static const uint64_t low[2] = {0x0505050506060708, 0x0404040404040404};
     static const uint64_t high[2] = {0x010101010202030F, 0x0000000000000000};
     unsigned a = vuse(x, in->a), d = vdef(x, in);
@@ -528,8 +519,7 @@ bool sel_vclz(X86 *x, const IrInst *in) {
 bool sel_vrbit(X86 *x, const IrInst *in) {
     static const uint64_t low[2] = {0xE060A020C0408000, 0xF070B030D0509010};
     static const uint64_t high[2] = {0x0E060A020C040800, 0x0F070B030D050901};
-    if (lane_log2(in->type) != 0 || !has_ssse3(x))
-        return false;
+    if (lane_log2(in->type) != 0 || !has_ssse3(x)) return false;
     unsigned a = vuse(x, in->a), d = vdef(x, in);
     if (has_gfni(x) && has_avx(x))
         op3mi(x, V_gf2p8affineqb, d, a, vliteral(x, 0x8040201008040201, 0x8040201008040201), 0);
@@ -540,10 +530,8 @@ bool sel_vrbit(X86 *x, const IrInst *in) {
 
 // ---- saturation and halving ----
 bool sel_vsat(X86 *x, const IrInst *in) {
-    static const Vop native[4][2] = {{V_paddsb, V_paddsw},
-                                     {V_paddusb, V_paddusw},
-                                     {V_psubsb, V_psubsw},
-                                     {V_psubusb, V_psubusw}};
+    static const Vop native[4][2] = {
+        {V_paddsb, V_paddsw}, {V_paddusb, V_paddusw}, {V_psubsb, V_psubsw}, {V_psubusb, V_psubusw}};
     unsigned which = in->op == IR_sqadd ? 0 : in->op == IR_uqadd ? 1 : in->op == IR_sqsub ? 2 : 3;
     unsigned L = lane_log2(in->type);
     VEC_AB;
@@ -645,8 +633,7 @@ bool sel_vmull(X86 *x, const IrInst *in) {
     bool is_signed = in->op == IR_vsmull || in->op == IR_vsmull2;
     bool high = in->op == IR_vsmull2 || in->op == IR_vumull2;
     unsigned L = lane_log2(in->type); // of the products
-    if (L == 3 && is_signed && !has_sse41(x))
-        return false;
+    if (L == 3 && is_signed && !has_sse41(x)) return false;
     VEC_AB;
     unsigned t = vtmp(x), u = vtmp(x);
     if (L == 1) {
@@ -667,18 +654,16 @@ bool sel_vmull(X86 *x, const IrInst *in) {
 
 // ---- crypto ----
 bool sel_clmul(X86 *x, const IrInst *in) {
-    if (!has_pclmul(x))
-        return false;
+    if (!has_pclmul(x)) return false;
     VEC_AB;
     op3i(x, V_pclmulqdq, d, a, b, (unsigned)((in->imm & 1) | (in->imm >> 1 & 1) << 4));
     return true;
 }
 
-// The key of the host's round is zero; MixColumns is a last decryption round undone by an encryption
-// round, of which only MixColumns is left.
+// The key of the host's round is zero; MixColumns is a last decryption round undone by an
+// encryption round, of which only MixColumns is left.
 bool sel_aes(X86 *x, const IrInst *in) {
-    if (!has_aes(x))
-        return false;
+    if (!has_aes(x)) return false;
     unsigned a = vuse(x, in->a), d = vdef(x, in);
     if (in->op == IR_aes_imix) {
         unsigned z = vzero(x), t = vtmp(x);

@@ -57,12 +57,15 @@ bool sel_vzext(X86 *x, const IrInst *in) {
     }
     unsigned bits = ir_elem_bits(st);
     if (is_xmm_scalar(x, in->a)) {
+        bool known = upper_zero(x, in->a);
         unsigned a = vuse(x, in->a), d = vdef(x, in);
-        zero_above(x, bits / 8, d, a);
+        if (known)
+            vmov(x, d, a);
+        else
+            zero_above(x, bits / 8, d, a);
         return true;
     }
-    if (bits == 128)
-        return false;
+    if (bits == 128) return false;
     unsigned a = guse_zext(x, in->a), d = vdef(x, in);
     op2(x, bits == 64 ? V_movq_xr : V_movd_xr, d, a);
     return true;
@@ -83,8 +86,7 @@ void zero_above(X86 *x, unsigned bytes, unsigned d, unsigned a) {
 
 bool sel_vget(X86 *x, const IrInst *in) {
     unsigned bits = ir_elem_bits(in->type), lane = (unsigned)in->imm;
-    if (bits > 64)
-        return false;
+    if (bits > 64) return false;
     unsigned a = vuse(x, in->a);
     if (ir_is_float(in->type) && type_in_xmm(x, in->type)) {
         unsigned d = vdef(x, in);
@@ -193,8 +195,7 @@ bool sel_vzip(X86 *x, const IrInst *in) {
     static const Vop hi[4] = {V_punpckhbw, V_punpckhwd, V_punpckhdq, V_punpckhqdq};
     unsigned L = lane_log2(in->type);
     VEC_AB;
-    if (in->op == IR_vpair)
-        L = 3;
+    if (in->op == IR_vpair) L = 3;
     op3(x, in->op == IR_ziphi ? hi[L] : lo[L], d, a, b);
     return true;
 }
@@ -301,14 +302,12 @@ bool sel_vext(X86 *x, const IrInst *in) {
 // pshufb looks at bit 7 and the low four bits of an index only: adding 0x70 with saturation brings
 // every index above 15 to 128 or more and leaves the low bits of the others.
 bool sel_tbl(X86 *x, const IrInst *in) {
-    if (!has_ssse3(x))
-        return false;
+    if (!has_ssse3(x)) return false;
     unsigned a = vuse(x, in->a), d0;
     const IrInst *index = ir_at(x_region(x), in->b);
     if (index->op == IR_const) { // a known index needs no fix-up at run time
         V128 k = x_region(x)->vconsts[index->imm];
-        for (unsigned i = 0; i < 16; i++)
-            k.b[i] = k.b[i] > 15 ? 0x80 : k.b[i];
+        for (unsigned i = 0; i < 16; i++) k.b[i] = k.b[i] > 15 ? 0x80 : k.b[i];
         d0 = vdef(x, in);
         op3m(x, V_pshufb, d0, a, vliteral(x, k.d[0], k.d[1]));
         return true;
@@ -356,8 +355,7 @@ bool sel_vrev(X86 *x, const IrInst *in) {
     unsigned L = lane_log2(in->type);
     VEC_A;
     unsigned group = in->op == IR_bswap ? 1u << L : (unsigned)in->imm;
-    if (in->op == IR_bswap)
-        L = 0;
+    if (in->op == IR_bswap) L = 0;
     if (group <= 1u << L)
         vmov(x, d, a);
     else
@@ -404,8 +402,7 @@ bool sel_vwiden(X86 *x, const IrInst *in) {
 // ---- narrowing ----
 static bool is_zero_vec(X86 *x, IrRef v) {
     const IrInst *in = ir_at(x_region(x), v);
-    if (in->op != IR_const || !ir_is_vec(in->type))
-        return false;
+    if (in->op != IR_const || !ir_is_vec(in->type)) return false;
     const V128 *k = &x_region(x)->vconsts[in->imm];
     return !(k->d[0] | k->d[1]);
 }
@@ -426,11 +423,8 @@ bool sel_vtrunc(X86 *x, const IrInst *in) {
 bool sel_vnarrow_sat(X86 *x, const IrInst *in) {
     unsigned L = lane_log2(in->type); // of the result
     IrOp op = (IrOp)in->op;
-    bool has = L == 0   ? true
-               : L == 1 ? op == IR_vsqxtn || has_sse41(x)
-                        : has_avx512(x);
-    if (!has)
-        return false;
+    bool has = L == 0 ? true : L == 1 ? op == IR_vsqxtn || has_sse41(x) : has_avx512(x);
+    if (!has) return false;
     unsigned a = vuse(x, in->a), b = vuse(x, in->b), d = vdef(x, in);
     unsigned t = vtmp(x), u = vtmp(x);
     if (L == 2) {
