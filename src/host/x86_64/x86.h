@@ -165,6 +165,8 @@ Cold *x86_cold(X86 *x, unsigned cc, void (*emit)(X86 *, const Cold *));
 void x86_cold_back(X86 *x, const Cold *c);
 // Compiles v by calling the evaluator, in line.
 void x86_fallback(X86 *x, IrRef v);
+// A 128-bit constant near the code (for rip-relative operands).
+const V128 *x86_const128(X86 *x, uint64_t lo, uint64_t hi);
 void x86_record_fault(X86 *x); // the access that is emitted next can fault
 HostLink *x86_new_link(X86 *x, uint64_t target_pc);
 
