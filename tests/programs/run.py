@@ -166,7 +166,7 @@ def root_tests():
     yield t("dd", "dd", "bs=1000", "count=7", "skip=2", "status=none", "iflag=fullblock", stdin=PI_TEXT)
     yield t("split", "bash", "-c", "d=$(mktemp -d); cd $d; seq 1000 | split -l 300; wc -l x* | tail -1; cat x* | md5sum; "
             "cp -a . ../y$$; diff -r . ../y$$ && rm -r ../y$$ $d; echo ok",
-            out=text(" 1000 total", hashlib.md5(seq(1000)).hexdigest() + "  -", "ok"), status=0, execs=True)
+            out=text("1000 total", hashlib.md5(seq(1000)).hexdigest() + "  -", "ok"), status=0, execs=True)
     yield t("grep", "grep", "-nE", "(aa|ee)+ ?$|7(1|3) ", stdin=PI_TEXT)
     yield t("grep-perl", "grep", "-cP", r"(?<=line )\d+5(?= )", stdin=PI_TEXT)
     yield t("sed", "sed", "-E", "s/([0-9]+) ([0-9]+)/\\2:\\1/;/9 *$/d;y/abc/xyz/;5~7p", stdin=PI_TEXT)
