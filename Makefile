@@ -11,7 +11,7 @@ BENCH_FLAGS ?=
 FUZZ_SECONDS ?= 60
 NINJA       := ninja -C
 
-.PHONY: all help setup guest run test unit programs bench bench-quick install clean distclean
+.PHONY: all help setup guest run test unit programs interp bench bench-quick install clean distclean
 .PHONY: asan werror check-layers check-globals check-docs fuzz fuzz-build
 
 all: $(BUILD)/build.ninja
@@ -50,13 +50,18 @@ run: setup
 
 test: setup
 	@$(MAKE) --no-print-directory all guest
-	@$(MAKE) --no-print-directory unit programs
+	@$(MAKE) --no-print-directory unit programs interp
 
 unit: all
 	@meson test -C $(BUILD) --no-rebuild --print-errorlogs
 
 programs: all
 	@tests/programs/run.py --dragoman $(DRAGOMAN) --build $(BUILD) $(TEST_FLAGS)
+
+# The same programs by the interpreter of the IR, as far as time allows.
+interp: all
+	@tests/programs/run.py --dragoman $(DRAGOMAN) --build $(BUILD) --host interp \
+	    --only '^(busybox|option|bad)|-static$$' $(TEST_FLAGS)
 
 bench bench-quick: setup
 	@$(MAKE) --no-print-directory all guest

@@ -19,6 +19,8 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -122,30 +124,27 @@ class Result:
 
 def run(command, env, stdin=None):
     """Runs to the end; CPU time is that of the process and all children it waited for."""
-    with open(stdin or os.devnull, "rb") as source:
+    with open(stdin or os.devnull, "rb") as source, tempfile.TemporaryFile() as errors:
         begin = time.perf_counter()
         try:
             child = subprocess.Popen(command, stdin=source, stdout=subprocess.PIPE,
-                                     stderr=subprocess.PIPE, env=env)
+                                     stderr=errors, env=env)
         except OSError as e:
             return Result(0, 0, 127, "", str(e))
         digest, tail = hashlib.sha256(), b""
-        deadline = begin + TIMEOUT_S
-        os.set_blocking(child.stderr.fileno(), False)
+        watchdog = threading.Timer(TIMEOUT_S, child.kill)
+        watchdog.start()
         while chunk := child.stdout.read1(1 << 20):
             digest.update(chunk)
             tail = (tail + chunk)[-200:]
-            if time.perf_counter() > deadline:
-                child.kill()
-                break
         _, status, usage = os.wait4(child.pid, 0)
         wall = time.perf_counter() - begin
-        errors = child.stderr.read() or b""
+        watchdog.cancel()
         child.returncode = os.waitstatus_to_exitcode(status)
         child.stdout.close()
-        child.stderr.close()
-    if child.returncode:
-        tail = errors[-300:]
+        if child.returncode:
+            errors.seek(0)
+            tail = errors.read()[-300:]
     return Result(usage.ru_utime + usage.ru_stime, wall, child.returncode, digest.hexdigest(),
                   tail.decode(errors="replace").strip())
 
