@@ -69,6 +69,7 @@ bench bench-quick: setup
 	@bench/bench.py --dragoman $(DRAGOMAN) $(if $(filter bench-quick,$@),--quick) $(BENCH_FLAGS)
 
 install: all
+	@meson configure $(BUILD) -Dprefix=$(PREFIX) && $(NINJA) $(BUILD) --quiet
 	@meson install -C $(BUILD) --no-rebuild --quiet
 
 asan:
