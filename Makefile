@@ -73,7 +73,8 @@ install: all
 	@meson install -C $(BUILD) --no-rebuild --quiet
 
 asan:
-	@$(MAKE) --no-print-directory test BUILD=build-asan \
+	@ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
+	 $(MAKE) --no-print-directory test BUILD=build-asan \
 	    MESON_FLAGS="-Db_sanitize=address,undefined -Db_lundef=false -Dbuildtype=debugoptimized"
 
 werror:

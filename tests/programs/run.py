@@ -37,17 +37,19 @@ DEVIATIONS = {
 
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC", "HOME": "/root",
                "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
+# What a build with sanitizers listens to.
+ENVIRONMENT.update((k, v) for k, v in os.environ.items() if k in ("ASAN_OPTIONS", "UBSAN_OPTIONS"))
 
 
 class Test:
     """One row. where: root (Debian's programs under --rootfs), busybox, c (compiled here), option, bad."""
 
     def __init__(self, name, where, argv, out=None, status=None, stdin=None, options=(), err=None,
-                 execs=False, slow=False, build="static", entry="run", skip=None):
+                 execs=False, slow=False, build="static", entry="run", memory_kb=None):
         self.name, self.where, self.argv = name, where, argv
         self.out, self.status, self.err = out, status, err
         self.stdin, self.options, self.execs, self.slow = stdin, list(options), execs, slow
-        self.build, self.entry, self.skip = build, entry, skip
+        self.build, self.entry, self.memory_kb = build, entry, memory_kb
 
 
 def text(*lines):
@@ -290,6 +292,8 @@ BAD = [
 def bad_tests():
     for name, status, err in BAD:
         yield Test("bad-" + name, "bad", [name], out=b"", status=status, err=rb"^dragoman: [^\n]+: [^\n]*" + err + rb"[^\n]*\n$")
+    # A program in no more address space than the command itself needs to begin.
+    yield Test("bad-no-memory", "c", ["exits"], out=b"", status=126, memory_kb=12000, err=rb"^dragoman: [^\n]+: [^\n]+\n$")
     yield Test("bad-missing-library", "c", ["exits"], build="missing-library", out=b"", status=127, err=rb"libgone\.so")
 
 
@@ -404,7 +408,8 @@ class Runner:
             start = [self.dragoman + "-aarch64"]
         if self.args.host:
             start.append(f"--host={self.args.host}")
-        return [*start, *options, *test.options, program, *self.arguments(test)]
+        limit = ["/bin/sh", "-c", f'ulimit -v {test.memory_kb}; exec "$@"', "sh"] if test.memory_kb else []
+        return [*limit, *start, *options, *test.options, program, *self.arguments(test)]
 
     def execute(self, command, test):
         limit = self.args.timeout * (10 if self.args.host else 1)
@@ -419,13 +424,13 @@ class Runner:
         return child.returncode, out, err
 
     def skip_reason(self, test):
-        if test.skip:
-            return test.skip
+        if test.memory_kb and "ASAN_OPTIONS" in ENVIRONMENT:
+            return "sanitizers need the address space"
         if self.args.host and test.slow:
             return "slow under --host"
         if self.args.host and test.where == "plain":
             return "runs no program"
-        if self.is_qemu and (test.execs or test.where in ("bad", "plain") or test.entry == "link"
+        if self.is_qemu and (test.execs or test.where in ("bad", "plain") or test.entry == "link" or test.memory_kb
                              or test.name in ("option-strace", "option-stats")):
             return "not for qemu"
         if test.where in ("root", "busybox") and not os.path.isdir(self.root):
