@@ -1,5 +1,5 @@
-// Exact faults: SIGSEGV with si_addr and registers seen by the handler, resumed by mending the cause or by
-// moving the pc; SIGILL, SIGTRAP (BRK) and SIGBUS as AArch64 raises them.
+// Exact faults: SIGSEGV with si_addr and registers seen by the handler, resumed by mending the
+// cause or by moving the pc; SIGILL, SIGTRAP (BRK) and SIGBUS as AArch64 raises them.
 #define _GNU_SOURCE
 #include <signal.h>
 #include <stdint.h>
@@ -27,7 +27,8 @@ static void mend(int sig, siginfo_t *si, void *context) {
 
 static void skip(int sig, siginfo_t *si, void *context) {
     ucontext_t *uc = context;
-    printf("signal %d code %d at pc %d\n", sig, si->si_code, (uint64_t)si->si_addr == uc->uc_mcontext.pc);
+    printf("signal %d code %d at pc %d\n", sig, si->si_code,
+           (uint64_t)si->si_addr == uc->uc_mcontext.pc);
     uc->uc_mcontext.regs[0] = 0x5a;
     uc->uc_mcontext.pc += 4;
 }
@@ -54,7 +55,9 @@ int main(void) {
     uint64_t result;
     __asm__ volatile("mov x9, #17\n add x9, x9, #4\n mov x10, #100\n sub x10, x10, x9\n"
                      "ldr x11, [%1]\n mov x9, #1\n add %0, x11, x10\n"
-                     : "=r"(result) : "r"(area + 8) : "x9", "x10", "x11", "memory");
+                     : "=r"(result)
+                     : "r"(area + 8)
+                     : "x9", "x10", "x11", "memory");
     printf("state %lu %lu result %lu faults %d\n", seen_x9, seen_x10, result, faults);
 
     // Pre- and post-indexed and pair accesses: no write-back before the access is done.
@@ -62,11 +65,15 @@ int main(void) {
     char *base = area + 16, *after;
     uint64_t one, two;
     __asm__ volatile("mov x9, %2\n ldp x10, x11, [x9], #32\n mov %0, x9\n mov %1, x10\n"
-                     : "=&r"(after), "=&r"(one) : "r"(base) : "x9", "x10", "x11", "memory");
+                     : "=&r"(after), "=&r"(one)
+                     : "r"(base)
+                     : "x9", "x10", "x11", "memory");
     printf("post %ld seen %d %lu\n", (long)(after - base), seen_x9 == (uint64_t)base, one);
     mprotect(area, 4 * page, PROT_NONE);
     __asm__ volatile("mov x9, %2\n mov x10, #7\n str x10, [x9, #64]!\n ldr %1, [x9]\n mov %0, x9\n"
-                     : "=&r"(after), "=&r"(two) : "r"(base) : "x9", "x10", "memory");
+                     : "=&r"(after), "=&r"(two)
+                     : "r"(base)
+                     : "x9", "x10", "memory");
     printf("pre %ld seen %d %lu\n", (long)(after - base), seen_x9 == (uint64_t)base, two);
 
     handle(SIGILL, skip);

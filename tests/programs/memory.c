@@ -50,7 +50,8 @@ int main(void) {
     mprotect(m + 2 * page, page, PROT_NONE);
     printf("none: %s %s\n", touch(m + 2 * page, 0), touch(m + 2 * page + 5, 1));
     munmap(m + 3 * page, page);
-    printf("hole: %s %s %s\n", touch(m + 3 * page, 0), touch(m + 4 * page, 1), touch(m + 3 * page - 1, 0));
+    printf("hole: %s %s %s\n", touch(m + 3 * page, 0), touch(m + 4 * page, 1),
+           touch(m + 3 * page - 1, 0));
     mprotect(m + page, 2 * page, PROT_READ | PROT_WRITE);
     printf("again: %s %s\n", touch(m + page, 1), touch(m + 2 * page, 1));
 

@@ -10,7 +10,9 @@
 static volatile sig_atomic_t got, depth;
 static char alternate[64 << 10];
 
-static void count(int sig) { got += sig; }
+static void count(int sig) {
+    got += sig;
+}
 
 static void info(int sig, siginfo_t *si, void *context) {
     (void)context;

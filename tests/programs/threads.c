@@ -1,4 +1,5 @@
-// Threads: create and join, mutex, condition, atomics of every size, thread-local data, exit values.
+// Threads: create and join, mutex, condition, atomics of every size, thread-local data, exit
+// values.
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -27,7 +28,8 @@ static void *work(void *arg) {
         atomic_fetch_add(&a16, 1);
         atomic_fetch_xor(&a8, (uint8_t)(1 << id));
         long now = atomic_load(&highest), next = (i ^ id * 77) & 0x7fff;
-        while (now < next && !atomic_compare_exchange_weak(&highest, &now, next)) {}
+        while (now < next && !atomic_compare_exchange_weak(&highest, &now, next)) {
+        }
         mine++;
     }
     for (int r = 0; r < 3; r++) { // in turns
@@ -41,7 +43,9 @@ static void *work(void *arg) {
 }
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
-static void first(void) { puts("once"); }
+static void first(void) {
+    puts("once");
+}
 
 int main(void) {
     pthread_t t[THREADS];
@@ -50,7 +54,7 @@ int main(void) {
     for (int i = 0; i < THREADS; i++) pthread_join(t[i], &values[i]);
     for (int i = 0; i < THREADS; i++) printf("joined %ld\n", (long)(intptr_t)values[i]);
     pthread_once(&once, first), pthread_once(&once, first);
-    printf("guarded %ld a64 %ld a32 %d a16 %d a8 %d highest %ld mine %d\n", guarded, (long)a64, (int)a32,
-           (int)a16, (int)a8, (long)highest, mine);
+    printf("guarded %ld a64 %ld a32 %d a16 %d a8 %d highest %ld mine %d\n", guarded, (long)a64,
+           (int)a32, (int)a16, (int)a8, (long)highest, mine);
     return 0;
 }

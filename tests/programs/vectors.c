@@ -1,5 +1,5 @@
-// AdvSIMD through the compiler's vector types and loops it vectorises: lanes of all widths, conversions,
-// shuffles, reductions, saturation, string functions of the C library.
+// AdvSIMD through the compiler's vector types and loops it vectorises: lanes of all widths,
+// conversions, shuffles, reductions, saturation, string functions of the C library.
 #include <arm_neon.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -25,31 +25,53 @@ int main(void) {
 #define S64(v) vreinterpretq_u8_s64(v)
 #define F32(v) vreinterpretq_u8_f32(v)
 #define F64(v) vreinterpretq_u8_f64(v)
-    show("add", vaddq_u8(a, b)), show("sub", S16(vsubq_s16(sa, sb))), show("mul", S32(vmulq_s32(wa, wb)));
-    show("qadd", vqaddq_u8(a, b)), show("qsub", S16(vqsubq_s16(sa, sb))), show("hadd", vhaddq_u8(a, b));
-    show("rhadd", vrhaddq_u8(a, b)), show("max", S16(vmaxq_s16(sa, sb))), show("min", S32(vminq_s32(wa, wb)));
+    show("add", vaddq_u8(a, b)), show("sub", S16(vsubq_s16(sa, sb))),
+        show("mul", S32(vmulq_s32(wa, wb)));
+    show("qadd", vqaddq_u8(a, b)), show("qsub", S16(vqsubq_s16(sa, sb))),
+        show("hadd", vhaddq_u8(a, b));
+    show("rhadd", vrhaddq_u8(a, b)), show("max", S16(vmaxq_s16(sa, sb))),
+        show("min", S32(vminq_s32(wa, wb)));
     show("abd", vabdq_u8(a, b)), show("abs", S16(vabsq_s16(sa))), show("neg", S64(vnegq_s64(da)));
     show("cmgt", vreinterpretq_u8_u64(vcgtq_s64(da, db))), show("cmeq", vceqq_u8(a, vrev64q_u8(a)));
     show("bsl", vbslq_u8(c, a, b)), show("bic", vbicq_u8(a, b)), show("orn", vornq_u8(a, b));
-    show("shl", S16(vshlq_n_s16(sa, 3))), show("sshr", S32(vshrq_n_s32(wa, 7))), show("rshr", S64(vrshrq_n_s64(da, 13)));
+    show("shl", S16(vshlq_n_s16(sa, 3))), show("sshr", S32(vshrq_n_s32(wa, 7))),
+        show("rshr", S64(vrshrq_n_s64(da, 13)));
     show("sshl", S16(vshlq_s16(sa, vsubq_s16(vandq_s16(sb, vdupq_n_s16(15)), vdupq_n_s16(8)))));
-    show("qshl", S32(vqshlq_n_s32(wa, 4))), show("sli", S16(vsliq_n_s16(sa, sb, 5))), show("sri", S32(vsriq_n_s32(wa, wb, 9)));
+    show("qshl", S32(vqshlq_n_s32(wa, 4))), show("sli", S16(vsliq_n_s16(sa, sb, 5))),
+        show("sri", S32(vsriq_n_s32(wa, wb, 9)));
     show("tbl", vqtbl1q_u8(a, vandq_u8(b, vdupq_n_u8(31)))), show("ext", vextq_u8(a, b, 5));
-    show("zip1", vzip1q_u8(a, b)), show("uzp2", vuzp2q_u8(a, b)), show("trn1", S32(vtrn1q_s32(wa, wb)));
-    show("rev32", vrev32q_u8(a)), show("rbit", vrbitq_u8(a)), show("cnt", vcntq_u8(a)), show("clz", S32(vclzq_s32(vshrq_n_s32(wa, 5))));
-    show("smull", S32(vmull_s16(vget_low_s16(sa), vget_high_s16(sb)))), show("umlal", S64(vmlal_s32(da, vget_low_s32(wa), vget_low_s32(wb))));
-    show("addw", S32(vaddw_s16(wa, vget_low_s16(sb)))), show("xtn", vcombine_u8(vmovn_u16(vreinterpretq_u16_u8(a)), vqmovun_s16(sb)));
+    show("zip1", vzip1q_u8(a, b)), show("uzp2", vuzp2q_u8(a, b)),
+        show("trn1", S32(vtrn1q_s32(wa, wb)));
+    show("rev32", vrev32q_u8(a)), show("rbit", vrbitq_u8(a)), show("cnt", vcntq_u8(a)),
+        show("clz", S32(vclzq_s32(vshrq_n_s32(wa, 5))));
+    show("smull", S32(vmull_s16(vget_low_s16(sa), vget_high_s16(sb)))),
+        show("umlal", S64(vmlal_s32(da, vget_low_s32(wa), vget_low_s32(wb))));
+    show("addw", S32(vaddw_s16(wa, vget_low_s16(sb)))),
+        show("xtn", vcombine_u8(vmovn_u16(vreinterpretq_u16_u8(a)), vqmovun_s16(sb)));
     show("qdmulh", S16(vqdmulhq_s16(sa, sb))), show("qrdmulh", S32(vqrdmulhq_s32(wa, wb)));
-    show("addp", S16(vpaddq_s16(sa, sb))), show("paddl", S32(vpaddlq_s16(sa))), show("shrn", vcombine_u8(vshrn_n_u16(vreinterpretq_u16_u8(a), 4), vget_low_u8(b)));
+    show("addp", S16(vpaddq_s16(sa, sb))), show("paddl", S32(vpaddlq_s16(sa))),
+        show("shrn", vcombine_u8(vshrn_n_u16(vreinterpretq_u16_u8(a), 4), vget_low_u8(b)));
     show("pmul", vreinterpretq_u8_p8(vmulq_p8(vreinterpretq_p8_u8(a), vreinterpretq_p8_u8(b))));
-    printf("across %u %u %d %d %u\n", vaddvq_u8(a), vmaxvq_u8(a), vminvq_s16(sa), vaddvq_s32(wa), vaddlvq_u8(b));
-    float32x4_t f = vcvtq_f32_s32(vshrq_n_s32(wa, 10)), g = vaddq_f32(vcvtq_f32_u32(vreinterpretq_u32_s32(vshrq_n_s32(wb, 20))), vdupq_n_f32(0.37f));
-    show("fadd", F32(vaddq_f32(f, g))), show("fmul", F32(vmulq_f32(f, g))), show("fdiv", F32(vdivq_f32(f, g))), show("fsqrt", F32(vsqrtq_f32(vabsq_f32(f))));
-    show("fmla", F32(vfmaq_f32(f, g, g))), show("fmls", F32(vfmsq_laneq_f32(f, g, f, 2))), show("fmax", F32(vmaxq_f32(f, g))), show("fmaxnm", F32(vmaxnmq_f32(f, g)));
-    show("fcmgt", vreinterpretq_u8_u32(vcgtq_f32(f, g))), show("fcvtzs", S32(vcvtq_s32_f32(vmulq_n_f32(g, 1e4f)))), show("frintm", F32(vrndmq_f32(f)));
-    show("frecpe", F32(vrecpeq_f32(g))), show("frsqrte", F32(vrsqrteq_f32(vabsq_f32(g)))), show("frecps", F32(vrecpsq_f32(f, g)));
-    show("fcvtl", F64(vcvt_f64_f32(vget_low_f32(f)))), show("fcvtn", F32(vcvt_high_f32_f64(vcvt_f32_f64(vcvt_f64_f32(vget_low_f32(g))), vcvt_high_f64_f32(f))));
-    show("faddp", F32(vpaddq_f32(f, g))), show("fabd", F32(vabdq_f32(f, g))), show("scvtfd", F64(vcvtq_f64_s64(da))), show("fcvtas", S64(vcvtaq_s64_f64(vcvtq_f64_s64(vshrq_n_s64(db, 40)))));
+    printf("across %u %u %d %d %u\n", vaddvq_u8(a), vmaxvq_u8(a), vminvq_s16(sa), vaddvq_s32(wa),
+           vaddlvq_u8(b));
+    float32x4_t f = vcvtq_f32_s32(vshrq_n_s32(wa, 10)),
+                g = vaddq_f32(vcvtq_f32_u32(vreinterpretq_u32_s32(vshrq_n_s32(wb, 20))),
+                              vdupq_n_f32(0.37f));
+    show("fadd", F32(vaddq_f32(f, g))), show("fmul", F32(vmulq_f32(f, g))),
+        show("fdiv", F32(vdivq_f32(f, g))), show("fsqrt", F32(vsqrtq_f32(vabsq_f32(f))));
+    show("fmla", F32(vfmaq_f32(f, g, g))), show("fmls", F32(vfmsq_laneq_f32(f, g, f, 2))),
+        show("fmax", F32(vmaxq_f32(f, g))), show("fmaxnm", F32(vmaxnmq_f32(f, g)));
+    show("fcmgt", vreinterpretq_u8_u32(vcgtq_f32(f, g))),
+        show("fcvtzs", S32(vcvtq_s32_f32(vmulq_n_f32(g, 1e4f)))),
+        show("frintm", F32(vrndmq_f32(f)));
+    show("frecpe", F32(vrecpeq_f32(g))), show("frsqrte", F32(vrsqrteq_f32(vabsq_f32(g)))),
+        show("frecps", F32(vrecpsq_f32(f, g)));
+    show("fcvtl", F64(vcvt_f64_f32(vget_low_f32(f)))),
+        show("fcvtn", F32(vcvt_high_f32_f64(vcvt_f32_f64(vcvt_f64_f32(vget_low_f32(g))),
+                                            vcvt_high_f64_f32(f))));
+    show("faddp", F32(vpaddq_f32(f, g))), show("fabd", F32(vabdq_f32(f, g))),
+        show("scvtfd", F64(vcvtq_f64_s64(da))),
+        show("fcvtas", S64(vcvtaq_s64_f64(vcvtq_f64_s64(vshrq_n_s64(db, 40)))));
 
     uint8x16x3_t t3 = vld3q_u8(raw);
     show("ld3", t3.val[1]);
@@ -74,7 +96,8 @@ int main(void) {
             text[at + n] = 0;
             sum = sum * 33 + (unsigned)strlen(text + at) + (strchr(text + at, 'x') != NULL);
             memcpy(copy + (at * 7 & 31), text + at, (size_t)n + 1);
-            sum += (unsigned)(strcmp(copy + (at * 7 & 31), text + at) == 0) + (memchr(text, 0, sizeof text) == text + at + n);
+            sum += (unsigned)(strcmp(copy + (at * 7 & 31), text + at) == 0) +
+                   (memchr(text, 0, sizeof text) == text + at + n);
             memmove(copy + 3, copy, 90);
             sum += (unsigned char)copy[at] + (memcmp(copy + 3, text, (size_t)n) > 0);
             text[at + n] = 'x';
