@@ -24,6 +24,7 @@ struct Lift {
     uint32_t mode;     // Guest.mode
     uint64_t features; // A64_FEAT bits
     bool ended;        // this instruction ended the block
+    bool not_executed; // ... by an exception of its own
 };
 
 static inline bool lift_has(const Lift *l, uint64_t features) {
@@ -105,23 +106,31 @@ IrType lift_mem_type(unsigned log2_bytes);
 // The five ways a load or store finds its address and what becomes of the base register.
 typedef enum A64Index { INDEX_OFFSET, INDEX_POST, INDEX_PRE } A64Index;
 typedef struct A64Addr {
-    IrRef base;   // I64: address is base + disp
+    IrRef base;   // I64: the access is at base + disp
     int64_t disp;
+    IrRef updated; // what the base register becomes, 0 when it stays
+    unsigned n;    // the base register
 } A64Addr;
 // Base register n (SP) with a constant offset.
 A64Addr lift_addr(Lift *l, unsigned n, A64Index index, int64_t offset);
-// After the accesses: Xn|SP = base + offset when the form writes back.
-void lift_writeback(Lift *l, unsigned n, A64Index index, int64_t offset);
 // Base register n (SP) plus register m extended as `option` and shifted left.
 A64Addr lift_addr_reg(Lift *l, unsigned n, unsigned m, unsigned option, unsigned shift);
+// After all accesses: writes the base register back when the form says so.
+static inline void lift_writeback(Lift *l, A64Addr at) {
+    if (at.updated) ir_put(l->r, A64_X0 + at.n, at.updated);
+}
+
+// disasm_simd.c: {@name} in the templates of FP and AdvSIMD rows.
+void a64_print_simd_operand(const DecodeRow *row, uint32_t insn, const char *name, size_t len, Buf *out);
 
 // Calls a scalar helper with values of type I64 or I32.
 IrRef lift_call(Lift *l, IrType t, const IrHelper *h, unsigned n_args, const IrRef *args);
 
-// Ends the block with a trap.
+// Ends the block with a trap. One at l->pc itself is an instruction that was not executed.
 static inline void lift_trap(Lift *l, IrTrap kind, unsigned value, uint64_t pc) {
     ir_trap(l->r, kind, value, pc);
     l->ended = true;
+    l->not_executed = pc == l->pc;
 }
 
 #endif

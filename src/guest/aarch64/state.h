@@ -34,6 +34,9 @@ _Static_assert((int)A64_FIELD_COUNT <= (int)IR_MAX_FIELDS, "the IR's tables are 
 
 enum { A64_EXCL_OPEN = -1 }; // excl_addr when nothing is reserved
 
+// Bits of PSTATE that user mode may change, where SPSR has them.
+enum { PSTATE_SSBS = 1 << 12, PSTATE_DIT = 1 << 24 };
+
 // FPCR and FPSR bits.
 enum {
     FPCR_FIZ = 1 << 0, FPCR_AH = 1 << 1, FPCR_NEP = 1 << 2, FPCR_FZ16 = 1 << 19,
