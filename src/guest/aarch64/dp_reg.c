@@ -108,10 +108,12 @@ bool lift_logic_shift(Lift *l, const Args_logic_shift *a) {
 typedef enum AddKind { ADD_PLAIN, ADD_SUB } AddKind;
 typedef enum FlagKind { FLAGS_KEEP, FLAGS_SET } FlagKind;
 
-// n + m or n - m; *flags is 0 when they stay.
-static IrRef add_sub(Lift *l, AddKind kind, FlagKind set, IrRef n, IrRef m, IrRef *flags) {
+// n + m or n - m for register rd, 0 when it has no use; *flags is 0 when they stay.
+static IrRef add_sub(Lift *l, AddKind kind, FlagKind set, unsigned rd, IrRef n, IrRef m,
+                     IrRef *flags) {
     IrOp fl = kind == ADD_SUB ? IR_fl_sub : IR_fl_add;
     *flags = set == FLAGS_SET ? ir_op2(l->r, fl, IR_FLAGS, n, m) : 0;
+    if (set == FLAGS_SET && rd == 31) return 0; // CMP, CMN
     return kind == ADD_SUB ? ir_sub(l->r, n, m) : ir_add(l->r, n, m);
 }
 
@@ -120,7 +122,7 @@ bool lift_addsub_shift(Lift *l, const Args_addsub_shift *a) {
     IrType t = lift_type(a->sf);
     IrRef n = lift_reg(l, t, a->rn), flags;
     IrRef m = lift_shift_imm(l, lift_reg(l, t, a->rm), (A64Shift)a->sh, a->imm6);
-    IrRef v = add_sub(l, (AddKind)a->sub, (FlagKind)a->set, n, m, &flags);
+    IrRef v = add_sub(l, (AddKind)a->sub, (FlagKind)a->set, a->rd, n, m, &flags);
     lift_put_reg(l, a->rd, v);
     if (flags) lift_put_flags(l, flags);
     return true;
@@ -131,7 +133,7 @@ bool lift_addsub_ext(Lift *l, const Args_addsub_ext *a) {
     IrType t = lift_type(a->sf);
     IrRef n = lift_reg_sp(l, t, a->rn), flags;
     IrRef m = lift_extend(l, t, a->rm, a->option, a->imm3);
-    IrRef v = add_sub(l, (AddKind)a->sub, (FlagKind)a->set, n, m, &flags);
+    IrRef v = add_sub(l, (AddKind)a->sub, (FlagKind)a->set, a->rd, n, m, &flags);
     if (flags)
         lift_put_reg(l, a->rd, v);
     else

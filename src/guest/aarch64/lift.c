@@ -11,15 +11,12 @@ enum { CODE_PAGE_BYTES = 4096 };
 // The instruction that starts at l->pc.
 static void lift_one(Lift *l) {
     unsigned row = a64_decode(l->insn);
-    IrRef before = l->r->n_insts;
     if (row != A64_ROW_none && lift_has(l, a64_row_features[row])) {
         if (!a64_rows[row].implemented) {
             lift_trap(l, IR_TRAP_UNIMPLEMENTED, 0, l->pc);
             return;
         }
         if (a64_lift_row(l, row, l->insn)) return;
-        // a lifter may have read operands before it said no; pure leftovers do not matter
-        (void)before;
     }
     lift_trap(l, IR_TRAP_UNDEFINED, 0, l->pc);
 }
