@@ -1,0 +1,132 @@
+// crypto.c - AES, SHA1, SHA256, SHA512, SHA3, SM3, SM4. AES rounds are IR ops, for which hosts have
+// instructions; the hashes are helpers (helpers_crypto.c).
+#include "guest/aarch64/simd.h"
+
+static IrRef xor128(Lift *l, IrRef a, IrRef b) { return ir_op2(l->r, IR_xor, IR_V128, a, b); }
+
+// ---- AES: AESE Vd.16B, Vn.16B and kin ----
+bool lift_aese(Lift *l, const Args_aese *a) {
+    IrRef v = xor128(l, v_get(l, a->rd), v_get(l, a->rn));
+    lift_put_v(l, a->rd, ir_op1(l->r, IR_aes_enc, IR_I8X16, v));
+    return true;
+}
+bool lift_aesd(Lift *l, const Args_aesd *a) {
+    IrRef v = xor128(l, v_get(l, a->rd), v_get(l, a->rn));
+    lift_put_v(l, a->rd, ir_op1(l->r, IR_aes_dec, IR_I8X16, v));
+    return true;
+}
+bool lift_aesmc(Lift *l, const Args_aesmc *a) {
+    lift_put_v(l, a->rd, ir_op1(l->r, IR_aes_mix, IR_I8X16, v_get(l, a->rn)));
+    return true;
+}
+bool lift_aesimc(Lift *l, const Args_aesimc *a) {
+    lift_put_v(l, a->rd, ir_op1(l->r, IR_aes_imix, IR_I8X16, v_get(l, a->rn)));
+    return true;
+}
+
+// Vd = helper(Vd, Vn, Vm)
+static bool hash(Lift *l, const IrHelper *h, unsigned rd, unsigned rn, unsigned rm, uint64_t imm) {
+    lift_put_v(l, rd, v_call(l, h, v_get(l, rd), v_get(l, rn), v_get(l, rm), imm));
+    return true;
+}
+static bool hash2(Lift *l, const IrHelper *h, unsigned rd, unsigned rn) {
+    lift_put_v(l, rd, v_call(l, h, v_get(l, rd), v_get(l, rn), 0, 0));
+    return true;
+}
+
+// ---- SHA1: SHA1C, SHA1P, SHA1M Qd, Sn, Vm.4S ----
+bool lift_sha1_hash(Lift *l, const Args_sha1_hash *a) {
+    return hash(l, &crypto_sha1, a->rd, a->rn, a->rm, a->kind);
+}
+// SHA1H Sd, Sn: rotated left by 30
+bool lift_sha1h(Lift *l, const Args_sha1h *a) {
+    s_put(l, a->rd, ir_ror(l->r, s_get(l, a->rn, IR_I32), lift_i32(l, 2)));
+    return true;
+}
+// SHA1SU0: the middle of Vd:Vn, with Vd and Vm mixed in
+bool lift_sha1su0(Lift *l, const Args_sha1su0 *a) {
+    IrRef d = v_get(l, a->rd);
+    IrRef middle = ir_emit(l->r, IR_vext, IR_I8X16, d, v_get(l, a->rn), 0, 0, 0, 8);
+    lift_put_v(l, a->rd, xor128(l, xor128(l, middle, d), v_get(l, a->rm)));
+    return true;
+}
+bool lift_sha1su1(Lift *l, const Args_sha1su1 *a) {
+    return hash2(l, &crypto_sha1su1, a->rd, a->rn);
+}
+
+// ---- SHA256 ----
+bool lift_sha256h(Lift *l, const Args_sha256h *a) {
+    return hash(l, &crypto_sha256h, a->rd, a->rn, a->rm, 0);
+}
+bool lift_sha256h2(Lift *l, const Args_sha256h2 *a) {
+    lift_put_v(l, a->rd, v_call(l, &crypto_sha256h, v_get(l, a->rn), v_get(l, a->rd),
+                                v_get(l, a->rm), SIMD_SUB));
+    return true;
+}
+bool lift_sha256su0(Lift *l, const Args_sha256su0 *a) {
+    return hash2(l, &crypto_sha256su0, a->rd, a->rn);
+}
+bool lift_sha256su1(Lift *l, const Args_sha256su1 *a) {
+    return hash(l, &crypto_sha256su1, a->rd, a->rn, a->rm, 0);
+}
+
+// ---- SHA512, SHA3 ----
+bool lift_sha512h(Lift *l, const Args_sha512h *a) {
+    return hash(l, &crypto_sha512h, a->rd, a->rn, a->rm, 0);
+}
+bool lift_sha512h2(Lift *l, const Args_sha512h2 *a) {
+    return hash(l, &crypto_sha512h2, a->rd, a->rn, a->rm, 0);
+}
+bool lift_sha512su0(Lift *l, const Args_sha512su0 *a) {
+    return hash2(l, &crypto_sha512su0, a->rd, a->rn);
+}
+bool lift_sha512su1(Lift *l, const Args_sha512su1 *a) {
+    return hash(l, &crypto_sha512su1, a->rd, a->rn, a->rm, 0);
+}
+static IrRef rotate_left64(Lift *l, IrRef v, unsigned n) { // lanes; 0 <= n < 64
+    if (!n) return v;
+    return ir_op2(l->r, IR_or, IR_I64X2, v_imm(l, IR_shli, IR_I64X2, v, n),
+                  v_imm(l, IR_shri, IR_I64X2, v, 64 - n));
+}
+bool lift_rax1(Lift *l, const Args_rax1 *a) {
+    lift_put_v(l, a->rd, xor128(l, v_get(l, a->rn), rotate_left64(l, v_get(l, a->rm), 1)));
+    return true;
+}
+bool lift_xar(Lift *l, const Args_xar *a) {
+    IrRef v = xor128(l, v_get(l, a->rn), v_get(l, a->rm));
+    lift_put_v(l, a->rd, rotate_left64(l, v, (64 - a->imm6) % 64));
+    return true;
+}
+bool lift_eor3(Lift *l, const Args_eor3 *a) {
+    IrRef v = xor128(l, v_get(l, a->rn), v_get(l, a->rm));
+    lift_put_v(l, a->rd, xor128(l, v, v_get(l, a->ra)));
+    return true;
+}
+bool lift_bcax(Lift *l, const Args_bcax *a) {
+    IrRef v = ir_op2(l->r, IR_andn, IR_V128, v_get(l, a->rm), v_get(l, a->ra));
+    lift_put_v(l, a->rd, xor128(l, v_get(l, a->rn), v));
+    return true;
+}
+
+// ---- SM3, SM4 ----
+bool lift_sm3ss1(Lift *l, const Args_sm3ss1 *a) {
+    lift_put_v(l, a->rd, v_call(l, &crypto_sm3ss1, v_get(l, a->rn), v_get(l, a->rm),
+                                v_get(l, a->ra), 0));
+    return true;
+}
+bool lift_sm3tt(Lift *l, const Args_sm3tt *a) {
+    return hash(l, &crypto_sm3tt, a->rd, a->rn, a->rm, a->index | a->kind);
+}
+bool lift_sm3partw1(Lift *l, const Args_sm3partw1 *a) {
+    return hash(l, &crypto_sm3partw1, a->rd, a->rn, a->rm, 0);
+}
+bool lift_sm3partw2(Lift *l, const Args_sm3partw2 *a) {
+    return hash(l, &crypto_sm3partw2, a->rd, a->rn, a->rm, 0);
+}
+bool lift_sm4e(Lift *l, const Args_sm4e *a) {
+    return hash2(l, &crypto_sm4e, a->rd, a->rn);
+}
+bool lift_sm4ekey(Lift *l, const Args_sm4ekey *a) {
+    lift_put_v(l, a->rd, v_call(l, &crypto_sm4ekey, v_get(l, a->rn), v_get(l, a->rm), 0, 0));
+    return true;
+}
