@@ -107,12 +107,11 @@ bool sel_farith(X86 *x, const IrInst *in) {
     int s = shape(in->type);
     if (s < 0) return false;
     unsigned which = in->op == IR_fadd ? 0 : in->op == IR_fsub ? 1 : in->op == IR_fmul ? 2 : 3;
-    unsigned a = vuse(x, in->a), b = vuse(x, in->b), d = vdef(x, in), t = fresh(x, d, a, b, a);
+    unsigned a = vuse(x, in->a), b = vuse(x, in->b), d = vdef_fresh(x, in);
     bool swap =
         (which == 0 || which == 2) && s >= SS && !upper_zero(x, in->a) && upper_zero(x, in->b);
-    op3(x, op[which][s], t, swap ? b : a, swap ? a : b); // so that zeros above stay
-    cold_if_unordered(x, in, s, t, t, t);
-    vmov(x, d, t);
+    op3(x, op[which][s], d, swap ? b : a, swap ? a : b); // so that zeros above stay
+    cold_if_unordered(x, in, s, d, d, d);
     return true;
 }
 
@@ -120,13 +119,12 @@ bool sel_fsqrt(X86 *x, const IrInst *in) {
     static const Vop op[4] = {V_sqrtps, V_sqrtpd, V_sqrtss, V_sqrtsd};
     int s = shape(in->type);
     if (s < 0) return false;
-    unsigned a = vuse(x, in->a), d = vdef(x, in), t = fresh(x, d, a, a, a);
+    unsigned a = vuse(x, in->a), d = vdef_fresh(x, in);
     if (s >= SS)
-        op3lo(x, op[s], t, a, a);
+        op3lo(x, op[s], d, a, a);
     else
-        op2(x, op[s], t, a);
-    cold_if_unordered(x, in, s, t, t, t);
-    vmov(x, d, t);
+        op2(x, op[s], d, a);
+    cold_if_unordered(x, in, s, d, d, d);
     return true;
 }
 
@@ -134,12 +132,11 @@ bool sel_fma(X86 *x, const IrInst *in) {
     static const Vop op[4] = {V_vfmadd231ps, V_vfmadd231pd, V_vfmadd231ss, V_vfmadd231sd};
     int s = shape(in->type);
     if (s < 0 || !has_fma(x)) return false;
-    unsigned a = vuse(x, in->a), b = vuse(x, in->b), c = vuse(x, in->c), d = vdef(x, in);
-    unsigned t = fresh(x, d, a, b, c);
-    vmov(x, t, c);
-    op3(x, op[s], t, a, b);
-    cold_if_unordered(x, in, s, t, t, t);
-    vmov(x, d, t);
+    unsigned a = vuse(x, in->a), b = vuse(x, in->b), c = vuse(x, in->c);
+    unsigned d = vdef_fresh(x, in);
+    vmov(x, d, c);
+    op3(x, op[s], d, a, b);
+    cold_if_unordered(x, in, s, d, d, d);
     return true;
 }
 
@@ -187,14 +184,12 @@ bool sel_fminmax(X86 *x, const IrInst *in) {
     int s = shape(in->type);
     if (s < 0) return false;
     bool max = in->op == IR_fmax || in->op == IR_fmaxnum;
-    unsigned a = vuse(x, in->a), b = vuse(x, in->b), d = vdef(x, in);
-    unsigned t = fresh(x, d, a, b, a), u = vtmp(x);
+    unsigned a = vuse(x, in->a), b = vuse(x, in->b), d = vdef_fresh(x, in), u = vtmp(x);
     ColdSite site = unordered_branch(x, in, s, a, b);
-    op3(x, op[max][s], t, a, b);
+    op3(x, op[max][s], d, a, b);
     op3(x, op[max][s], u, b, a);
-    op3(x, max ? V_pand : V_por, t, t, u);
-    cold_eval_at(x, site, t);
-    vmov(x, d, t);
+    op3(x, max ? V_pand : V_por, d, d, u);
+    cold_eval_at(x, site, d);
     return true;
 }
 
@@ -421,11 +416,9 @@ static ColdSite round_away(X86 *x, const IrInst *in, int s, unsigned d, unsigned
 bool sel_fround(X86 *x, const IrInst *in) {
     int s = shape(in->type), imm = round_imm(in->aux);
     if (s < 0 || imm < 0 || !has_sse41(x) || (imm == ROUND_AWAY && in->aux2)) return false;
-    unsigned a = vuse(x, in->a), d = vdef(x, in);
+    unsigned a = vuse(x, in->a), d = vdef_fresh(x, in);
     if (imm == ROUND_AWAY) {
-        unsigned t = fresh(x, d, a, a, a);
-        cold_eval_at(x, round_away(x, in, s, t, a), t);
-        vmov(x, d, t);
+        cold_eval_at(x, round_away(x, in, s, d, a), d);
     } else {
         round_to(x, s, d, a, (unsigned)imm | (in->aux2 ? 0 : 8));
     }
@@ -498,7 +491,7 @@ static bool f2i_lanes(X86 *x, const IrInst *in, int s) {
     int imm = round_imm(in->aux);
     if (in->imm || imm < 0 || (imm != 3 && !has_sse41(x)) || (!has_avx512(x) && !is_signed))
         return false;
-    unsigned a = vuse(x, in->a), d = vdef(x, in), t = fresh(x, d, a, a, a), r = a, n_sites = 0;
+    unsigned a = vuse(x, in->a), t = vdef_fresh(x, in), r = a, n_sites = 0;
     ColdSite site[3];
     if (imm != 3) {
         r = vtmp(x);
@@ -528,7 +521,6 @@ static bool f2i_lanes(X86 *x, const IrInst *in, int s) {
     }
     if (imm != 3) round_to(x, s, r, a, 0);
     for (unsigned i = 0; i < n_sites; i++) cold_eval_at(x, site[i], t);
-    vmov(x, d, t);
     return true;
 }
 

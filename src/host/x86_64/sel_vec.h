@@ -13,8 +13,8 @@
 //    cold code leave zeros there, and moves between xmm registers are of all 128 bits (upper_zero).
 //    I1..I32 live in GPRs with the bits above unspecified; selectors write them zero-extended.
 //  - k1 and EFLAGS are scratch within one instruction.
-//  - cold_branch emits a never-taken jcc; cold_eval_at binds it: cold code evaluates the
-//  instruction
+//  - cold_branch (before which only vdef_fresh may have made a result of the operands' kind) emits
+//  a never-taken jcc; cold_eval_at binds it: cold code evaluates the instruction
 //    with the operands in the registers they had at the branch, puts the result in `result` (xmm or
 //    GPR by its type) and goes on where cold_eval_at was called.
 #ifndef DGM_HOST_X86_64_SEL_VEC_H
@@ -38,6 +38,9 @@ static inline unsigned vuse(X86 *x, IrRef v) {
 }
 static inline unsigned vdef(X86 *x, const IrInst *in) {
     return x86_def_vec(x, ref_of(x, in));
+}
+static inline unsigned vdef_fresh(X86 *x, const IrInst *in) {
+    return x86_def_vec_fresh(x, ref_of(x, in));
 }
 static inline unsigned vtmp(X86 *x) {
     return x86_tmp_vec(x);

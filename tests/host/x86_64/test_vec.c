@@ -34,6 +34,7 @@ typedef struct Trial {
     uint8_t reg[3]; // of the operands
     bool in_xmm[3];
     int dst;
+    bool lost;
     uint64_t seed;
 } Trial;
 static Trial *trial_of(X86 *x) {
@@ -78,7 +79,15 @@ unsigned x86_tmp_int(X86 *x) {
 unsigned x86_def_vec(X86 *x, IrRef v) { // a temporary, a home, or the home of an operand
     Trial *t = trial_of(x);
     unsigned k = (unsigned)(rnd(t) % 8);
-    if (k < 3 && t->in_xmm[k] && t->reg[k] >= 6) return (unsigned)(t->dst = t->reg[k]);
+    if (k < 3 && t->in_xmm[k] && t->reg[k] >= 6) {
+        t->lost = true; // cold code cannot be asked for any more: the operand has no place
+        return (unsigned)(t->dst = t->reg[k]);
+    }
+    return x86_def_vec_fresh(x, v);
+}
+unsigned x86_def_vec_fresh(X86 *x, IrRef v) {
+    Trial *t = trial_of(x);
+    unsigned k = (unsigned)(rnd(t) % 8);
     uint32_t homes = (x->h->level == VEC_AVX512 ? ~0u : 0xFFFFu) & ~vec_temps;
     return (unsigned)(t->dst = (int)take(t, &x->vec_locked, k < 6 ? vec_temps : homes));
 }
@@ -116,6 +125,7 @@ unsigned x86_condition(X86 *x, IrRef user, IrRef v) { // test r32, r32
 void x86_cold_eval(X86 *x, IrRef v, unsigned cc, unsigned result) {
     uint8_t b[6] = {0x0F, (uint8_t)(0x80 | cc)};
     assert_true(x->n_cold < COLD_SITES);
+    assert_false(trial_of(x)->lost);
     raw(x, b, 6);
     x->cold[x->n_cold++] =
         (Cold){.from = x->at - 4, .back = x->at, .v = v, .result = (uint8_t)result};
@@ -387,6 +397,7 @@ static int trial(Trial *t, const IrInst *in, const IrType at[3], const char *lev
     X86 *x = &t->x;
     x->vec_locked = x->int_locked = 0;
     x->n_cold = t->n_pool = 0;
+    t->lost = false;
     x->at = t->code;
     V128 args[3];
     for (unsigned i = 0; i < 3; i++) {
