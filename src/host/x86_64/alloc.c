@@ -50,6 +50,10 @@ static bool is_const(const X86 *x, IrRef v) {
 static bool lives(const X86 *x, IrRef v) {
     return v && x->val[v].last_use > x->now;
 }
+// Also by the instruction being compiled, which may not have asked for it yet.
+static bool needed(const X86 *x, IrRef v) {
+    return v && x->val[v].last_use >= x->now;
+}
 
 // The home of field f, or -1.
 static int home_of(const X86 *x, unsigned f) {
@@ -61,7 +65,7 @@ static void store_spill(X86 *x, const Bank *b, IrRef v, unsigned reg) {
     if (val->spill >= 0 || val->mem_field >= 0 || is_const(x, v)) return; // has a copy already
     uint64_t free_slots = ~*b->spills & bits_mask(b->n_spills);
     if (!free_slots) {
-        x->overflow = true; // caught by the caller as a region too complex
+        x86_fail(x, "out of spill slots");
         return;
     }
     val->spill = (int8_t)__builtin_ctzll(free_slots);
@@ -90,7 +94,7 @@ static void evacuate(X86 *x, const Bank *b, unsigned reg) {
     if (x->val[v].spill >= 0 || x->val[v].mem_field >= 0 || is_const(x, v)) return;
     for (uint32_t free = b->temps & ~*b->locked; free; free &= free - 1) {
         unsigned t = (unsigned)__builtin_ctz(free);
-        if (t != reg && (!b->val[t] || !lives(x, b->val[t]))) {
+        if (t != reg && !(needed(x, b->val[t]) && x->val[b->val[t]].reg == (int)t)) {
             if (b->val[t] && x->val[b->val[t]].reg == (int)t) x->val[b->val[t]].reg = -1;
             move_reg(x, b, t, reg);
             b->val[t] = v;
@@ -115,7 +119,7 @@ static unsigned take_temp(X86 *x, const Bank *b) {
         int t = b->vec ? (int)i : i < 4 ? allocation_order(b, i) : -1;
         if (t < 0 || !(b->temps >> t & 1) || (*b->locked >> t & 1)) continue;
         IrRef v = b->val[t];
-        if (!v || x->val[v].reg != t || x->val[v].last_use < x->now || !lives(x, v)) {
+        if (!needed(x, v) || x->val[v].reg != t) {
             best = t;
             break;
         }
@@ -128,12 +132,12 @@ static unsigned take_temp(X86 *x, const Bank *b) {
         }
     }
     if (best < 0) {
-        x->overflow = true;
+        x86_fail(x, "out of temporary registers");
         return b->vec ? 0 : RAX;
     }
     IrRef v = b->val[best];
     if (v && x->val[v].reg == best) {
-        if (lives(x, v)) store_spill(x, b, v, (unsigned)best);
+        if (needed(x, v)) store_spill(x, b, v, (unsigned)best);
         x->val[v].reg = -1;
     }
     b->val[best] = 0;
@@ -179,7 +183,7 @@ static unsigned use_in(X86 *x, IrRef v, bool vec) {
         else if (val->spill >= 0)
             mov_load(x, 64, t, mem_state(spill_disp(&b, val->spill)));
         else
-            x->overflow = true; // a use that analyse.c did not announce
+            x86_fail(x, "a use that was not announced");
         val->reg = (int8_t)t;
         b.val[t] = v;
     }
@@ -296,21 +300,8 @@ unsigned x86_tmp_vec(X86 *x) {
 
 void x86_take_int(X86 *x, unsigned reg) {
     Bank b = bank_of(x, false);
-    if (b.val[reg]) {
-        bool locked = *b.locked >> reg & 1;
-        *b.locked |= 1u << reg; // not to itself
-        IrRef v = b.val[reg];
-        bool needed = x->val[v].reg == (int)reg &&
-                      (x->val[v].last_use > x->now || (locked && x->val[v].last_use == x->now));
-        if (needed) {
-            evacuate(x, &b, reg);
-            if (x->val[v].reg < 0) x->val[v].reg = -1;
-        } else if (x->val[v].reg == (int)reg) {
-            x->val[v].reg = -1;
-        }
-        b.val[reg] = 0;
-    }
-    *b.locked |= 1u << reg;
+    *b.locked |= 1u << reg; // so that its value does not move to itself
+    if (b.val[reg]) evacuate(x, &b, reg);
 }
 
 void x86_alias(X86 *x, IrRef v, IrRef src) {
@@ -411,7 +402,7 @@ static void put_home(X86 *x, const Bank *b, unsigned h, IrRef v) {
         else
             mov_load(x, 64, h, m);
     } else {
-        x->overflow = true;
+        x86_fail(x, "a put whose value is nowhere");
     }
     // the home outlives temporaries
     if (val->reg >= 0 && (b->temps >> val->reg & 1)) b->val[val->reg] = 0, val->reg = -1;

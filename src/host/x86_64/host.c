@@ -92,6 +92,13 @@ const V128 *x86_const128(X86 *x, uint64_t lo, uint64_t hi) {
     return c;
 }
 
+void x86_fail(X86 *x, const char *why) {
+    if (!x->overflow)
+        err_set(x->err, -EINVAL, "x86-64 host: %s at op '%s' (%%%u) of %#lx", why, ir_op_info[x->r->insts[x->now].op].name,
+                x->now, x->guest_pc);
+    x->overflow = true;
+}
+
 // ---- links, faults, cold code ----
 
 HostLink *x86_new_link(X86 *x, uint64_t target_pc) {
@@ -107,7 +114,7 @@ void x86_record_fault(X86 *x) {
 
 Cold *x86_cold_at(X86 *x, uint8_t *rel32, void (*emit)(X86 *, const Cold *)) {
     if (x->n_cold == MAX_COLD) {
-        x->overflow = true;
+        x86_fail(x, "too much cold code");
         return NULL;
     }
     Cold *c = &x->cold[x->n_cold++];
@@ -302,10 +309,7 @@ static HostError compile(HostCtx *h, const IrRegion *r, HostCode *room, HostOutp
     }
     free(x->val);
     if (x->at >= x->limit) return HOST_NO_ROOM;
-    if (x->overflow) {
-        if (!err->text[0]) err_set(err, -EINVAL, "compiling %#lx: too complex", r->pc);
-        return HOST_UNSUPPORTED;
-    }
+    if (x->overflow) return HOST_UNSUPPORTED;
     out->entry = x->start;
     out->code_bytes = (uint32_t)(x->at - x->start);
     room->at = x->at;

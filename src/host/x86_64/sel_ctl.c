@@ -288,8 +288,7 @@ void x86_sel_ctl(X86 *x, IrRef v) {
     case IR_fp_setmode: fp_setmode(x, in); break;
     case IR_call_hint: break; // no return prediction yet
     default:
-        err_set(x->err, -1, "the x86-64 host has no code for op '%s'", ir_op_info[in->op].name);
-        x->overflow = true;
+        x86_fail(x, "no code for it");
         break;
     }
 }

@@ -197,6 +197,8 @@ static inline int32_t x86_scratch_disp(unsigned i) {
 }
 
 // ---- host.c ----
+// The region cannot be compiled; says why and where. Emission goes on but is thrown away.
+void x86_fail(X86 *x, const char *why);
 // Branches on cc to cold code that evaluates instruction v with ir_eval from its operands'
 // registers (still intact there) into xmm or integer register `result`, keeps every other register,
 // and comes back behind the branch.
