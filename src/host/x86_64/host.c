@@ -1,6 +1,7 @@
 // host.c - the x86-64 host behind the seam of host.h: set-up, the forward pass over a region, cold
 // code, links, faults. Start reading at compile().
 #include "host/x86_64/cpu.h"
+#include "host/x86_64/disasm.h"
 #include "host/x86_64/emit.h"
 #include "host/x86_64/stubs.h"
 
@@ -360,4 +361,5 @@ const Host host_x86_64 = {
     .leave_at_fault = leave_at_fault,
     .fault_pc = fault_pc,
     .fp_sync = fp_sync,
+    .disassemble = x86_disassemble,
 };
