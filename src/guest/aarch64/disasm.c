@@ -103,7 +103,9 @@ static unsigned access_log2(const Dis *d) { // of the rows with sz and perhaps q
 
 static void printer(Dis *d, const char *name, size_t n) {
     uint64_t mask;
-    if (is(name, n, "adr")) {
+    if (!strcmp(d->row->file, "simd.dec")) {
+        a64_print_simd_operand(d->row, d->insn, name, n, d->out);
+    } else if (is(name, n, "adr")) {
         int64_t offset = val(d, "immhi") * 4 + val(d, "immlo");
         uint64_t to = d->row->value >> 31 ? (d->pc & ~0xfffull) + ((uint64_t)offset << 12)
                                           : d->pc + (uint64_t)offset;
