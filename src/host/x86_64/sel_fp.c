@@ -72,10 +72,6 @@ bool upper_zero(const X86 *x, IrRef v) {
     return zero_above_value(x, v, 5);
 }
 
-static unsigned fresh(X86 *x, unsigned d, unsigned a, unsigned b, unsigned c) {
-    return d != a && d != b && d != c ? d : vtmp(x);
-}
-
 // The same for lanes: vcmpps/pd with predicate imm true in any lane.
 static void cold_if_any_lane(X86 *x, const IrInst *in, int s, unsigned t, unsigned u, unsigned imm,
                              unsigned result) {
@@ -86,8 +82,9 @@ static void cold_if_any_lane(X86 *x, const IrInst *in, int s, unsigned t, unsign
         unsigned m = vtmp(x);
         op3i(x, s == PS ? V_cmpps : V_cmppd, m, t, u, imm);
         test_any(x, m);
+        vfree(x, m);
     }
-    cold_eval(x, in, CC_NZ, result);
+    cold_eval(x, in, CC_NE, result);
 }
 
 // Branches to cold code, which evaluates `in` from its operands into register t and comes back
@@ -110,12 +107,11 @@ bool sel_farith(X86 *x, const IrInst *in) {
     int s = shape(in->type);
     if (s < 0) return false;
     unsigned which = in->op == IR_fadd ? 0 : in->op == IR_fsub ? 1 : in->op == IR_fmul ? 2 : 3;
-    unsigned a = vuse(x, in->a), b = vuse(x, in->b), d = vdef(x, in), t = fresh(x, d, a, b, a);
+    unsigned a = vuse(x, in->a), b = vuse(x, in->b), d = vdef_fresh(x, in);
     bool swap =
         (which == 0 || which == 2) && s >= SS && !upper_zero(x, in->a) && upper_zero(x, in->b);
-    op3(x, op[which][s], t, swap ? b : a, swap ? a : b); // so that zeros above stay
-    cold_if_unordered(x, in, s, t, t, t);
-    vmov(x, d, t);
+    op3(x, op[which][s], d, swap ? b : a, swap ? a : b); // so that zeros above stay
+    cold_if_unordered(x, in, s, d, d, d);
     return true;
 }
 
@@ -123,13 +119,12 @@ bool sel_fsqrt(X86 *x, const IrInst *in) {
     static const Vop op[4] = {V_sqrtps, V_sqrtpd, V_sqrtss, V_sqrtsd};
     int s = shape(in->type);
     if (s < 0) return false;
-    unsigned a = vuse(x, in->a), d = vdef(x, in), t = fresh(x, d, a, a, a);
+    unsigned a = vuse(x, in->a), d = vdef_fresh(x, in);
     if (s >= SS)
-        op3lo(x, op[s], t, a, a);
+        op3lo(x, op[s], d, a, a);
     else
-        op2(x, op[s], t, a);
-    cold_if_unordered(x, in, s, t, t, t);
-    vmov(x, d, t);
+        op2(x, op[s], d, a);
+    cold_if_unordered(x, in, s, d, d, d);
     return true;
 }
 
@@ -137,12 +132,11 @@ bool sel_fma(X86 *x, const IrInst *in) {
     static const Vop op[4] = {V_vfmadd231ps, V_vfmadd231pd, V_vfmadd231ss, V_vfmadd231sd};
     int s = shape(in->type);
     if (s < 0 || !has_fma(x)) return false;
-    unsigned a = vuse(x, in->a), b = vuse(x, in->b), c = vuse(x, in->c), d = vdef(x, in);
-    unsigned t = fresh(x, d, a, b, c);
-    vmov(x, t, c);
-    op3(x, op[s], t, a, b);
-    cold_if_unordered(x, in, s, t, t, t);
-    vmov(x, d, t);
+    unsigned a = vuse(x, in->a), b = vuse(x, in->b), c = vuse(x, in->c);
+    unsigned d = vdef_fresh(x, in);
+    vmov(x, d, c);
+    op3(x, op[s], d, a, b);
+    cold_if_unordered(x, in, s, d, d, d);
     return true;
 }
 
@@ -164,10 +158,10 @@ bool sel_fsign(X86 *x, const IrInst *in) {
 }
 
 // Emits the branch for a unordered with b (in any lane); the cold code is bound later.
-static ColdSite unordered_branch(X86 *x, int s, unsigned a, unsigned b) {
+static ColdSite unordered_branch(X86 *x, const IrInst *in, int s, unsigned a, unsigned b) {
     if (s >= SS) {
         op2(x, s == SS ? V_ucomiss : V_ucomisd, a, b);
-        return cold_branch(x, CC_P);
+        return cold_branch(x, in, CC_P);
     }
     if (has_avx512(x)) {
         op3i(x, s == PS ? V_vcmpps_k : V_vcmppd_k, 1, a, b, 3);
@@ -176,8 +170,9 @@ static ColdSite unordered_branch(X86 *x, int s, unsigned a, unsigned b) {
         unsigned m = vtmp(x);
         op3i(x, s == PS ? V_cmpps : V_cmppd, m, a, b, 3);
         test_any(x, m);
+        vfree(x, m);
     }
-    return cold_branch(x, CC_NZ);
+    return cold_branch(x, in, CC_NE);
 }
 
 // The host's min(a, b) is b when they are equal or unordered, and raises invalid for quiet NaNs
@@ -189,21 +184,19 @@ bool sel_fminmax(X86 *x, const IrInst *in) {
     int s = shape(in->type);
     if (s < 0) return false;
     bool max = in->op == IR_fmax || in->op == IR_fmaxnum;
-    unsigned a = vuse(x, in->a), b = vuse(x, in->b), d = vdef(x, in);
-    unsigned t = fresh(x, d, a, b, a), u = vtmp(x);
-    ColdSite site = unordered_branch(x, s, a, b);
-    op3(x, op[max][s], t, a, b);
+    unsigned a = vuse(x, in->a), b = vuse(x, in->b), d = vdef_fresh(x, in), u = vtmp(x);
+    ColdSite site = unordered_branch(x, in, s, a, b);
+    op3(x, op[max][s], d, a, b);
     op3(x, op[max][s], u, b, a);
-    op3(x, max ? V_pand : V_por, t, t, u);
-    cold_eval_at(x, in, site, t);
-    vmov(x, d, t);
+    op3(x, max ? V_pand : V_por, d, d, u);
+    cold_eval_at(x, site, d);
     return true;
 }
 
 // ---- comparisons ----
 // Compares and says which host condition holds when the predicate does; *parity tells what else the
 // unordered case needs: 0 nothing, 1 and-not-parity, 2 or-parity.
-unsigned fcmp_flags(X86 *x, const IrInst *in, unsigned *parity) {
+static unsigned fcmp_flags(X86 *x, const IrInst *in, unsigned *parity) {
     IrFcc cc = (IrFcc)in->aux;
     bool is64 = ir_type(x_region(x), in->a) == IR_F64;
     unsigned a = vuse(x, in->a), b = vuse(x, in->b);
@@ -217,8 +210,8 @@ unsigned fcmp_flags(X86 *x, const IrInst *in, unsigned *parity) {
         op2(x, is64 ? V_ucomisd : V_ucomiss, a, b);
     *parity = cc == IR_OEQ ? 1 : cc == IR_UNE ? 2 : 0;
     switch (cc) {
-    case IR_OEQ: return CC_Z;
-    case IR_UNE: return CC_NZ;
+    case IR_OEQ: return CC_E;
+    case IR_UNE: return CC_NE;
     case IR_OLT:
     case IR_OGT: return CC_A;
     case IR_UGE_F:
@@ -250,6 +243,17 @@ bool sel_fcmp(X86 *x, const IrInst *in) {
     return true;
 }
 
+bool x86_fcmp_flags(X86 *x, IrRef v, unsigned *cc) {
+    const IrInst *in = ir_at(x->r, v);
+    IrType t = ir_type(x->r, in->a);
+    if (in->op != IR_fcmp || (t != IR_F32 && t != IR_F64) || x->r->fp_exact || in->aux == IR_OEQ ||
+        in->aux == IR_UNE)
+        return false;
+    unsigned parity;
+    *cc = fcmp_flags(x, in, &parity);
+    return true;
+}
+
 bool sel_fl_fcmp(X86 *x, const IrInst *in) {
     IrType t = ir_type(x_region(x), in->a);
     if (t != IR_F32 && t != IR_F64) return false;
@@ -258,7 +262,7 @@ bool sel_fl_fcmp(X86 *x, const IrInst *in) {
     op2(x, in->aux ? (is64 ? V_comisd : V_comiss) : (is64 ? V_ucomisd : V_ucomiss), a, b);
     gconst(x, d, IR_FLAG_C); // greater
     gconst(x, g, IR_FLAG_C | IR_FLAG_Z);
-    gcmov(x, CC_Z, d, g);
+    gcmov(x, CC_E, d, g);
     gconst(x, g, IR_FLAG_N);
     gcmov(x, CC_B, d, g);
     gconst(x, g, IR_FLAG_C | IR_FLAG_V);
@@ -372,7 +376,7 @@ static void round_to(X86 *x, int s, unsigned d, unsigned a, unsigned imm) {
 // Nearest, ties away from zero, silently: r + trunc(2 (a - r)) with r = trunc(a), with a's sign for
 // zeros. All steps are exact below 2^52 (2^23); larger ones, infinities and NaNs take the returned
 // branch to cold code.
-static ColdSite round_away(X86 *x, int s, unsigned d, unsigned a) {
+static ColdSite round_away(X86 *x, const IrInst *in, int s, unsigned d, unsigned a) {
     static const Vop sub[4] = {V_subps, V_subpd, V_subss, V_subsd};
     static const Vop add[4] = {V_addps, V_addpd, V_addss, V_addsd};
     bool is64 = s == PD || s == SD;
@@ -383,18 +387,19 @@ static ColdSite round_away(X86 *x, int s, unsigned d, unsigned a) {
     op3k(x, V_pand, t, a, ~sign, ~sign);
     if (s >= SS) {
         op2(x, is64 ? V_ucomisd : V_ucomiss, k, t);
-        site = cold_branch(x, CC_BE);
+        site = cold_branch(x, in, CC_BE);
     } else if (has_avx512(x)) {
         op3i(x, is64 ? V_vcmppd_k : V_vcmpps_k, 1, t, k, 0x15); // not less, quiet
         kortest(x, 1);
-        site = cold_branch(x, CC_NZ);
+        site = cold_branch(x, in, CC_NE);
     } else { // the legacy form has a signalling "not less" only: below 2^52 as integers instead
         unsigned m = vtmp(x);
         op3(x, V_psubd, m, k, t);
         if (is64) op2i(x, V_pshufd, m, m, 0xF5);
         op3k(x, V_pand, m, m, 0x8000000080000000, 0x8000000080000000);
         test_any(x, m);
-        site = cold_branch(x, CC_NZ);
+        vfree(x, m);
+        site = cold_branch(x, in, CC_NE);
     }
     round_to(x, s, t, a, 3 | 8);
     op3(x, sub[s], k, a, t);
@@ -403,17 +408,17 @@ static ColdSite round_away(X86 *x, int s, unsigned d, unsigned a) {
     op3(x, add[s], t, t, k);
     op3k(x, V_pand, k, a, sign, sign);
     op3(x, V_por, d, t, k);
+    vfree(x, t);
+    vfree(x, k);
     return site;
 }
 
 bool sel_fround(X86 *x, const IrInst *in) {
     int s = shape(in->type), imm = round_imm(in->aux);
     if (s < 0 || imm < 0 || !has_sse41(x) || (imm == ROUND_AWAY && in->aux2)) return false;
-    unsigned a = vuse(x, in->a), d = vdef(x, in);
+    unsigned a = vuse(x, in->a), d = vdef_fresh(x, in);
     if (imm == ROUND_AWAY) {
-        unsigned t = fresh(x, d, a, a, a);
-        cold_eval_at(x, in, round_away(x, s, t, a), t);
-        vmov(x, d, t);
+        cold_eval_at(x, round_away(x, in, s, d, a), d);
     } else {
         round_to(x, s, d, a, (unsigned)imm | (in->aux2 ? 0 : 8));
     }
@@ -433,7 +438,7 @@ static bool f2i_scalar(X86 *x, const IrInst *in, int s) {
     if (imm != 3) {
         t = vtmp(x);
         if (imm == ROUND_AWAY)
-            site[n_sites++] = round_away(x, s, t, a);
+            site[n_sites++] = round_away(x, in, s, t, a);
         else
             round_to(x, s, t, a, (unsigned)imm | 8);
     }
@@ -441,41 +446,41 @@ static bool f2i_scalar(X86 *x, const IrInst *in, int s) {
         static const Vop cvt[2][2] = {{V_cvttss2si, V_cvttss2siq}, {V_cvttsd2si, V_cvttsd2siq}};
         op2(x, cvt[from64][to64], d, t);
         gcmp_imm(x, to64, d, 1); // only the host's "indefinite", MIN, overflows
-        site[n_sites++] = cold_branch(x, CC_O);
+        site[n_sites++] = cold_branch(x, in, CC_O);
     } else if (has_avx512(x)) {
         static const Vop cvt[2][2] = {{V_vcvttss2usi, V_vcvttss2usiq},
                                       {V_vcvttsd2usi, V_vcvttsd2usiq}};
         op2(x, cvt[from64][to64], d, t);
         gcmp_imm(x, to64, d, -1);
-        site[n_sites++] = cold_branch(x, CC_Z);
+        site[n_sites++] = cold_branch(x, in, CC_E);
     } else {
         unsigned z = vzero(x);
         Vop ucomi = from64 ? V_ucomisd : V_ucomiss;
         op2(x, ucomi, t, z);
-        site[n_sites++] = cold_branch(x, CC_B); // negative or NaN
+        site[n_sites++] = cold_branch(x, in, CC_B); // negative or NaN
         uint64_t limit = from64 ? (to64 ? 0x43E0000000000000 : 0x41F0000000000000)
                                 : (to64 ? 0x5F000000 : 0x4F800000); // 2^63 or 2^32
         op2m(x, ucomi, t, vliteral(x, limit, limit));
-        site[n_sites++] = cold_branch(x, CC_AE);
+        site[n_sites++] = cold_branch(x, in, CC_AE);
         op2(x, from64 ? V_cvttsd2siq : V_cvttss2siq, d, t);
         if (!to64) gmov32(x, d, d);
     }
     if (imm != 3) // aloud: any rounding raises inexact for what is not integral
         round_to(x, s, t, a, 0);
-    for (unsigned i = 0; i < n_sites; i++) cold_eval_at(x, in, site[i], d);
+    for (unsigned i = 0; i < n_sites; i++) cold_eval_at(x, site[i], d);
     return true;
 }
 
 // I64 lanes without AVX-512: one after the other through general registers.
-static void f64_lanes_to_i64(X86 *x, unsigned d, unsigned a, ColdSite site[2]) {
+static void f64_lanes_to_i64(X86 *x, const IrInst *in, unsigned d, unsigned a, ColdSite site[2]) {
     unsigned g = gtmp(x), h = gtmp(x), t = vtmp(x);
     op2(x, V_cvttsd2siq, g, a);
     gcmp_imm(x, true, g, 1);
-    site[0] = cold_branch(x, CC_O);
+    site[0] = cold_branch(x, in, CC_O);
     op3(x, V_punpckhqdq, t, a, a);
     op2(x, V_cvttsd2siq, h, t);
     gcmp_imm(x, true, h, 1);
-    site[1] = cold_branch(x, CC_O);
+    site[1] = cold_branch(x, in, CC_O);
     op2(x, V_movq_xr, t, h);
     op2(x, V_movq_xr, d, g);
     op3(x, V_punpcklqdq, d, d, t);
@@ -486,17 +491,17 @@ static bool f2i_lanes(X86 *x, const IrInst *in, int s) {
     int imm = round_imm(in->aux);
     if (in->imm || imm < 0 || (imm != 3 && !has_sse41(x)) || (!has_avx512(x) && !is_signed))
         return false;
-    unsigned a = vuse(x, in->a), d = vdef(x, in), t = fresh(x, d, a, a, a), r = a, n_sites = 0;
+    unsigned a = vuse(x, in->a), t = vdef_fresh(x, in), r = a, n_sites = 0;
     ColdSite site[3];
     if (imm != 3) {
         r = vtmp(x);
         if (imm == ROUND_AWAY)
-            site[n_sites++] = round_away(x, s, r, a);
+            site[n_sites++] = round_away(x, in, s, r, a);
         else
             round_to(x, s, r, a, (unsigned)imm | 8);
     }
     if (s == PD && !has_avx512(x)) {
-        f64_lanes_to_i64(x, t, r, site + n_sites);
+        f64_lanes_to_i64(x, in, t, r, site + n_sites);
         n_sites += 2;
     } else {
         Vop cvt = s == PS ? (is_signed ? V_cvttps2dq : V_vcvttps2udq)
@@ -510,12 +515,12 @@ static bool f2i_lanes(X86 *x, const IrInst *in, int s) {
             unsigned m = vtmp(x);
             op3k(x, V_pcmpeqd, m, t, bad, bad);
             test_any(x, m);
+            vfree(x, m);
         }
-        site[n_sites++] = cold_branch(x, CC_NZ);
+        site[n_sites++] = cold_branch(x, in, CC_NE);
     }
     if (imm != 3) round_to(x, s, r, a, 0);
-    for (unsigned i = 0; i < n_sites; i++) cold_eval_at(x, in, site[i], t);
-    vmov(x, d, t);
+    for (unsigned i = 0; i < n_sites; i++) cold_eval_at(x, site[i], t);
     return true;
 }
 
@@ -576,7 +581,7 @@ bool sel_i2f(X86 *x, const IrInst *in) {
         ColdSite site = {0};
         if (split) {
             gtest64(x, g);
-            site = cold_branch(x, CC_S);
+            site = cold_branch(x, in, CC_S);
         }
         op3(x, V_pxor, d, d, d); // cuts the dependency on the old value, clears what is above
         if (is_signed)
@@ -590,7 +595,7 @@ bool sel_i2f(X86 *x, const IrInst *in) {
                                                       : (uint64_t)(127 - in->imm) << 23;
             op3m(x, mul[s], d, d, vliteral(x, k, 0));
         }
-        if (split) cold_eval_at(x, in, site, d);
+        if (split) cold_eval_at(x, site, d);
         return true;
     }
     if (in->imm) {

@@ -4,11 +4,12 @@
 #include "host/x86_64/sel_vec.h"
 
 static VecLevel level(const X86 *x) {
-    return has_avx512(x) ? VEC_AVX512 : has_avx(x) ? VEC_AVX : VEC_SSE;
+    return x->h->level;
 }
 static void put(X86 *x, Vop op, unsigned d, unsigned a, VecRm m, unsigned imm) {
-    uint8_t **at = x_cursor(x);
-    *at = vec_encode(*at, level(x), op, d, a, m, imm);
+    if (op == V_ucomiss || op == V_ucomisd || op == V_comiss || op == V_comisd || op == V_ptest)
+        x86_flags_lost(x);
+    x->at = vec_encode(x->at, x->h->level, op, d, a, m, imm);
 }
 static bool rm_is_gpr(Vop op) {
     switch (op) {
@@ -37,6 +38,7 @@ void op3i(X86 *x, Vop op, unsigned d, unsigned a, unsigned b, unsigned imm) {
         vmov(x, t, a);
         put(x, op, t, t, vrm_reg(b), imm);
         vmov(x, d, t);
+        vfree(x, t);
     }
 }
 void op3mi(X86 *x, Vop op, unsigned d, unsigned a, VecRm m, unsigned imm) {
@@ -126,9 +128,8 @@ bool vec_store(X86 *x, IrType mem, unsigned a, VecRm m) {
 
 // ---- general registers ----
 static void bytes(X86 *x, const uint8_t *b, unsigned n) {
-    uint8_t **at = x_cursor(x);
-    memcpy(*at, b, n);
-    *at += n;
+    memcpy(x->at, b, n);
+    x->at += n;
 }
 // rex opcode modrm, register forms; force: a REX prefix for the low bytes of rsp..rdi.
 static void g_rr(X86 *x, bool w, bool force, unsigned opcode, unsigned reg, unsigned rm) {
@@ -148,17 +149,21 @@ void gmov32(X86 *x, unsigned d, unsigned a) {
     g_rr(x, false, false, 0x8B, d, a);
 }
 void gshr32(X86 *x, unsigned d, unsigned n) {
+    x86_flags_lost(x);
     g_rr(x, false, false, 0xC1, 5, d);
     imm8(x, n);
 }
 void gshl32(X86 *x, unsigned d, unsigned n) {
+    x86_flags_lost(x);
     g_rr(x, false, false, 0xC1, 4, d);
     imm8(x, n);
 }
 void gor32(X86 *x, unsigned d, unsigned a) {
+    x86_flags_lost(x);
     g_rr(x, false, false, 0x0B, d, a);
 }
 void gand32(X86 *x, unsigned d, unsigned a) {
+    x86_flags_lost(x);
     g_rr(x, false, false, 0x23, d, a);
 }
 void gzext8(X86 *x, unsigned d) {
@@ -179,10 +184,12 @@ void gcmov(X86 *x, unsigned cc, unsigned d, unsigned a) {
     g_rr(x, false, false, 0x140 | cc, d, a);
 }
 void gcmp_imm(X86 *x, bool is64, unsigned a, int v) {
+    x86_flags_lost(x);
     g_rr(x, is64, false, 0x83, 7, a);
     imm8(x, (unsigned)v);
 }
 void gtest64(X86 *x, unsigned a) {
+    x86_flags_lost(x);
     g_rr(x, true, false, 0x85, a, a);
 }
 
@@ -193,11 +200,37 @@ void test_any(X86 *x, unsigned m) {
     }
     unsigned g = gtmp(x);
     op2(x, V_pmovmskb, g, m);
+    x86_flags_lost(x);
     g_rr(x, false, false, 0x85, g, g);
 }
 void kortest(X86 *x, unsigned k) {
     uint8_t b[] = {0xC5, 0xF8, 0x98, (uint8_t)(0xC0 | k << 3 | k)};
+    x86_flags_lost(x);
     bytes(x, b, sizeof b);
+}
+
+unsigned guse_zext(X86 *x, IrRef v) {
+    unsigned bits = ir_elem_bits(x->r->insts[v].type), s = guse(x, v);
+    if (bits == 64 || x86_zero_upper(x->r, v)) return s;
+    unsigned d = gtmp(x);
+    if (bits == 32)
+        gmov32(x, d, s);
+    else
+        g_rr(x, false, true, bits == 16 ? 0x1B7 : 0x1B6, d, s);
+    return d;
+}
+
+// ---- cold code ----
+ColdSite cold_branch(X86 *x, const IrInst *in, unsigned cc) {
+    uint32_t n = x->n_cold;
+    x86_cold_eval(x, ref_of(x, in), cc, 0);
+    return (ColdSite){x->n_cold > n ? x->n_cold - 1 : MAX_COLD};
+}
+void cold_eval_at(X86 *x, ColdSite site, unsigned result) {
+    x86_flags_lost(x);
+    if (site.index >= MAX_COLD) return;
+    x->cold[site.index].result = (uint8_t)result;
+    x->cold[site.index].back = x->at;
 }
 
 // ---- ops with no better home ----
@@ -214,23 +247,35 @@ static bool sel_fconst(X86 *x, const IrInst *in) {
     return true;
 }
 
+// By a branch: moves keep EFLAGS.
 static bool sel_vselect(X86 *x, const IrInst *in) {
-    if (!ir_is_vec(in->type) && !type_in_xmm(x, in->type)) return false;
-    unsigned p = guse(x, in->a), a = vuse(x, in->b), b = vuse(x, in->c), d = vdef(x, in);
-    unsigned t = d != b ? d : vtmp(x);
-    g_rr(x, false, true, 0xF6, 0, p); // test p8, 1
-    imm8(x, 1);
-    vmov(x, t, a);
-    uint8_t jnz[] = {0x75, 0};
-    bytes(x, jnz, 2);
-    uint8_t *from = *x_cursor(x);
-    op2(x, V_movaps, t, b);
-    from[-1] = (uint8_t)(*x_cursor(x) - from);
-    vmov(x, d, t);
+    if (!x86_in_vec(in->type)) return false;
+    unsigned a = vuse(x, in->b), b = vuse(x, in->c);
+    unsigned cc = x86_condition(x, ref_of(x, in), in->a), d = vdef(x, in);
+    if (a == b) {
+        vmov(x, d, a);
+        return true;
+    }
+    if (d == b) { // keep it when the condition is false
+        cc ^= 1;
+        b = a;
+    } else {
+        vmov(x, d, a);
+    }
+    uint8_t jcc[] = {(uint8_t)(0x70 | cc), 0};
+    bytes(x, jcc, 2);
+    uint8_t *from = x->at;
+    vmov(x, d, b);
+    from[-1] = (uint8_t)(x->at - from);
     return true;
 }
 
-bool x86_sel_vec(X86 *x, const IrInst *in) {
+bool x86_sel_fp(X86 *x, IrRef v) {
+    return x86_sel_vec(x, v);
+}
+
+bool x86_sel_vec(X86 *x, IrRef v) {
+    const IrInst *in = ir_at(x->r, v);
     const IrOpInfo *info = &ir_op_info[in->op];
     if (info->effect == IR_FLAGFP && x_region(x)->fp_exact) return false;
     switch ((IrOp)in->op) {

@@ -1,116 +1,125 @@
-// sel_vec.h - what the selectors of vector and floating-point ops share, and what they need of the
-// core. Selectors are functions `bool sel_xxx(X86 *, const IrInst *)`; x86_sel_vec() is the switch.
+// sel_vec.h - what the selectors of vector and floating-point ops share, and the short names they
+// use for the core's services (x86.h). Selectors are functions `bool sel_xxx(X86 *, const IrInst
+// *)`; x86_sel_vec() is the switch.
 //
-// Contract with the core (the block "the core provides"):
-//  - vuse/guse give the register of an operand and keep it there to the end of the instruction;
-//    vdef/gdef give the result's, which may be that of an operand that dies here. The selectors
-//    read all operands before they write a result, so that this is always right.
-//  - vtmp/gtmp give registers free to the end of the instruction, never an operand's or the
-//  result's.
-//  - F32 and F64 (and F16 if type_in_xmm says so) live in lane 0 of an xmm register, upper lanes
-//    unspecified; I1..I32 live in GPRs with the bits above them unspecified (guse_zext clears them,
-//    selectors write I1..I32 zero-extended).
-//  - loads and reloads of F32 and F64, and cold code, leave zeros above the scalar; moves between
-//    xmm registers are of all 128 bits (see upper_zero).
-//  - k1 and the host's flags are scratch within one instruction.
-//  - cold_branch emits a never-taken jcc; cold_eval_at binds it: cold code runs ir_eval on `in`
-//  with
-//    the operands in the registers that vuse/guse gave, puts the result in `result` (xmm or GPR by
-//    the instruction's type) and continues at the place where cold_eval_at was called.
-// A selector that returns false has emitted nothing but reloads.
+// Rules of the house:
+//  - A selector reads all operands before it writes the result, whose register may be that of an
+//    operand that dies here. It returns false before anything was emitted but reloads.
+//  - There are six xmm temporaries. Operands and the result may sit in them, so a selector of two
+//    operands may hold three more at a time, one of three operands two more (`fresh` finds the
+//    result's register when that is no operand's); vfree gives one back early.
+//  - F16, F32 and F64 live in lane 0 of an xmm register, upper lanes unspecified; loads, reloads
+//  and
+//    cold code leave zeros there, and moves between xmm registers are of all 128 bits (upper_zero).
+//    I1..I32 live in GPRs with the bits above unspecified; selectors write them zero-extended.
+//  - k1 and EFLAGS are scratch within one instruction.
+//  - cold_branch (before which only vdef_fresh may have made a result of the operands' kind) emits
+//  a never-taken jcc; cold_eval_at binds it: cold code evaluates the instruction
+//    with the operands in the registers they had at the branch, puts the result in `result` (xmm or
+//    GPR by its type) and goes on where cold_eval_at was called.
 #ifndef DGM_HOST_X86_64_SEL_VEC_H
 #define DGM_HOST_X86_64_SEL_VEC_H
 
-#include "host/x86_64/emit_vec.h"
-#include "ir/ir.h"
-
-typedef struct X86 X86;
-
-enum VecFeature {
-    VF_SSSE3 = 1,
-    VF_SSE41 = 2,
-    VF_SSE42 = 4,
-    VF_AVX = 8,
-    VF_AVX2 = 16,
-    VF_FMA = 32,
-    VF_F16C = 64,
-    VF_AVX512 = 128, // F, VL, BW, DQ, CD together
-    VF_BITALG = 256, // and VPOPCNTDQ
-    VF_VBMI = 512,
-    VF_VNNI = 1024,
-    VF_GFNI = 2048,
-    VF_AES = 4096,
-    VF_PCLMUL = 8192, // with VAES, VPCLMULQDQ when there is AVX512
-};
+#include "host/x86_64/x86.h"
 
 typedef struct ColdSite {
-    uint8_t *end; // of the jcc with its 32-bit displacement
+    uint32_t index; // into x->cold; MAX_COLD: there was no room, and the block will be given up
 } ColdSite;
 
-// ---- the core provides ----
-const IrRegion *x_region(const X86 *x);
-uint32_t x_features(const X86 *x); // VecFeature bits
-uint8_t **x_cursor(X86 *x);        // where the next byte goes; room for one instruction is there
-unsigned vuse(X86 *x, IrRef v);
-unsigned vdef(X86 *x, const IrInst *in);
-unsigned vtmp(X86 *x);
-unsigned guse(X86 *x, IrRef v);
-unsigned guse_zext(X86 *x, IrRef v);
-unsigned gdef(X86 *x, const IrInst *in);
-unsigned gtmp(X86 *x);
-bool type_in_xmm(const X86 *x, IrType scalar);
-VecRm vliteral(X86 *x, uint64_t lo, uint64_t hi); // 16-byte aligned constant in memory
-ColdSite cold_branch(X86 *x, unsigned cc);
-void cold_eval_at(X86 *x, const IrInst *in, ColdSite site, unsigned result);
+// ---- the core's services by short names ----
+static inline const IrRegion *x_region(const X86 *x) {
+    return x->r;
+}
+static inline IrRef ref_of(const X86 *x, const IrInst *in) {
+    return (IrRef)(in - x->r->insts);
+}
+static inline unsigned vuse(X86 *x, IrRef v) {
+    return x86_use_vec(x, v);
+}
+static inline unsigned vdef(X86 *x, const IrInst *in) {
+    return x86_def_vec(x, ref_of(x, in));
+}
+static inline unsigned vdef_fresh(X86 *x, const IrInst *in) {
+    return x86_def_vec_fresh(x, ref_of(x, in));
+}
+static inline unsigned vtmp(X86 *x) {
+    return x86_tmp_vec(x);
+}
+static inline void vfree(X86 *x, unsigned tmp) {
+    x->vec_locked &= ~(1u << tmp);
+}
+static inline unsigned guse(X86 *x, IrRef v) {
+    return x86_use_int(x, v);
+}
+unsigned guse_zext(X86 *x, IrRef v); // a copy with zeros above unless they are there
+static inline unsigned gdef(X86 *x, const IrInst *in) {
+    return x86_def_int(x, ref_of(x, in));
+}
+static inline unsigned gtmp(X86 *x) {
+    return x86_tmp_int(x);
+}
+static inline bool type_in_xmm(const X86 *x, IrType t) {
+    return !ir_is_vec(t) && x86_in_vec(t);
+}
+static inline VecRm vliteral(X86 *x, uint64_t lo, uint64_t hi) {
+    return vrm_rip(x86_const128(x, lo, hi));
+}
+ColdSite cold_branch(X86 *x, const IrInst *in, unsigned cc);
+void cold_eval_at(X86 *x, ColdSite site, unsigned result);
 
 // ---- what this host has ----
 static inline bool has_ssse3(const X86 *x) {
-    return x_features(x) & VF_SSSE3;
+    return x->h->cpu.ssse3;
 }
 static inline bool has_sse41(const X86 *x) {
-    return x_features(x) & VF_SSE41;
+    return x->h->cpu.sse41;
 }
 static inline bool has_sse42(const X86 *x) {
-    return x_features(x) & VF_SSE42;
+    return x->h->cpu.sse42;
 }
 static inline bool has_avx(const X86 *x) {
-    return x_features(x) & VF_AVX;
+    return x->h->level >= VEC_AVX;
 }
 static inline bool has_avx2(const X86 *x) {
-    return x_features(x) & VF_AVX2;
+    return x->h->cpu.avx2;
 }
 static inline bool has_fma(const X86 *x) {
-    return x_features(x) & VF_FMA;
+    return x->h->cpu.fma;
 }
 static inline bool has_f16c(const X86 *x) {
-    return x_features(x) & VF_F16C;
+    return x->h->cpu.f16c;
 }
+// F, VL, BW and DQ; every CPU with these has CD too.
 static inline bool has_avx512(const X86 *x) {
-    return x_features(x) & VF_AVX512;
+    return x->h->level == VEC_AVX512;
 }
 static inline bool has_bitalg(const X86 *x) {
-    return x_features(x) & VF_BITALG;
+    return has_avx512(x) && x->h->cpu.avx512_bitalg && x->h->cpu.avx512_vpopcntdq;
 }
 static inline bool has_vbmi(const X86 *x) {
-    return x_features(x) & VF_VBMI;
+    return has_avx512(x) && x->h->cpu.avx512_vbmi;
 }
 static inline bool has_vnni(const X86 *x) {
-    return x_features(x) & VF_VNNI;
+    return has_avx512(x) && x->h->cpu.avx512_vnni;
 }
 static inline bool has_gfni(const X86 *x) {
-    return x_features(x) & VF_GFNI;
+    return x->h->cpu.gfni;
 }
 static inline bool has_aes(const X86 *x) {
-    return x_features(x) & VF_AES;
+    return x->h->cpu.aes;
 }
 static inline bool has_pclmul(const X86 *x) {
-    return x_features(x) & VF_PCLMUL;
+    return x->h->cpu.pclmul;
 }
 static inline bool is_xmm_scalar(const X86 *x, IrRef v) {
     return type_in_xmm(x, ir_type(x_region(x), v));
 }
 static inline unsigned lane_log2(IrType t) {
     return (unsigned)__builtin_ctz(ir_elem_bits(t) / 8);
+}
+// The result's register, or a temporary when that is an operand's.
+static inline unsigned fresh(X86 *x, unsigned d, unsigned a, unsigned b, unsigned c) {
+    return d != a && d != b && d != c ? d : vtmp(x);
 }
 
 // Openings of selectors: operands, then the result's register.
@@ -159,18 +168,6 @@ void test_any(X86 *x, unsigned m); // CC_NZ when any bit of a mask vector is set
 void kortest(X86 *x, unsigned k);  // CC_NZ when any bit of k is set
 
 // The few general-register instructions that the selectors need.
-enum {
-    CC_O = 0,
-    CC_B = 2,
-    CC_AE = 3,
-    CC_Z = 4,
-    CC_NZ = 5,
-    CC_BE = 6,
-    CC_A = 7,
-    CC_S = 8,
-    CC_P = 10,
-    CC_NP = 11
-};
 void gmov32(X86 *x, unsigned d, unsigned a);
 void gshr32(X86 *x, unsigned d, unsigned n);
 void gshl32(X86 *x, unsigned d, unsigned n);
@@ -183,7 +180,7 @@ void gcmov(X86 *x, unsigned cc, unsigned d, unsigned a);
 void gcmp_imm(X86 *x, bool is64, unsigned a, int imm8);
 void gtest64(X86 *x, unsigned a);
 static inline void cold_eval(X86 *x, const IrInst *in, unsigned cc, unsigned result) {
-    cold_eval_at(x, in, cold_branch(x, cc), result);
+    cold_eval_at(x, cold_branch(x, in, cc), result);
 }
 
 // ---- shared sequences ----
@@ -194,9 +191,7 @@ void shift_lanes(X86 *x, IrOp op, unsigned L, unsigned d, unsigned a, uint64_t n
 void splat_low(X86 *x, unsigned L, unsigned d, unsigned a);
 void zero_above(X86 *x, unsigned bytes, unsigned d, unsigned a);
 void widen(X86 *x, unsigned L, bool is_signed, bool high, unsigned d, unsigned a);
-// Compares for a scalar fcmp and returns the host condition; *parity: 1 and-not-parity, 2
 // or-parity.
-unsigned fcmp_flags(X86 *x, const IrInst *in, unsigned *parity);
 
 // Whether the register that holds scalar v has zeros above it.
 bool upper_zero(const X86 *x, IrRef v);
@@ -231,8 +226,5 @@ bool sel_farith(X86 *, const IrInst *), sel_fsqrt(X86 *, const IrInst *),
     sel_fcvt(X86 *, const IrInst *), sel_fround(X86 *, const IrInst *),
     sel_f2i(X86 *, const IrInst *), sel_i2f(X86 *, const IrInst *),
     sel_bitcast(X86 *, const IrInst *);
-
-// Selects one instruction that has a vector or float operand or result. False: the evaluator shall.
-bool x86_sel_vec(X86 *x, const IrInst *in);
 
 #endif

@@ -138,8 +138,7 @@ void cmp_mask(X86 *x, unsigned L, bool is_unsigned, unsigned d, unsigned a, unsi
     op2(x, back[L], d, 1);
 }
 
-// ---- comparisons: d = a > b signed or a == b; d must differ from a and b for I64 without SSE4
-// ----
+// ---- comparisons: d = a == b, or a > b signed; I64 lanes need SSE4.2 for the latter ----
 static void cmp_eq(X86 *x, unsigned L, unsigned d, unsigned a, unsigned b) {
     static const Vop op[4] = {V_pcmpeqb, V_pcmpeqw, V_pcmpeqd, V_pcmpeqq};
     if (L == 3 && !has_sse41(x)) {
@@ -147,6 +146,7 @@ static void cmp_eq(X86 *x, unsigned L, unsigned d, unsigned a, unsigned b) {
         op3(x, V_pcmpeqd, t, a, b);
         op2i(x, V_pshufd, d, t, 0xB1);
         op3(x, V_pand, d, d, t);
+        vfree(x, t);
     } else if (d >= 16 || a >= 16 || b >= 16) {
         cmp_mask(x, L, false, d, a, b, 0);
     } else {
@@ -155,44 +155,32 @@ static void cmp_eq(X86 *x, unsigned L, unsigned d, unsigned a, unsigned b) {
 }
 static void cmp_gt(X86 *x, unsigned L, unsigned d, unsigned a, unsigned b) {
     static const Vop op[4] = {V_pcmpgtb, V_pcmpgtw, V_pcmpgtd, V_pcmpgtq};
-    if (L == 3 && !has_sse42(x)) {
-        unsigned t = vtmp(x), u = vtmp(x); // the high dwords decide, or the borrow of the low ones
-        op3(x, V_pcmpeqd, t, a, b);
-        op3(x, V_psubq, u, b, a);
-        op3(x, V_pand, t, t, u);
-        op3(x, V_pcmpgtd, u, a, b);
-        op3(x, V_por, t, t, u);
-        op2i(x, V_pshufd, d, t, 0xF5);
-    } else if (d >= 16 || a >= 16 || b >= 16) {
+    if (d >= 16 || a >= 16 || b >= 16)
         cmp_mask(x, L, false, d, a, b, 6);
-    } else {
+    else
         op3(x, op[L], d, a, b);
-    }
 }
+static bool has_cmp_gt(const X86 *x, unsigned L) {
+    return L < 3 || has_sse42(x);
+}
+
 static const uint64_t sign_bits[4] = {0x8080808080808080, 0x8000800080008000, 0x8000000080000000,
                                       0x8000000000000000};
 
 // Lanes a > b by signedness; d may be a or b.
 static void cmp_gt_any(X86 *x, unsigned L, bool is_unsigned, unsigned d, unsigned a, unsigned b) {
     if (!is_unsigned) {
-        unsigned t = vtmp(x);
-        if (has_sse42(x) || L < 3) {
-            cmp_gt(x, L, d, a, b);
-        } else {
-            cmp_gt(x, L, t, a, b);
-            vmov(x, d, t);
-        }
-        return;
-    }
-    if (has_avx512(x)) {
+        cmp_gt(x, L, d, a, b);
+    } else if (has_avx512(x)) {
         cmp_mask(x, L, true, d, a, b, 6);
-        return;
+    } else {
+        unsigned k = vconst_reg(x, sign_bits[L], sign_bits[L]), t = vtmp(x);
+        op3(x, V_pxor, t, k, a);
+        op3(x, V_pxor, k, k, b);
+        cmp_gt(x, L, d, t, k);
+        vfree(x, t);
+        vfree(x, k);
     }
-    unsigned k = vconst_reg(x, sign_bits[L], sign_bits[L]), t = vtmp(x), u = vtmp(x);
-    op3(x, V_pxor, t, k, a);
-    op3(x, V_pxor, u, k, b);
-    cmp_gt(x, L, k, t, u);
-    vmov(x, d, k);
 }
 
 bool sel_vcmp(X86 *x, const IrInst *in) {
@@ -200,41 +188,28 @@ bool sel_vcmp(X86 *x, const IrInst *in) {
         [IR_EQ] = 0,  [IR_NE] = 4,  [IR_ULT] = 1, [IR_UGE] = 5, [IR_ULE] = 2,
         [IR_UGT] = 6, [IR_SLT] = 1, [IR_SGE] = 5, [IR_SLE] = 2, [IR_SGT] = 6};
     unsigned L = lane_log2(in->type);
-    VEC_AB;
     IrCc cc = (IrCc)in->aux;
+    if (cc > IR_NE && !has_cmp_gt(x, L)) return false;
+    VEC_AB;
     bool uns = cc >= IR_ULT && cc <= IR_UGT;
-    bool swap = cc == IR_SLT || cc == IR_SGE || cc == IR_ULT || cc == IR_UGE;
-    if (swap) { // SLT is GT with the operands swapped, SGE is LE with them swapped
-        unsigned s = a;
-        a = b, b = s;
-    }
-    if (cc == IR_EQ || cc == IR_SGT || cc == IR_SLT) {
-        if (has_avx512(x) && (a >= 16 || b >= 16 || d >= 16)) {
-            cmp_mask(x, L, false, d, a, b, cc == IR_EQ ? 0 : 6);
-            return true;
-        }
-        unsigned t = d;
-        if (L == 3 && !has_sse42(x)) t = vtmp(x);
-        if (cc == IR_EQ)
-            cmp_eq(x, L, t, a, b);
-        else
-            cmp_gt(x, L, t, a, b);
-        vmov(x, d, t);
-        return true;
-    }
-    if (has_avx512(x)) {
-        if (swap) {
-            unsigned s = a;
-            a = b, b = s;
-        }
+    if (has_avx512(x) &&
+        (a >= 16 || b >= 16 || d >= 16 || uns || cc == IR_NE || cc == IR_SLE || cc == IR_SGE)) {
         cmp_mask(x, L, uns, d, a, b, mask_imm[cc]);
         return true;
     }
-    unsigned t = vtmp(x);
-    if (cc == IR_UGT || cc == IR_ULT) {
-        cmp_gt_any(x, L, true, d, a, b);
+    if (cc == IR_SLT || cc == IR_SGE || cc == IR_ULT || cc == IR_UGE) {
+        unsigned s = a; // SLT is GT with the operands swapped, SGE is LE with them swapped
+        a = b, b = s;
+    }
+    if (cc == IR_EQ) {
+        cmp_eq(x, L, d, a, b);
         return true;
     }
+    if (cc == IR_SGT || cc == IR_SLT || cc == IR_UGT || cc == IR_ULT) {
+        cmp_gt_any(x, L, uns, d, a, b);
+        return true;
+    }
+    unsigned t = vtmp(x);
     if (uns && (L == 0 || (L < 3 && has_sse41(x)))) { // a <= b: min(a, b) == a
         static const Vop min[3] = {V_pminub, V_pminuw, V_pminud};
         op3(x, min[L], t, a, b);
@@ -270,6 +245,7 @@ void blend_bits(X86 *x, unsigned d, unsigned m, unsigned a, unsigned b) {
     op3(x, V_pxor, t, a, b);
     op3(x, V_pand, t, t, m);
     op3(x, V_pxor, d, t, b);
+    vfree(x, t);
 }
 
 bool sel_vminmax(X86 *x, const IrInst *in) {
@@ -279,9 +255,11 @@ bool sel_vminmax(X86 *x, const IrInst *in) {
                                  {V_pmaxub, V_pmaxuw, V_pmaxud, V_vpmaxuq}};
     unsigned which = in->op == IR_smin ? 0 : in->op == IR_smax ? 1 : in->op == IR_umin ? 2 : 3;
     unsigned L = lane_log2(in->type);
-    VEC_AB;
     bool base = which < 2 ? L == 1 : L == 0; // what SSE2 has
-    if (base || (L == 3 ? has_avx512(x) : has_sse41(x))) {
+    bool native = base || (L == 3 ? has_avx512(x) : has_sse41(x));
+    if (!native && !has_cmp_gt(x, L)) return false;
+    VEC_AB;
+    if (native) {
         op3(x, op[which][L], d, a, b);
         return true;
     }
@@ -364,25 +342,26 @@ void shift_lanes(X86 *x, IrOp op, unsigned L, unsigned d, unsigned a, uint64_t n
         uint64_t mask = bytes8(op == IR_shli ? 0xFFu << n : 0xFFu >> n);
         if (op != IR_sari) {
             op3k(x, V_pand, d, t, mask, mask);
+            vfree(x, t);
             return;
         }
         op3k(x, V_pand, t, t, mask, mask);
         unsigned s = vconst_reg(x, bytes8(0x80u >> n), bytes8(0x80u >> n));
         op3(x, V_pxor, t, t, s);
         op3(x, V_psubb, d, t, s);
+        vfree(x, t);
+        vfree(x, s);
         return;
     }
     if (op == IR_sari && L == 3 && !has_avx512(x)) {
         unsigned s = vtmp(x);
         sign64(x, s, a);
-        if (n == 63) {
-            vmov(x, d, s);
-            return;
-        }
         unsigned t = vtmp(x);
         op3(x, V_pxor, t, a, s);
         shift_imm(x, V_psrlqi, t, t, (unsigned)n);
         op3(x, V_pxor, d, t, s);
+        vfree(x, t);
+        vfree(x, s);
         return;
     }
     shift_imm(x, op == IR_shli ? left[L] : op == IR_shri ? right[L] : arith[L], d, a, (unsigned)n);
@@ -534,12 +513,13 @@ bool sel_vsat(X86 *x, const IrInst *in) {
         {V_paddsb, V_paddsw}, {V_paddusb, V_paddusw}, {V_psubsb, V_psubsw}, {V_psubusb, V_psubusw}};
     unsigned which = in->op == IR_sqadd ? 0 : in->op == IR_uqadd ? 1 : in->op == IR_sqsub ? 2 : 3;
     unsigned L = lane_log2(in->type);
+    if (L == 3 && (which & 1) && !has_cmp_gt(x, L)) return false;
     VEC_AB;
     if (L < 2) {
         op3(x, native[which][L], d, a, b);
         return true;
     }
-    unsigned t = vtmp(x), u = vtmp(x);
+    unsigned t = vtmp(x);
     bool has_umin = L == 2 ? has_sse41(x) : has_avx512(x);
     if (which == 1 && has_umin) { // a + min(b, ~a)
         unsigned ones = vones(x);
@@ -551,30 +531,37 @@ bool sel_vsat(X86 *x, const IrInst *in) {
         op3(x, sub_op[L], d, t, b);
     } else if (which == 1) { // a + b, all ones where that is below a
         op3(x, add_op[L], t, a, b);
-        cmp_gt_any(x, L, true, u, a, t);
-        op3(x, V_por, d, t, u);
+        cmp_gt_any(x, L, true, d, a, t);
+        op3(x, V_por, d, d, t);
     } else if (which == 3) { // a - b where a > b
-        cmp_gt_any(x, L, true, u, a, b);
-        op3(x, sub_op[L], t, a, b);
-        op3(x, V_pand, d, t, u);
+        cmp_gt_any(x, L, true, t, a, b);
+        op3(x, sub_op[L], d, a, b);
+        op3(x, V_pand, d, d, t);
     } else {
         // r = a +- b overflows when (a ^ r) & (b ^ r) (add) or (a ^ b) & (a ^ r) (sub) is negative;
         // then it is MAX for a >= 0, MIN for a < 0.
-        unsigned r = vtmp(x), m = vtmp(x);
+        unsigned r = vtmp(x), u = vtmp(x);
         op3(x, which == 0 ? add_op[L] : sub_op[L], r, a, b);
         op3(x, V_pxor, t, a, r);
         op3(x, V_pxor, u, which == 0 ? r : a, b);
         op3(x, V_pand, t, t, u);
         if (L == 2) {
-            shift_imm(x, V_psradi, m, t, 31);
+            shift_imm(x, V_psradi, t, t, 31);
             shift_imm(x, V_psradi, u, a, 31);
-            op3k(x, V_pxor, u, u, 0x7FFFFFFF7FFFFFFF, 0x7FFFFFFF7FFFFFFF);
         } else {
-            sign64(x, m, t);
+            sign64(x, t, t);
             sign64(x, u, a);
-            op3k(x, V_pxor, u, u, INT64_MAX, INT64_MAX);
         }
-        blend_bits(x, d, m, u, r);
+        uint64_t max = L == 2 ? 0x7FFFFFFF7FFFFFFF : INT64_MAX;
+        op3k(x, V_pxor, u, u, max, max);
+        if (has_avx512(x)) {
+            op3i(x, V_vpternlogd, t, u, r, 0xCA);
+            vmov(x, d, t);
+        } else {
+            op3(x, V_pxor, u, u, r);
+            op3(x, V_pand, u, u, t);
+            op3(x, V_pxor, d, u, r);
+        }
     }
     return true;
 }
@@ -589,43 +576,45 @@ bool sel_vhalving(X86 *x, const IrInst *in) {
     // Without carry: a + b = 2 (a & b) + (a ^ b) = 2 (a | b) - (a ^ b).
     bool is_signed = in->op == IR_shadd || in->op == IR_srhadd;
     bool round = in->op == IR_urhadd || in->op == IR_srhadd;
-    unsigned t = vtmp(x), u = vtmp(x);
-    op3(x, round ? V_por : V_pand, t, a, b);
+    unsigned u = vtmp(x);
     op3(x, V_pxor, u, a, b);
+    op3(x, round ? V_por : V_pand, d, a, b); // the operands are not needed any more
     shift_lanes(x, is_signed ? IR_sari : IR_shri, L, u, u, 1);
-    op3(x, round ? sub_op[L] : add_op[L], d, t, u);
+    op3(x, round ? sub_op[L] : add_op[L], d, d, u);
     return true;
 }
 
 // ---- products ----
-// Even bytes of a as words (in: the shift pair is skipped for unsigned), then the odd ones.
-static void split_bytes(X86 *x, bool is_signed, unsigned even, unsigned odd, unsigned a) {
-    if (is_signed) {
-        shift_imm(x, V_psllwi, even, a, 8);
-        shift_imm(x, V_psrawi, even, even, 8);
-        shift_imm(x, V_psrawi, odd, a, 8);
+// Even or odd bytes of a as words.
+static void take_bytes(X86 *x, bool is_signed, bool odd, unsigned d, unsigned a) {
+    if (odd) {
+        shift_imm(x, is_signed ? V_psrawi : V_psrlwi, d, a, 8);
+    } else if (is_signed) {
+        shift_imm(x, V_psllwi, d, a, 8);
+        shift_imm(x, V_psrawi, d, d, 8);
     } else {
-        op3k(x, V_pand, even, a, 0x00FF00FF00FF00FF, 0x00FF00FF00FF00FF);
-        shift_imm(x, V_psrlwi, odd, a, 8);
+        op3k(x, V_pand, d, a, 0x00FF00FF00FF00FF, 0x00FF00FF00FF00FF);
     }
 }
 
 bool sel_vdot(X86 *x, const IrInst *in) {
     unsigned a = vuse(x, in->a), b = vuse(x, in->b), c = vuse(x, in->c), d = vdef(x, in);
+    unsigned s = fresh(x, d, a, b, c); // the sum
     if (in->aux == 2 && has_vnni(x)) {
-        unsigned t = vtmp(x);
-        vmov(x, t, c);
-        op3(x, V_vpdpbusd, t, a, b);
-        vmov(x, d, t);
+        vmov(x, s, c);
+        op3(x, V_vpdpbusd, s, a, b);
+        vmov(x, d, s);
         return true;
     }
-    unsigned ae = vtmp(x), ao = vtmp(x), be = vtmp(x), bo = vtmp(x);
-    split_bytes(x, in->aux == 1, ae, ao, a);
-    split_bytes(x, in->aux != 0, be, bo, b);
-    op3(x, V_pmaddwd, ae, ae, be);
-    op3(x, V_pmaddwd, ao, ao, bo);
-    op3(x, V_paddd, ae, ae, ao);
-    op3(x, V_paddd, d, ae, c);
+    unsigned t = vtmp(x), u = vtmp(x);
+    take_bytes(x, in->aux == 1, false, s, a);
+    take_bytes(x, in->aux != 0, false, t, b);
+    op3(x, V_pmaddwd, s, s, t);
+    take_bytes(x, in->aux == 1, true, t, a);
+    take_bytes(x, in->aux != 0, true, u, b);
+    op3(x, V_pmaddwd, t, t, u);
+    op3(x, V_paddd, s, s, t);
+    op3(x, V_paddd, d, s, c);
     return true;
 }
 
@@ -652,11 +641,21 @@ bool sel_vmull(X86 *x, const IrInst *in) {
     return true;
 }
 
-// ---- crypto ----
+// ---- crypto: with registers that VEX can name, for CPUs with AVX-512 but without VAES ----
+static unsigned low16(X86 *x, unsigned a) {
+    if (a < 16) return a;
+    unsigned t = vtmp(x);
+    vmov(x, t, a);
+    return t;
+}
+
 bool sel_clmul(X86 *x, const IrInst *in) {
     if (!has_pclmul(x)) return false;
     VEC_AB;
-    op3i(x, V_pclmulqdq, d, a, b, (unsigned)((in->imm & 1) | (in->imm >> 1 & 1) << 4));
+    unsigned t = d < 16 ? d : vtmp(x);
+    op3i(x, V_pclmulqdq, t, low16(x, a), low16(x, b),
+         (unsigned)((in->imm & 1) | (in->imm >> 1 & 1) << 4));
+    vmov(x, d, t);
     return true;
 }
 
@@ -664,24 +663,18 @@ bool sel_clmul(X86 *x, const IrInst *in) {
 // encryption round, of which only MixColumns is left.
 bool sel_aes(X86 *x, const IrInst *in) {
     if (!has_aes(x)) return false;
-    unsigned a = vuse(x, in->a), d = vdef(x, in);
+    unsigned a = low16(x, vuse(x, in->a)), d = vdef(x, in), t = d < 16 ? d : vtmp(x);
     if (in->op == IR_aes_imix) {
-        unsigned z = vzero(x), t = vtmp(x);
-        if (has_avx512(x)) { // aesimc cannot name the upper registers
-            op3(x, V_aesenclast, t, a, z);
-            op3(x, V_aesdec, d, t, z);
-        } else {
-            op2(x, V_aesimc, d, a);
-        }
-        return true;
-    }
-    unsigned z = vzero(x);
-    if (in->op == IR_aes_mix) {
-        unsigned t = vtmp(x);
-        op3(x, V_aesdeclast, t, a, z);
-        op3(x, V_aesenc, d, t, z);
+        op2(x, V_aesimc, t, a);
     } else {
-        op3(x, in->op == IR_aes_enc ? V_aesenclast : V_aesdeclast, d, a, z);
+        unsigned z = vzero(x);
+        if (in->op == IR_aes_mix) {
+            op3(x, V_aesdeclast, t, a, z);
+            op3(x, V_aesenc, t, t, z);
+        } else {
+            op3(x, in->op == IR_aes_enc ? V_aesenclast : V_aesdeclast, t, a, z);
+        }
     }
+    vmov(x, d, t);
     return true;
 }

@@ -376,18 +376,22 @@ void widen(X86 *x, unsigned L, bool is_signed, bool high, unsigned d, unsigned a
     if (!is_signed) {
         unsigned z = vzero(x);
         op3(x, high ? hi[L] : lo[L], d, a, z);
+        vfree(x, z);
     } else if (L == 2 && has_sse41(x)) {
         unsigned t = vtmp(x);
         op2i(x, V_pshufd, t, a, 0xEE);
         op2(x, V_pmovsxdq, d, t);
+        vfree(x, t);
     } else if (L == 2) {
         unsigned t = vtmp(x);
         shift_imm(x, V_psradi, t, a, 31);
         op3(x, high ? hi[L] : lo[L], d, a, t);
+        vfree(x, t);
     } else {
         unsigned t = vtmp(x);
         op3(x, high ? hi[L] : lo[L], t, a, a);
         shift_imm(x, L ? V_psradi : V_psrawi, d, t, L ? 16 : 8);
+        vfree(x, t);
     }
 }
 
@@ -452,11 +456,11 @@ bool sel_vnarrow_sat(X86 *x, const IrInst *in) {
                 op3(x, V_pminuw, t, a, k);
                 op3(x, V_pminuw, u, b, k);
             } else {
-                unsigned w = vtmp(x);
-                op3(x, V_psubusw, w, a, k);
-                op3(x, V_psubw, t, a, w);
-                op3(x, V_psubusw, w, b, k);
-                op3(x, V_psubw, u, b, w);
+                op3(x, V_psubusw, u, a, k);
+                op3(x, V_psubw, t, a, u);
+                op3(x, V_psubusw, u, b, k);
+                op3(x, V_psubw, k, b, u);
+                u = k;
             }
         }
         a = t, b = u;

@@ -33,7 +33,7 @@ typedef struct Box { // a vCPU, its code cache and what the engine would keep
 
 typedef struct Code {
     HostOutput out;
-    HostLink links[HOST_MAX_LINKS];
+    HostLink links[16];
 } Code;
 
 static const Host *const host = &host_interp;
@@ -219,7 +219,7 @@ static void alignment(void **state) {
 static void no_room(void **state) {
     Box *b = *state;
     IrRegion r;
-    HostLink links[HOST_MAX_LINKS];
+    HostLink links[16];
     HostOutput out = {.links = links};
     ir_region_init(&r, &b->arena, fields, ARRAY_LEN(fields), 4);
     assert_true(ir_parse(&r, "b0: 0\nexit 4\n", NULL));

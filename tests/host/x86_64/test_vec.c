@@ -17,127 +17,122 @@
 
 #include "host/x86_64/sel_vec.h"
 
-enum { RDI = 7, RSI = 6, COLD_SITES = 8 };
+enum { COLD_SITES = 8 };
 typedef struct Area { // what the generated function works on (rdi)
     V128 arg[3], answer, out, seen[3];
     uint64_t cold;
 } Area;
 
-struct X86 {
+// The test's own state beside the X86 that the selectors see.
+typedef struct Trial {
+    X86 x; // first: the services below find the rest by it
+    HostCtx ctx;
     IrRegion region;
-    uint32_t features;
-    uint8_t *at, *code;
+    uint8_t *code;
     V128 *pool;
-    unsigned n_pool, n_sites;
-    uint32_t used_x, used_g; // bit per register
-    uint8_t reg[3];          // of the operands
+    unsigned n_pool;
+    uint8_t reg[3]; // of the operands
     bool in_xmm[3];
     int dst;
-    struct {
-        uint8_t *end, *resume;
-        unsigned result;
-    } sites[COLD_SITES];
+    bool lost;
     uint64_t seed;
-};
+} Trial;
+static Trial *trial_of(X86 *x) {
+    return (Trial *)(void *)x;
+}
 
-static uint64_t rnd(X86 *x) { // xorshift64*
-    x->seed ^= x->seed >> 12, x->seed ^= x->seed << 25, x->seed ^= x->seed >> 27;
-    return x->seed * 0x2545F4914F6CDD1D;
+static uint64_t rnd(Trial *t) { // xorshift64*
+    t->seed ^= t->seed >> 12, t->seed ^= t->seed << 25, t->seed ^= t->seed >> 27;
+    return t->seed * 0x2545F4914F6CDD1D;
 }
 
 // ---- the core's side of the contract ----
-const IrRegion *x_region(const X86 *x) {
-    return &x->region;
-}
-uint32_t x_features(const X86 *x) {
-    return x->features;
-}
-uint8_t **x_cursor(X86 *x) {
-    return &x->at;
-}
-bool type_in_xmm(const X86 *x, IrType t) {
-    return !ir_is_vec(t) && ir_is_float(t);
-}
-static unsigned take_xmm(X86 *x) {
-    unsigned n = x->features & VF_AVX512 ? 32 : 16, r;
-    do r = (unsigned)(rnd(x) % n);
-    while (x->used_x >> r & 1);
-    x->used_x |= 1u << r;
-    return r;
-}
-static unsigned take_gpr(X86 *x) {
-    static const uint8_t free_regs[] = {0, 1, 8, 9, 10, 11};
+static const uint32_t int_temps = 1u << RAX | 1u << RCX | 1u << RDX | 1u << R11, vec_temps = 0x3F;
+// One of a set, not locked; then locked.
+static unsigned take(Trial *t, uint32_t *locked, uint32_t set) {
+    if (!(set & ~*locked))
+        fail_msg("out of temporaries at %s", ir_op_info[t->region.insts[4].op].name);
     unsigned r;
-    do r = free_regs[rnd(x) % ARRAY_LEN(free_regs)];
-    while (x->used_g >> r & 1);
-    x->used_g |= 1u << r;
+    do r = (unsigned)(rnd(t) % 32);
+    while (!((set & ~*locked) >> r & 1));
+    *locked |= 1u << r;
     return r;
 }
-unsigned vuse(X86 *x, IrRef v) {
-    return x->reg[v - 1];
+bool x86_in_vec(IrType t) {
+    return ir_is_vec(t) || ir_is_float(t);
 }
-unsigned guse(X86 *x, IrRef v) {
-    return x->reg[v - 1];
+bool x86_zero_upper(const IrRegion *r, IrRef v) {
+    return false;
 }
-unsigned vtmp(X86 *x) {
-    return take_xmm(x);
+unsigned x86_use_vec(X86 *x, IrRef v) {
+    return trial_of(x)->reg[v - 1];
 }
-unsigned gtmp(X86 *x) {
-    return take_gpr(x);
+unsigned x86_use_int(X86 *x, IrRef v) {
+    return trial_of(x)->reg[v - 1];
 }
-unsigned vdef(X86 *x, const IrInst *in) { // new, or shared with an operand
-    unsigned k = (unsigned)(rnd(x) % 6);
-    if (k < 3 && x->in_xmm[k]) return (unsigned)(x->dst = x->reg[k]);
-    return (unsigned)(x->dst = (int)take_xmm(x));
+unsigned x86_tmp_vec(X86 *x) {
+    return take(trial_of(x), &x->vec_locked, vec_temps);
 }
-unsigned gdef(X86 *x, const IrInst *in) {
-    return (unsigned)(x->dst = (int)take_gpr(x));
+unsigned x86_tmp_int(X86 *x) {
+    return take(trial_of(x), &x->int_locked, int_temps);
 }
-static void raw(X86 *x, const char *hex_bytes, unsigned n) {
-    memcpy(x->at, hex_bytes, n);
+unsigned x86_def_vec(X86 *x, IrRef v) { // a temporary, a home, or the home of an operand
+    Trial *t = trial_of(x);
+    unsigned k = (unsigned)(rnd(t) % 8);
+    if (k < 3 && t->in_xmm[k] && t->reg[k] >= 6) {
+        t->lost = true; // cold code cannot be asked for any more: the operand has no place
+        return (unsigned)(t->dst = t->reg[k]);
+    }
+    return x86_def_vec_fresh(x, v);
+}
+unsigned x86_def_vec_fresh(X86 *x, IrRef v) {
+    Trial *t = trial_of(x);
+    unsigned k = (unsigned)(rnd(t) % 8);
+    uint32_t homes = (x->h->level == VEC_AVX512 ? ~0u : 0xFFFFu) & ~vec_temps;
+    return (unsigned)(t->dst = (int)take(t, &x->vec_locked, k < 6 ? vec_temps : homes));
+}
+unsigned x86_def_int(X86 *x, IrRef v) {
+    Trial *t = trial_of(x);
+    uint32_t homes = 1u << R8 | 1u << R9 | 1u << R10 | 1u << RSI;
+    return (unsigned)(t->dst = (int)take(t, &x->int_locked, rnd(t) & 1 ? int_temps : homes));
+}
+static void raw(X86 *x, const void *bytes, unsigned n) {
+    memcpy(x->at, bytes, n);
     x->at += n;
 }
 static void gpr_mem(X86 *x, bool store, unsigned reg, int32_t disp) { // mov r64, [rdi + disp]
     uint8_t b[] = {(uint8_t)(0x48 | (reg >> 3) << 2), store ? 0x89 : 0x8B,
                    (uint8_t)(0x87 | (reg & 7) << 3)};
-    raw(x, (char *)b, 3);
-    raw(x, (char *)&disp, 4);
+    raw(x, b, 3);
+    raw(x, &disp, 4);
 }
 static void xmm_mem(X86 *x, bool store, unsigned reg, int32_t disp) {
-    VecLevel lv = x->features & VF_AVX512 ? VEC_AVX512 : x->features & VF_AVX ? VEC_AVX : VEC_SSE;
-    x->at = vec_encode(x->at, lv, store ? V_movups_st : V_movups, reg, 0, vrm_mem(RDI, disp), 0);
+    x->at = vec_encode(x->at, x->h->level, store ? V_movups_st : V_movups, reg, 0,
+                       vrm_mem(RDI, disp), 0);
 }
-unsigned guse_zext(X86 *x, IrRef v) {
-    unsigned bits = ir_elem_bits(x->region.insts[v].type), s = x->reg[v - 1], d;
-    if (bits == 64) return s;
-    d = take_gpr(x);
-    uint8_t b[] = {(uint8_t)(0x40 | (d >> 3) << 2 | s >> 3), 0x0F, bits == 16 ? 0xB7 : 0xB6,
-                   (uint8_t)(0xC0 | (d & 7) << 3 | (s & 7))};
-    if (bits == 32)
-        gmov32(x, d, s);
-    else
-        raw(x, (char *)b, 4);
-    return d;
-}
-VecRm vliteral(X86 *x, uint64_t lo, uint64_t hi) {
-    V128 *v = &x->pool[x->n_pool++];
+const V128 *x86_const128(X86 *x, uint64_t lo, uint64_t hi) {
+    Trial *t = trial_of(x);
+    V128 *v = &t->pool[t->n_pool++];
     v->d[0] = lo, v->d[1] = hi;
-    return vrm_rip(v);
+    return v;
 }
-ColdSite cold_branch(X86 *x, unsigned cc) {
+unsigned x86_condition(X86 *x, IrRef user, IrRef v) { // test r32, r32
+    unsigned r = x86_use_int(x, v), b = r >> 3;
+    uint8_t code[] = {(uint8_t)(0x40 | b << 2 | b), 0x85, (uint8_t)(0xC0 | (r & 7) << 3 | (r & 7))};
+    raw(x, code, 3);
+    return CC_NE;
+}
+void x86_cold_eval(X86 *x, IrRef v, unsigned cc, unsigned result) {
     uint8_t b[6] = {0x0F, (uint8_t)(0x80 | cc)};
-    raw(x, (char *)b, 6);
-    return (ColdSite){x->at};
-}
-void cold_eval_at(X86 *x, const IrInst *in, ColdSite site, unsigned result) {
-    assert_true(x->n_sites < COLD_SITES);
-    x->sites[x->n_sites].end = site.end;
-    x->sites[x->n_sites].resume = x->at;
-    x->sites[x->n_sites++].result = result;
+    assert_true(x->n_cold < COLD_SITES);
+    assert_false(trial_of(x)->lost);
+    raw(x, b, 6);
+    x->cold[x->n_cold++] =
+        (Cold){.from = x->at - 4, .back = x->at, .v = v, .result = (uint8_t)result};
 }
 
 // ---- values ----
-static uint64_t some_int(X86 *x, unsigned bits) {
+static uint64_t some_int(Trial *x, unsigned bits) {
     static const uint64_t corner[] = {0,  1,  2,  7,    8,    15,   16,    31,
                                       32, 63, 64, 0x7F, 0x80, 0xFF, ~0ull, ~1ull};
     uint64_t r = rnd(x);
@@ -150,7 +145,7 @@ static uint64_t some_int(X86 *x, unsigned bits) {
     default: return rnd(x) & bits_mask(bits);
     }
 }
-static uint64_t some_float(X86 *x, unsigned bits) {
+static uint64_t some_float(Trial *x, unsigned bits) {
     unsigned frac = bits == 64 ? 52 : bits == 32 ? 23 : 10, expbits = bits - 1 - frac;
     uint64_t r = rnd(x), emax = bits_mask(expbits), bias = emax / 2, e,
              f = rnd(x) & bits_mask(frac);
@@ -170,7 +165,7 @@ static uint64_t some_float(X86 *x, unsigned bits) {
     if (e > emax) e = emax - 1;
     return (r >> 63) << (bits - 1) | e << frac | f;
 }
-static V128 some_value(X86 *x, IrType t) {
+static V128 some_value(Trial *x, IrType t) {
     V128 v = {.d = {0, 0}};
     unsigned bits = ir_elem_bits(t), n = ir_lanes(t);
     uint64_t same = ir_is_float(t) ? some_float(x, bits) : some_int(x, bits);
@@ -304,7 +299,7 @@ static const IrType bit_types[] = {IR_I8X16, IR_I16X8, IR_I32X4, IR_I64X2, IR_F1
                                    IR_F32X4, IR_F64X2, IR_F32,   IR_F64,   IR_F16};
 
 // Fills in the instruction and the operands' types; false when this combination makes no sense.
-static bool make(X86 *x, const Plan *p, IrType t, IrInst *in, IrType at[3]) {
+static bool make(Trial *x, const Plan *p, IrType t, IrInst *in, IrType at[3]) {
     IrElem e = ir_elem(t);
     unsigned bits = ir_elem_bits(t), lanes = ir_lanes(t);
     *in = (IrInst){.op = (uint8_t)p->op, .type = t, .a = 1, .b = 2, .c = 3};
@@ -386,72 +381,84 @@ static const char *type_name(IrType t) {
     return o;
 }
 
+// Operands are in homes or in temporaries.
+static unsigned take_operand(Trial *t, bool xmm) {
+    bool temp = rnd(t) & 1;
+    if (!xmm) return take(t, &t->x.int_locked, temp ? int_temps : 1u << R8 | 1u << R9 | 1u << R10);
+    uint32_t homes = (t->ctx.level == VEC_AVX512 ? ~0u : 0xFFFFu) & ~vec_temps;
+    return take(t, &t->x.vec_locked, temp ? vec_temps : homes);
+}
+
 // Runs one trial. 0: the selector left it to the evaluator; 1: inline, 2: cold code was taken.
-static int trial(X86 *x, const IrInst *in, const IrType at[3], const char *level, unsigned n_args) {
+static int trial(Trial *t, const IrInst *in, const IrType at[3], const char *level,
+                 unsigned n_args) {
     Area area;
     memset(&area, 0, sizeof area);
-    x->used_x = x->used_g = 0;
-    x->n_pool = x->n_sites = 0;
-    x->at = x->code;
+    X86 *x = &t->x;
+    x->vec_locked = x->int_locked = 0;
+    x->n_cold = t->n_pool = 0;
+    t->lost = false;
+    x->at = t->code;
     V128 args[3];
     for (unsigned i = 0; i < 3; i++) {
-        args[i] = some_value(x, at[i]);
-        x->region.insts[i + 1] = (IrInst){.op = IR_get, .type = at[i]};
-        x->in_xmm[i] = i < n_args && (ir_is_vec(at[i]) || ir_is_float(at[i]));
-        bool xmm = x->in_xmm[i];
+        args[i] = some_value(t, at[i]);
+        t->region.insts[i + 1] = (IrInst){.op = IR_get, .type = at[i]};
+        t->in_xmm[i] = i < n_args && (ir_is_vec(at[i]) || ir_is_float(at[i]));
+        bool xmm = t->in_xmm[i];
         if (i >= n_args) continue;
-        x->reg[i] = (uint8_t)(xmm ? take_xmm(x) : take_gpr(x));
+        t->reg[i] = (uint8_t)take_operand(t, xmm);
+        if (!xmm && at[i] == IR_I1) args[i].d[0] &= 1;
         V128 v = args[i]; // what is above a scalar is unspecified
         if (!ir_is_vec(at[i])) {
-            unsigned n = (ir_elem_bits(at[i]) + 7) / 8;
-            if (xmm && rnd(x) & 1) { // as loads leave it
-                x->region.insts[i + 1].op = IR_load;
+            unsigned n = at[i] == IR_I1 ? 8 : (ir_elem_bits(at[i]) + 7) / 8; // I1 is clean
+            if (xmm && rnd(t) & 1) {                                         // as loads leave it
+                t->region.insts[i + 1].op = IR_load;
                 memset(v.b + n, 0, 16 - n);
                 area.arg[i] = v;
-                xmm_mem(x, false, x->reg[i], (int)offsetof(Area, arg) + 16 * (int)i);
+                xmm_mem(x, false, t->reg[i], (int)offsetof(Area, arg) + 16 * (int)i);
                 continue;
             }
-            for (unsigned k = n; k < (xmm ? 16u : 8u); k++) v.b[k] = (uint8_t)rnd(x);
+            for (unsigned k = n; k < (xmm ? 16u : 8u); k++) v.b[k] = (uint8_t)rnd(t);
         }
         area.arg[i] = v;
         if (xmm)
-            xmm_mem(x, false, x->reg[i], (int)offsetof(Area, arg) + 16 * (int)i);
+            xmm_mem(x, false, t->reg[i], (int)offsetof(Area, arg) + 16 * (int)i);
         else
-            gpr_mem(x, false, x->reg[i], (int)offsetof(Area, arg) + 16 * (int)i);
+            gpr_mem(x, false, t->reg[i], (int)offsetof(Area, arg) + 16 * (int)i);
     }
-    x->region.insts[4] = *in;
-    if (!x86_sel_vec(x, &x->region.insts[4])) return 0;
+    t->region.insts[4] = *in;
+    if (!x86_sel_vec(x, 4)) return 0;
     bool out_xmm = ir_is_vec(in->type) || ir_is_float(in->type);
     int out = (int)offsetof(Area, out);
-    out_xmm ? xmm_mem(x, true, (unsigned)x->dst, out) : gpr_mem(x, true, (unsigned)x->dst, out);
+    out_xmm ? xmm_mem(x, true, (unsigned)t->dst, out) : gpr_mem(x, true, (unsigned)t->dst, out);
     *x->at++ = 0xC3;
-    for (unsigned i = 0; i < x->n_sites; i++) { // cold code
-        int32_t rel = (int32_t)(x->at - x->sites[i].end);
-        memcpy(x->sites[i].end - 4, &rel, 4);
+    for (unsigned i = 0; i < x->n_cold; i++) { // cold code
+        int32_t rel = (int32_t)(x->at - (x->cold[i].from + 4));
+        memcpy(x->cold[i].from, &rel, 4);
         for (unsigned k = 0; k < n_args; k++) {
             int seen = (int)offsetof(Area, seen) + 16 * (int)k;
-            x->in_xmm[k] ? xmm_mem(x, true, x->reg[k], seen) : gpr_mem(x, true, x->reg[k], seen);
+            t->in_xmm[k] ? xmm_mem(x, true, t->reg[k], seen) : gpr_mem(x, true, t->reg[k], seen);
         }
         uint8_t one[] = {0xFF, 0x87}; // inc dword [rdi + cold]
         int32_t at_cold = (int)offsetof(Area, cold);
-        raw(x, (char *)one, 2);
-        raw(x, (char *)&at_cold, 4);
+        raw(x, one, 2);
+        raw(x, &at_cold, 4);
         int ans = (int)offsetof(Area, answer);
-        out_xmm ? xmm_mem(x, false, x->sites[i].result, ans)
-                : gpr_mem(x, false, x->sites[i].result, ans);
+        out_xmm ? xmm_mem(x, false, x->cold[i].result, ans)
+                : gpr_mem(x, false, x->cold[i].result, ans);
         *x->at++ = 0xE9;
-        rel = (int32_t)(x->sites[i].resume - (x->at + 4));
-        raw(x, (char *)&rel, 4);
+        rel = (int32_t)(x->cold[i].back - (x->at + 4));
+        raw(x, &rel, 4);
     }
     IrFpEnv env = {.mode = 0, .flags = 0, .rules = IR_FP_ARM};
     V128 want = {.d = {0, 0}};
-    ir_eval(in, at[0], args, x->region.vconsts, &env, &want);
+    ir_eval(in, at[0], args, t->region.vconsts, &env, &want);
     area.answer = want;
     uint32_t csr = 0x1F80, csr_before;
     __asm__ volatile("stmxcsr %0" : "=m"(csr_before));
     __asm__ volatile("ldmxcsr %0" ::"m"(csr));
     void (*fn)(Area *);
-    memcpy(&fn, &x->code, sizeof fn);
+    memcpy(&fn, &t->code, sizeof fn);
     fn(&area);
     __asm__ volatile("stmxcsr %0" : "=m"(csr));
     __asm__ volatile("ldmxcsr %0" ::"m"(csr_before));
@@ -473,63 +480,79 @@ static int trial(X86 *x, const IrInst *in, const IrType at[3], const char *level
     if (ir_op_info[in->op].effect == IR_FLAGFP) // tininess: Arm's underflow may be missing
         bad |= flags != env.flags && (flags | IR_FPF_UNDERFLOW) != env.flags;
     for (unsigned k = 0; area.cold && k < n_args; k++)
-        bad |= memcmp(&area.seen[k], &area.arg[k], x->in_xmm[k] ? 16 : 8) != 0;
+        bad |= memcmp(&area.seen[k], &area.arg[k], t->in_xmm[k] ? 16 : 8) != 0;
     if (bad) {
         for (unsigned k = 0; k < n_args; k++)
             print_message(
-                "  arg %u (reg %u): %016llx %016llx, cold saw %016llx %016llx\n", k, x->reg[k],
+                "  arg %u (reg %u): %016llx %016llx, cold saw %016llx %016llx\n", k, t->reg[k],
                 (unsigned long long)area.arg[k].d[1], (unsigned long long)area.arg[k].d[0],
                 (unsigned long long)area.seen[k].d[1], (unsigned long long)area.seen[k].d[0]);
-        FILE *f = fopen("/tmp/vec_fail.bin", "wb");
-        if (f) {
-            fwrite(x->code, 1, (size_t)(x->at - x->code), f);
-            fclose(f);
-        }
+        for (const uint8_t *c = t->code; c < x->at; c++) print_message("%02x", *c);
+        print_message("\n");
         fail_msg("%s %s (a %s) aux %u aux2 %u imm %lld at %s: got %016llx %016llx flags %x%s (dst "
                  "%d), want "
                  "%016llx %016llx flags %x",
                  ir_op_info[in->op].name, type_name(in->type), type_name(at[0]), in->aux, in->aux2,
                  (long long)in->imm, level, (unsigned long long)got.d[1],
-                 (unsigned long long)got.d[0], flags, area.cold ? " (cold)" : "", x->dst,
+                 (unsigned long long)got.d[0], flags, area.cold ? " (cold)" : "", t->dst,
                  (unsigned long long)want.d[1], (unsigned long long)want.d[0], env.flags);
     }
     return area.cold ? 2 : 1;
 }
 
+enum { // levels are sets of these
+    F_SSSE3 = 1,
+    F_SSE4 = 2,
+    F_AVX = 4,
+    F_AVX2 = 8,
+    F_AES = 16,
+    F_GFNI = 32,
+    F_AVX512 = 64,
+    F_MORE512 = 128
+};
 static const struct {
     const char *name;
     uint32_t features;
 } levels[] = {
-#define SSE4_ALL (VF_SSSE3 | VF_SSE41 | VF_SSE42)
-#define AVX2_ALL (SSE4_ALL | VF_AVX | VF_AVX2 | VF_FMA | VF_F16C | VF_AES | VF_PCLMUL)
     {"sse2", 0},
-    {"ssse3", VF_SSSE3},
-    {"sse4", SSE4_ALL | VF_AES | VF_PCLMUL},
-    {"avx", SSE4_ALL | VF_AVX},
-    {"avx2", AVX2_ALL},
-    {"avx2+gfni", AVX2_ALL | VF_GFNI},
-    {"avx512", AVX2_ALL | VF_AVX512},
-    {"avx512+all", AVX2_ALL | VF_AVX512 | VF_BITALG | VF_VBMI | VF_VNNI | VF_GFNI},
+    {"ssse3", F_SSSE3},
+    {"sse4", F_SSSE3 | F_SSE4 | F_AES},
+    {"avx", F_SSSE3 | F_SSE4 | F_AVX},
+    {"avx2", F_SSSE3 | F_SSE4 | F_AVX | F_AVX2 | F_AES},
+    {"avx2+gfni", F_SSSE3 | F_SSE4 | F_AVX | F_AVX2 | F_AES | F_GFNI},
+    {"avx512", F_SSSE3 | F_SSE4 | F_AVX | F_AVX2 | F_AES | F_AVX512},
+    {"avx512+all", 0xFF},
 };
-
 static uint32_t host_features(void) {
     __builtin_cpu_init();
-#define F(name, bit) (__builtin_cpu_supports(name) ? (uint32_t)(bit) : 0u)
-    uint32_t f = F("ssse3", VF_SSSE3) | F("sse4.1", VF_SSE41) | F("sse4.2", VF_SSE42) |
-                 F("avx", VF_AVX) | F("avx2", VF_AVX2) | F("fma", VF_FMA) | F("aes", VF_AES) |
-                 F("pclmul", VF_PCLMUL) | F("avx512bitalg", VF_BITALG) | F("avx512vbmi", VF_VBMI) |
-                 F("avx512vnni", VF_VNNI) | F("gfni", VF_GFNI) | F("avx2", VF_F16C);
-    if (F("avx512f", 1) && F("avx512vl", 1) && F("avx512bw", 1) && F("avx512dq", 1) &&
-        F("avx512cd", 1))
-        f |= VF_AVX512;
-    return f;
+#define F(name) !!__builtin_cpu_supports(name)
+    bool avx512 = F("avx512f") && F("avx512vl") && F("avx512bw") && F("avx512dq") && F("avx512cd");
+    bool more = F("avx512bitalg") && F("avx512vbmi") && F("avx512vnni") && F("avx512vpopcntdq");
+    return F("ssse3") * F_SSSE3 | (F("sse4.1") && F("sse4.2")) * F_SSE4 | F("avx") * F_AVX |
+           (F("avx2") && F("fma")) * F_AVX2 | (F("aes") && F("pclmul")) * F_AES |
+           F("gfni") * F_GFNI | avx512 * F_AVX512 | more * F_MORE512;
+}
+static void set_level(Trial *t, uint32_t f) {
+    X86Cpu *c = &t->ctx.cpu;
+    memset(c, 0, sizeof *c);
+    c->ssse3 = f & F_SSSE3;
+    c->sse41 = c->sse42 = f & F_SSE4;
+    c->avx = f & F_AVX;
+    c->avx2 = c->fma = c->f16c = f & F_AVX2;
+    c->aes = c->pclmul = f & F_AES;
+    c->gfni = f & F_GFNI;
+    c->avx512 = f & F_AVX512;
+    c->avx512_bitalg = c->avx512_vpopcntdq = c->avx512_vnni = c->avx512_vbmi = f & F_MORE512;
+    t->ctx.level = c->avx512 ? VEC_AVX512 : c->avx ? VEC_AVX : VEC_SSE;
 }
 
 static void every_op(void **state) {
-    static X86 x;
+    static Trial x;
     static IrInst insts[8];
-    static V128 pool[64], vconsts[1];
+    static V128 vconsts[1];
     Arena arena = {0};
+    x.x.h = &x.ctx;
+    x.x.r = &x.region;
     x.region.insts = insts;
     x.region.n_insts = 5;
     x.region.vconsts = vconsts;
@@ -541,7 +564,6 @@ static void every_op(void **state) {
     uint8_t *map =
         mmap(NULL, 65536, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     assert_true(map != MAP_FAILED);
-    (void)pool;
     x.pool = (V128 *)(void *)map;
     x.code = map + 4096;
     uint32_t host = host_features();
@@ -551,7 +573,7 @@ static void every_op(void **state) {
             print_message("%s: not on this machine\n", levels[l].name);
             continue;
         }
-        x.features = levels[l].features;
+        set_level(&x, levels[l].features);
         unsigned total = 0, inline_ = 0, cold = 0;
         for (unsigned p = 0; p < ARRAY_LEN(plans); p++) {
             for (unsigned b = 0; b < ARRAY_LEN(bit_types); b++) {
