@@ -82,7 +82,11 @@ static void print_mod_imm(Row *d) {
     unsigned imm8 = (unsigned)val(d, "imm8"), rd = (unsigned)val(d, "rd");
     bool q = val(d, "q") == 1;
     if (cmode == 15) {
-        buf_printf(d->out, "fmov v%u.%s, #%.6f", rd, op ? "2d" : q ? "4s" : "2s", fp_immediate(imm8));
+        buf_printf(d->out, "fmov v%u.%s, #%.6f", rd,
+                   op  ? "2d"
+                   : q ? "4s"
+                       : "2s",
+                   fp_immediate(imm8));
         return;
     }
     if (cmode == 14) {
