@@ -22,7 +22,8 @@ bool lift_sdiv(Lift *l, const Args_sdiv *a) {
 bool lift_shift_reg(Lift *l, const Args_shift_reg *a) {
     static const IrOp op[] = {IR_shl, IR_shr, IR_sar, IR_ror};
     IrType t = lift_type(a->sf);
-    lift_put_reg(l, a->rd, ir_op2(l->r, op[a->kind], t, lift_reg(l, t, a->rn), lift_reg(l, t, a->rm)));
+    lift_put_reg(l, a->rd,
+                 ir_op2(l->r, op[a->kind], t, lift_reg(l, t, a->rn), lift_reg(l, t, a->rm)));
     return true;
 }
 
@@ -164,7 +165,8 @@ static IrRef flags_as_i32(Lift *l) {
 // RMIF <Xn>, #<shift>, #<mask>: bits 3..0 of the rotated register replace the masked flags
 bool lift_rmif(Lift *l, const Args_rmif *a) {
     uint32_t mask = (uint32_t)a->mask << 28;
-    IrRef v = ir_op1(l->r, IR_trunc, IR_I32, lift_shift_imm(l, lift_x(l, a->rn), SHIFT_ROR, a->imm6));
+    IrRef v =
+        ir_op1(l->r, IR_trunc, IR_I32, lift_shift_imm(l, lift_x(l, a->rn), SHIFT_ROR, a->imm6));
     v = ir_and(l->r, lift_shift_imm(l, v, SHIFT_LSL, 28), lift_i32(l, mask));
     v = ir_or(l->r, ir_and(l->r, flags_as_i32(l), lift_i32(l, ~mask)), v);
     lift_put_flags(l, ir_op1(l->r, IR_fl_pack, IR_FLAGS, v));
@@ -251,8 +253,10 @@ bool lift_csel(Lift *l, const Args_csel *a) {
         return true;
     }
     IrRef n = lift_reg(l, t, a->rn), m = lift_reg(l, t, a->rm);
-    if (a->inv) m = a->inc ? ir_neg(l->r, m) : ir_not(l->r, m);
-    else if (a->inc) m = ir_add(l->r, m, ir_const(l->r, t, 1));
+    if (a->inv)
+        m = a->inc ? ir_neg(l->r, m) : ir_not(l->r, m);
+    else if (a->inc)
+        m = ir_add(l->r, m, ir_const(l->r, t, 1));
     lift_put_reg(l, a->rd, ir_select(l->r, cond, n, m));
     return true;
 }

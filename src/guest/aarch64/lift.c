@@ -1,9 +1,9 @@
 // lift.c - the block loop: from guest bytes to one basic block of IR.
 //
-// A block ends at a branch or trap, at the limit of instructions, and at the end of a 4 KiB page, so
-// that a block never depends on two pages. r->n_insns counts the instructions that a run through the
-// whole block executes; one that raises an exception instead (undefined, BRK) is not among them,
-// but its bytes are in r->size_bytes.
+// A block ends at a branch or trap, at the limit of instructions, and at the end of a 4 KiB page,
+// so that a block never depends on two pages. r->n_insns counts the instructions that a run through
+// the whole block executes; one that raises an exception instead (undefined, BRK) is not among
+// them, but its bytes are in r->size_bytes.
 #include "guest/aarch64/lift.h"
 
 enum { CODE_PAGE_BYTES = 4096 };

@@ -1,9 +1,10 @@
 // pauth.c - pointer authentication: signing, authenticating and stripping pointers.
 //
 // The code lies in bits 54..48 of a pointer (48-bit addresses; the top byte is ignored in the lower
-// half, as Linux sets user mode up, and part of the code in the upper half, where bit 55 is 1). It is a hash of pointer, modifier and the process's key; which hash is implementation
-// defined, so it is a mixer of our own rather than QARMA. A failed authentication does not fault at
-// once (no FEAT_FPAC): it leaves a pointer that faults when used.
+// half, as Linux sets user mode up, and part of the code in the upper half, where bit 55 is 1). It
+// is a hash of pointer, modifier and the process's key; which hash is implementation defined, so it
+// is a mixer of our own rather than QARMA. A failed authentication does not fault at once (no
+// FEAT_FPAC): it leaves a pointer that faults when used.
 #include "guest/aarch64/pauth.h"
 
 enum { PAC_LO = 48, PAC_BITS = 7, SIGN_BIT = 55 };

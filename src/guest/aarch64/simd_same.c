@@ -365,7 +365,7 @@ bool lift_addp_scalar(Lift *l, const Args_addp_scalar *a) {
 // FADDP, FMAXP, FMINP, FMAXNMP, FMINNMP Vd, Vn.2T
 static bool fp_pair(Lift *l, IrElem e, unsigned rd, unsigned rn) {
     static const IrOp ops[] = {
-        [0] = IR_fmaxnum, [FA | 0] = IR_fminnum, [5] = IR_fadd, [7] = IR_fmax, [FA | 7] = IR_fmin};
+        [4] = IR_fmaxnum, [FA | 4] = IR_fminnum, [5] = IR_fadd, [7] = IR_fmax, [FA | 7] = IR_fmin};
     IrOp op = ops[bits_get(l->insn, 23, 1) << 3 | bits_get(l->insn, 12, 3)];
     IrRef n = v_get(l, rn);
     s_put(l, rd, ir_op2(l->r, op, e, v_lane(l, e, n, 0), v_lane(l, e, n, 1)));

@@ -1,6 +1,7 @@
-// decode_tool.c - for decode_check.py: reads instruction words in hexadecimal, one a line, and writes
-// for each "word row implemented text"; row is "-" when there is no encoding. With --rows it writes
-// the row table instead: "name mask value features implemented file:line field=lo+width ...".
+// decode_tool.c - for decode_check.py: reads instruction words in hexadecimal, one a line, and
+// writes for each "word row implemented text"; row is "-" when there is no encoding. With --rows it
+// writes the row table instead: "name mask value features implemented file:line field=lo+width
+// ...".
 #include "decode_a64.h"
 #include "guest/aarch64/guest.h"
 
