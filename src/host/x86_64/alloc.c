@@ -332,6 +332,12 @@ void x86_get(X86 *x, IrRef v) {
     bool vec = x86_in_vec(x->r->fields[f].type);
     Bank b = bank_of(x, vec);
     int h = home_of(x, f);
+    if (h >= 0 && vec && !x86_in_vec(in->type)) { // the low bytes of a vector, as an integer
+        unsigned d = x86_def_int(x, v);
+        vec_op(x, ir_bytes(in->type) == 8 ? V_movq_rx : V_movd_rx, (unsigned)h, 0, vrm_reg(d), 0);
+        if (ir_bytes(in->type) < 4) movzx_rr(x, (int)ir_bytes(in->type) * 8, d, d);
+        return;
+    }
     if (h >= 0) {
         if (b.val[h] && x->val[b.val[h]].reg == h)
             x86_alias(x, v, b.val[h]); // another width of the same register
@@ -352,7 +358,7 @@ void x86_get(X86 *x, IrRef v) {
     }
     Mem m = mem_state(x86_field_disp(x, f)); // the low bytes
     unsigned bytes = ir_bytes(in->type);
-    if (vec) {
+    if (x86_in_vec(in->type)) {
         unsigned d = x86_def_vec(x, v);
         if (bytes >= 4) {
             vec_op(x, bytes == 8 ? V_movq : V_movd_xr, d, 0, vrm_of(m), 0);

@@ -409,17 +409,10 @@ static unsigned cond_flags(X86 *x, const IrInst *in) {
         alu_ri(x, 32, ALU_CMP, t, IR_FLAG_C);
         return CC_E ^ no;
     }
+    movzx_rr(x, 16, t, t);
     shift_i(x, 32, SH_SHR, t, 15);
-    alu_rr(x, 32, ALU_XOR, t, f); // bit 0: N != V
-    if (in->aux <= IR_C_LT) {
-        test_ri(x, 32, t, 1);
-        return CC_E ^ no;
-    }
-    unsigned z = x86_tmp_int(x);
-    mov_rr(x, 32, z, f);
-    alu_ri(x, 32, ALU_AND, z, IR_FLAG_Z);
-    alu_ri(x, 32, ALU_AND, t, 1);
-    alu_rr(x, 32, ALU_OR, t, z);
+    alu_rr(x, 32, ALU_XOR, t, f); // bit 0: N != V; bit 14: Z
+    test_ri(x, 32, t, in->aux <= IR_C_LT ? 1 : 1 | IR_FLAG_Z);
     return CC_E ^ no;
 }
 
