@@ -209,9 +209,9 @@ void linux_poll(Vcpu *v);
 void linux_host_signal(Vcpu *v, int signo, const siginfo_t *si, void *ucontext);
 // Sets the guest's mask and the host's with it.
 void thread_set_sigmask(LinuxThread *t, uint64_t mask);
-// The host's dispositions as a new process has them, before execve / at the end.
-void signals_start(LinuxProcess *p);
-void signals_end(LinuxProcess *p);
+// Around running: takes the host's dispositions and mask over (returning the mask), gives them back.
+uint64_t signals_start(LinuxProcess *p, LinuxThread *t);
+void signals_end(LinuxProcess *p, LinuxThread *t, uint64_t host_mask);
 bool signals_pending(LinuxThread *t); // one that the guest's mask lets through is in our hands
 
 // ---- threads (thread.c) ----
@@ -219,7 +219,8 @@ bool signals_pending(LinuxThread *t); // one that the guest's mask lets through 
 // Ends the whole process: every thread leaves vcpu_run soon. First come, first served.
 void process_exit(Vcpu *v, int status, int signal);
 LinuxThread *thread_new(LinuxProcess *p, Vcpu *v, bool is_main);
-void thread_end(LinuxThread *t);       // clear_child_tid, robust list; frees t
-void threads_stop_others(Vcpu *self);  // exit_group: waits until they are gone
+void thread_end(LinuxThread *t);      // what the kernel does at a thread's end; then thread_free
+void thread_free(LinuxThread *t);     // takes it out of the list
+void threads_stop_others(Vcpu *self); // exit_group: waits until they are gone
 
 #endif
