@@ -1,0 +1,226 @@
+// process.h - what the files of src/linux share: the guest's process and its threads, the shape of
+// a system call handler, and how guest memory is touched.
+//
+// Ownership: LinuxProcess hangs off Machine.os, LinuxThread off Vcpu.os. A LinuxThread is used by
+// its own host thread only, except the fields marked (any) - other threads - and (handler) - the
+// host signal handler on the same thread.
+//
+// Signals: the host's signal mask of a guest's thread is the guest's own mask, and a blocked signal
+// stays pending in the host's kernel, which therefore orders, merges and queues exactly. When a
+// host handler catches a signal for the guest it fills `caught`, closes the host mask completely
+// and sets the vCPU's interrupt, so that at most one signal is ever in our hands; linux_poll()
+// builds the guest's frame and opens the mask again. The synchronous signals (SEGV, BUS, ILL, FPE,
+// TRAP) and the kick (LINUX_KICK) are never blocked in the host; when they come from kill() their
+// guest-blocked state is `soft_pending`.
+#ifndef DGM_LINUX_PROCESS_H
+#define DGM_LINUX_PROCESS_H
+
+#include "linux/personality.h"
+
+#include <limits.h>
+#include <signal.h>
+#include <sys/types.h>
+
+enum { LINUX_NSIG = 64, LINUX_KICK = 64 };
+
+// Results of handlers beside values and -errno. (-512 is the kernel's own ERESTARTSYS.)
+enum {
+    LINUX_RESTART = -512,   // interrupted: restart, or -EINTR, as the handler's SA_RESTART says
+    LINUX_NO_RESULT = -1000 // registers are as they should be (rt_sigreturn, execve, exit)
+};
+
+typedef struct GuestSigaction { // the guest's layout (generic Linux: arm64, riscv)
+    uint64_t handler, flags, restorer, mask;
+} GuestSigaction;
+
+typedef struct GuestSigaltstack {
+    uint64_t sp;
+    int32_t flags, pad;
+    uint64_t size;
+} GuestSigaltstack;
+
+typedef struct LinuxProcess {
+    Machine *m;
+    // fixed after linux_start
+    char *sysroot, *rootfs; // NULL: none; host paths without a trailing /
+    char **self_argv;       // how to start a guest program; NULL: cannot
+    char *exe_guest;        // /proc/self/exe as the guest sees it: absolute
+    char *exe_host;         // and where that is
+    bool strace;
+    char *cmdline, *environ; // /proc/self/cmdline, environ: strings with their NULs
+    size_t cmdline_bytes, environ_bytes;
+    uint8_t *auxv; // as on the guest's stack
+    size_t auxv_bytes;
+    uint64_t stack_lo, stack_hi, stack_start; // of the main thread; start: the first sp
+    uint64_t code_lo, code_hi, data_lo, data_hi, brk_start, arg_lo, arg_hi, env_lo, env_hi;
+    uint64_t sigreturn; // address of the guest's trampoline page
+    // signal actions
+    pthread_mutex_t signal_lock;
+    GuestSigaction actions[LINUX_NSIG + 1];
+    // threads, under thread_lock
+    pthread_mutex_t thread_lock;
+    pthread_cond_t thread_gone;
+    struct LinuxThread *threads;
+    unsigned n_threads;
+    _Atomic bool exiting;            // (any) exit_group was called, or a signal killed all
+    int exit_status, exit_signal;    // valid when exiting; first come
+    _Atomic bool exit_decided;
+    bool forked; // this is a child that the guest made: at its end it leaves by _exit
+    _Atomic uint32_t umask_hint; // unused by start; free for sys_file
+    struct LinuxFiles *files;    // linuxb's: path.c / sys_file.c state; freed by files_free
+} LinuxProcess;
+
+typedef struct LinuxThread {
+    Vcpu *v;
+    LinuxProcess *p;
+    struct LinuxThread *next; // under thread_lock
+    pid_t tid;                // (any) of the host, and so of the guest
+    pthread_t host;
+    bool is_main;             // runs on linux_run's caller's thread
+    uint64_t sigmask;         // the guest's; bit signo-1
+    uint64_t saved_sigmask;   // rt_sigsuspend: what the frame shall restore
+    bool has_saved_sigmask;
+    GuestSigaltstack altstack;
+    uint64_t clear_child_tid, robust_list, robust_bytes;
+    // the restart of an interrupted call
+    bool restart;
+    uint64_t restart_pc;
+    // (handler) one caught signal; see the head
+    volatile sig_atomic_t has_caught;
+    siginfo_t caught;
+    volatile uint64_t soft_pending; // (handler)
+    siginfo_t soft_info[LINUX_NSIG + 1];
+    char name[16]; // prctl(PR_SET_NAME), the host's too
+} LinuxThread;
+
+static inline LinuxThread *thread_of(Vcpu *v) {
+    return v->os;
+}
+static inline LinuxProcess *process_of(Vcpu *v) {
+    return v->m->os;
+}
+static inline const GuestLinuxAbi *abi_of(Vcpu *v) {
+    return v->m->guest->linux_abi;
+}
+
+// ---- system calls ----
+
+// Named sys_<name>; declared and put in a table by syscalls.def (syscall.c).
+typedef int64_t (*SyscallFn)(Vcpu *v, const uint64_t a[6]);
+// Personality.syscall, in syscall.c. On LINUX_RESTART it calls thread_restart and leaves the
+// registers alone.
+void linux_syscall(Vcpu *v, unsigned imm);
+// One line of --strace about something that is no system call ("--- SIGINT {...} ---"); strace.c.
+void strace_signal(Vcpu *v, const siginfo_t *si);
+// The call that just returned LINUX_RESTART is to be done again or to give -EINTR: linux_poll
+// decides.
+void thread_restart(Vcpu *v);
+
+// A host system call that a signal for the guest interrupts without a race: LINUX_RESTART when a
+// signal was caught before it started or while it slept; else its value or -errno.
+int64_t safe_syscall(Vcpu *v, long nr, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3,
+                     uint64_t a4, uint64_t a5);
+
+// ---- guest memory (memory.c) ----
+// False and -EFAULT when any of it is not the guest's with that protection, also when another
+// thread unmaps it meanwhile.
+
+bool guest_read(Vcpu *v, uint64_t addr, void *out, size_t n);
+bool guest_write(Vcpu *v, uint64_t addr, const void *in, size_t n);
+// A NUL-terminated string: its length, -EFAULT, or -ENAMETOOLONG when it does not fit in cap.
+int64_t guest_string(Vcpu *v, uint64_t addr, char *out, size_t cap);
+// For handing to a host system call (which itself answers EFAULT when it goes away meanwhile).
+// NULL: not all of it is the guest's with these PROT_* bits. len 0: any address is fine.
+void *guest_ptr(Vcpu *v, uint64_t addr, size_t len, int prot);
+
+// ---- paths (path.c) ----
+enum {
+    PATH_NOFOLLOW = 1, // the last component is not followed
+    PATH_CREATE = 2,   // the last component need not exist
+    PATH_EMPTY = 4,    // AT_EMPTY_PATH
+};
+// Where the guest's path is on the host. 0 or -errno. `out` is absolute, or relative to
+// guest_dirfd.
+int path_host(LinuxProcess *p, int guest_dirfd, const char *guest_path, unsigned flags,
+              char out[PATH_MAX]);
+// The guest's view of a host path (for getcwd, readlink of /proc/self/exe); path.c.
+int path_guest(LinuxProcess *p, const char *host_path, char out[PATH_MAX]);
+
+// ---- loading (elf.c, stack.c) ----
+
+typedef struct ElfSegment {
+    uint64_t vaddr, mem_bytes, file_bytes, offset;
+    int prot;
+} ElfSegment;
+enum { ELF_MAX_SEGMENTS = 64, ELF_MAX_PHNUM = 512 };
+typedef struct ElfImage { // what the headers of a valid file say
+    uint16_t machine, type;
+    uint8_t elf_class;
+    uint64_t entry, phdr_vaddr; // phdr_vaddr 0: the headers are in no segment
+    uint16_t phnum, phentsize;
+    uint64_t lo, hi; // of all segments, page aligned
+    uint64_t align;
+    unsigned n;
+    ElfSegment seg[ELF_MAX_SEGMENTS];
+    char interp[PATH_MAX]; // "" when there is none
+    bool exec_stack;
+} ElfImage;
+// Reads n bytes at off: the number read, or -errno.
+typedef int64_t (*ElfRead)(void *ctx, void *out, size_t n, uint64_t off);
+// Checks and takes apart the headers; 0 or -ENOEXEC (-EIO..) with a message about `name`.
+int elf_parse(ElfRead read, void *ctx, uint64_t file_bytes, const char *name, ElfImage *out,
+              DgmErr *err);
+int elf_parse_fd(int fd, const char *name, ElfImage *out, DgmErr *err);
+typedef struct ElfLoaded {
+    uint64_t bias, entry, phdr, lo, hi;
+} ElfLoaded;
+// Maps the image into the guest's memory.
+int elf_map(AddressSpace *as, int fd, const ElfImage *e, bool is_interp, const char *name,
+            ElfLoaded *out, DgmErr *err);
+
+typedef struct StackPlan {
+    const ElfImage *image;
+    ElfLoaded prog, interp; // interp.bias 0 and has_interp false: static
+    bool has_interp;
+    char **argv, **envp;
+    const char *execfn;
+    size_t bytes;
+} StackPlan;
+// Maps the stack and fills it; *sp is the first stack pointer.
+int stack_build(LinuxProcess *p, const StackPlan *plan, uint64_t *sp, DgmErr *err);
+
+// Follows #! lines. *fd is open on an ELF file; argv is replaced (malloc'ed, old words shared).
+// Messages in err; -errno as execve would give.
+typedef struct Program {
+    int fd;
+    char guest_path[PATH_MAX], host_path[PATH_MAX]; // of the ELF file
+    char **argv;                                    // malloc'ed array; words in `words`
+    Arena words;
+    ElfImage image;
+} Program;
+int program_open(LinuxProcess *p, const char *path, char *const *argv, Program *out, DgmErr *err);
+void program_close(Program *g);
+
+// ---- signals (signal.c) ----
+
+void linux_fault(Vcpu *v, int signo, int si_code, uint64_t addr);
+void linux_poll(Vcpu *v);
+// Host handlers' way in: a signal for this thread. Async-signal-safe.
+void linux_host_signal(Vcpu *v, int signo, const siginfo_t *si, void *ucontext);
+// Sets the guest's mask and the host's with it.
+void thread_set_sigmask(LinuxThread *t, uint64_t mask);
+// Around running: takes the host's dispositions and mask over (returning the mask), gives them back.
+uint64_t signals_start(LinuxProcess *p, LinuxThread *t);
+void signals_end(LinuxProcess *p, LinuxThread *t, uint64_t host_mask);
+bool signals_pending(LinuxThread *t); // one that the guest's mask lets through is in our hands
+
+// ---- threads (thread.c) ----
+
+// Ends the whole process: every thread leaves vcpu_run soon. First come, first served.
+void process_exit(Vcpu *v, int status, int signal);
+LinuxThread *thread_new(LinuxProcess *p, Vcpu *v, bool is_main);
+void thread_end(LinuxThread *t);      // what the kernel does at a thread's end; then thread_free
+void thread_free(LinuxThread *t);     // takes it out of the list
+void threads_stop_others(Vcpu *self); // exit_group: waits until they are gone
+
+#endif
