@@ -217,11 +217,14 @@ def make_case(insns, rnd, pool):
 # ---- running and comparing ----
 
 def run_cases(argv, cases):
-    p = subprocess.run(argv, input=b''.join(cases), stdout=subprocess.PIPE)
-    out = p.stdout
+    try:
+        p = subprocess.run(argv, input=b''.join(cases), stdout=subprocess.PIPE, timeout=20 + len(cases) / 200)
+        out, how = p.stdout, f'ended with {p.returncode}'
+    except subprocess.TimeoutExpired as e:
+        out, how = e.stdout or b'', 'hangs'
     n = len(out) // CASE.size
     if n != len(cases):
-        print(f'{argv[0]}: ended with {p.returncode} after {n} of {len(cases)} cases', file=sys.stderr)
+        print(f'{argv[0]}: {how} after {n} of {len(cases)} cases', file=sys.stderr)
     return [out[i * CASE.size:(i + 1) * CASE.size] for i in range(n)]
 
 

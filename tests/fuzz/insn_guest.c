@@ -20,6 +20,7 @@ extern const char stub[], stub_end[];
 __asm__(
     ".pushsection .rodata\n"
     ".balign 16\n"
+    ".globl stub, stub_end\n" // a local symbol with an addend has no place in the GOT
     "stub:\n"
     "  stp x29, x30, [sp, #-160]!\n"
     "  stp x19, x20, [sp, #16]\n"
