@@ -260,6 +260,10 @@ def disassemble(words):
     return [' '.join(m.split()) for m in re.findall(r'^\s*[0-9a-f]+:\t[0-9a-f]{8} \t(.*)$', raw, re.M)]
 
 
+def unallocated(insns):
+    return any('undefined' in text or text.startswith('.inst') for text in disassemble([i.word for i in insns]))
+
+
 def describe(case, insns, diffs):
     c = CASE.unpack(case)
     lines = []
@@ -342,6 +346,8 @@ def main():
         diffs = differences(e, g)
         if not CASE.unpack(e)[36]:
             ran[r.name] = ran.get(r.name, 0) + 1
+        if diffs and diffs[0] == 'signal 0 expected, got 4' and unallocated(insns):
+            continue  # qemu 7.2 lets a few reserved encodings pass
         if diffs:
             failed[r.name] = failed.get(r.name, 0) + 1
             examples.setdefault(r.name, []).append((case, insns, diffs))

@@ -100,6 +100,9 @@ IrRef v_splat_const(Lift *l, IrType t, uint64_t value);
 void qc_or(Lift *l, IrRef lanes, Shape s);
 // A saturating result and the same without saturation: sets QC where they differ.
 IrRef v_saturated(Lift *l, Shape s, IrRef value, IrRef wrapped);
+// The lanes of n narrowed into the low half with saturation, by IR_vsqxtn, IR_vsqxtun or IR_vuqxtn;
+// sets QC where the result does not widen to n again. s is the narrow shape, 64 bits or scalar.
+IrRef v_narrow_saturated(Lift *l, IrOp op, Shape s, IrRef n);
 // Vector helpers; absent operands are 0.
 IrRef v_call(Lift *l, const IrHelper *h, IrRef a, IrRef b, IrRef c, uint64_t imm);
 // The same for one that tells saturated lanes when asked with SIMD_QC.

@@ -24,6 +24,14 @@ IrRef v_saturated(Lift *l, Shape s, IrRef value, IrRef wrapped) {
     return value;
 }
 
+IrRef v_narrow_saturated(Lift *l, IrOp op, Shape s, IrRef n) {
+    Shape wide = {type_wider(s.t), (uint8_t)(s.bits * 2)};
+    IrRef v = v2(l, op, s, n, n);
+    IrRef again = v1(l, op == IR_vsqxtn ? IR_vsextl : IR_vzextl, wide, v);
+    qc_or(l, v2(l, IR_xor, wide, again, n), wide);
+    return v;
+}
+
 IrRef v_call(Lift *l, const IrHelper *h, IrRef a, IrRef b, IrRef c, uint64_t imm) {
     IrRef args[] = {a, b, c};
     return ir_call(l->r, IR_V128, h, c ? 3 : b ? 2 : 1, args, imm);
@@ -365,7 +373,7 @@ bool lift_addp_scalar(Lift *l, const Args_addp_scalar *a) {
 // FADDP, FMAXP, FMINP, FMAXNMP, FMINNMP Vd, Vn.2T
 static bool fp_pair(Lift *l, IrElem e, unsigned rd, unsigned rn) {
     static const IrOp ops[] = {
-        [0] = IR_fmaxnum, [FA | 0] = IR_fminnum, [5] = IR_fadd, [7] = IR_fmax, [FA | 7] = IR_fmin};
+        [4] = IR_fmaxnum, [FA | 4] = IR_fminnum, [5] = IR_fadd, [7] = IR_fmax, [FA | 7] = IR_fmin};
     IrOp op = ops[bits_get(l->insn, 23, 1) << 3 | bits_get(l->insn, 12, 3)];
     IrRef n = v_get(l, rn);
     s_put(l, rd, ir_op2(l->r, op, e, v_lane(l, e, n, 0), v_lane(l, e, n, 1)));

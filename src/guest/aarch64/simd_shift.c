@@ -76,11 +76,8 @@ bool lift_simd_shr_narrow(Lift *l, const Args_simd_shr_narrow *a) {
     IrOp op = a->saturate == 1 || a->saturate == 3 ? IR_sari : IR_shri;
     IrRef n = v_get(l, a->rn);
     n = a->round ? v_shift_round(l, op, wide, n, shift) : v_imm(l, op, wide, n, shift);
-    IrRef v = v2(l, IR_vtrunc, s, n, n);
-    if (a->saturate) {
-        static const IrOp ops[] = {IR_NOP, IR_vsqxtn, IR_vuqxtn, IR_vsqxtun};
-        v = v_saturated(l, s, v2(l, ops[a->saturate], s, n, n), v);
-    }
+    static const IrOp ops[] = {IR_vtrunc, IR_vsqxtn, IR_vuqxtn, IR_vsqxtun};
+    IrRef v = a->saturate ? v_narrow_saturated(l, ops[a->saturate], s, n) : v2(l, IR_vtrunc, s, n, n);
     if (a->scalar) v_put(l, a->rd, v, s);
     else v_put_narrow(l, a->rd, v, a->q);
     return true;
