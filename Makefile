@@ -11,7 +11,7 @@ BENCH_FLAGS ?=
 FUZZ_SECONDS ?= 60
 NINJA       := ninja -C
 
-.PHONY: all help setup guest run test unit programs bench bench-quick install clean distclean
+.PHONY: all help setup guest run test unit programs interp bench bench-quick install clean distclean
 .PHONY: asan werror check-layers check-globals check-docs fuzz fuzz-build
 
 all: $(BUILD)/build.ninja
@@ -50,7 +50,7 @@ run: setup
 
 test: setup
 	@$(MAKE) --no-print-directory all guest
-	@$(MAKE) --no-print-directory unit programs
+	@$(MAKE) --no-print-directory unit programs interp
 
 unit: all
 	@meson test -C $(BUILD) --no-rebuild --print-errorlogs
@@ -58,16 +58,23 @@ unit: all
 programs: all
 	@tests/programs/run.py --dragoman $(DRAGOMAN) --build $(BUILD) $(TEST_FLAGS)
 
+# The same programs by the interpreter of the IR, as far as time allows.
+interp: all
+	@tests/programs/run.py --dragoman $(DRAGOMAN) --build $(BUILD) --host interp \
+	    --only '^(busybox|option|bad)|-static$$' $(TEST_FLAGS)
+
 bench bench-quick: setup
 	@$(MAKE) --no-print-directory all guest
 	@scripts/guest-root amd64
 	@bench/bench.py --dragoman $(DRAGOMAN) $(if $(filter bench-quick,$@),--quick) $(BENCH_FLAGS)
 
 install: all
+	@meson configure $(BUILD) -Dprefix=$(PREFIX) && $(NINJA) $(BUILD) --quiet
 	@meson install -C $(BUILD) --no-rebuild --quiet
 
 asan:
-	@$(MAKE) --no-print-directory test BUILD=build-asan \
+	@ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
+	 $(MAKE) --no-print-directory test BUILD=build-asan \
 	    MESON_FLAGS="-Db_sanitize=address,undefined -Db_lundef=false -Dbuildtype=debugoptimized"
 
 werror:

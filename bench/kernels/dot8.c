@@ -23,7 +23,8 @@ int main(int argc, char **argv) {
     uint64_t seed = 5, sum = 0;
     for (int i = 0; i < N; i++) {
         uint64_t r = kernel_random(&seed);
-        x[i] = (int8_t)r, y[i] = (int8_t)(r >> 8), p[i] = (uint8_t)(r >> 16), q[i] = (uint8_t)(r >> 24);
+        x[i] = (int8_t)r, y[i] = (int8_t)(r >> 8), p[i] = (uint8_t)(r >> 16),
+        q[i] = (uint8_t)(r >> 24);
     }
     for (long r = 0; r < repeats; r++) {
         x[r % N]++;

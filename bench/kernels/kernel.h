@@ -1,6 +1,6 @@
-// kernel.h - what the kernels share: a repeat count from the command line, a random sequence that is
-// the same everywhere, and a checksum. Every kernel does its work argv[1] times over (a default takes
-// about a second natively) and prints one line; equal counts print equal lines on every CPU.
+// kernel.h - what the kernels share: a repeat count from the command line, a random sequence that
+// is the same everywhere, and a checksum. Every kernel does its work argv[1] times over (a default
+// takes about a second natively) and prints one line; equal counts print equal lines on every CPU.
 #ifndef KERNEL_H
 #define KERNEL_H
 #include <stdint.h>

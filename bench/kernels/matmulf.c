@@ -5,9 +5,10 @@ enum { N = 256 };
 static float a[N][N], b[N][N], c[N][N];
 
 int main(int argc, char **argv) {
-    long repeats = kernel_repeats(argc, argv, 600);
+    long repeats = kernel_repeats(argc, argv, 300);
     for (int i = 0; i < N; i++)
-        for (int j = 0; j < N; j++) a[i][j] = (float)((i * 7 + j) % 13) / 8, b[i][j] = (float)((i + j * 5) % 11) / 4;
+        for (int j = 0; j < N; j++)
+            a[i][j] = (float)((i * 7 + j) % 13) / 8, b[i][j] = (float)((i + j * 5) % 11) / 4;
     double sum = 0;
     for (long r = 0; r < repeats; r++) {
         memset(c, 0, sizeof c);

@@ -1,5 +1,5 @@
-// mix.c - what small controllers do: sort and search a linked list, multiply small integer matrices, and
-// scan text with a state machine; a 16-bit CRC goes over everything.
+// mix.c - what small controllers do: sort and search a linked list, multiply small integer
+// matrices, and scan text with a state machine; a 16-bit CRC goes over everything.
 #include "kernel.h"
 
 typedef struct Node {
@@ -53,7 +53,8 @@ static uint16_t matrices(uint16_t crc, int salt) {
     enum { N = 12 };
     int16_t a[N][N], b[N][N];
     for (int i = 0; i < N; i++)
-        for (int j = 0; j < N; j++) a[i][j] = (int16_t)(i * j + salt), b[i][j] = (int16_t)(i - 3 * j);
+        for (int j = 0; j < N; j++)
+            a[i][j] = (int16_t)(i * j + salt), b[i][j] = (int16_t)(i - 3 * j);
     for (int i = 0; i < N; i++)
         for (int j = 0; j < N; j++) {
             int32_t sum = 0;

@@ -1,2 +1,4 @@
 // nothing.c - start-up cost of a static program.
-int main(void) { return 0; }
+int main(void) {
+    return 0;
+}

@@ -1,5 +1,5 @@
-// sha512.c - 64-bit rotates, adds and logic: SHA-512. Its constants are computed: the fractional bits of
-// the cube roots (round constants) and square roots (initial state) of the first primes.
+// sha512.c - 64-bit rotates, adds and logic: SHA-512. Its constants are computed: the fractional
+// bits of the cube roots (round constants) and square roots (initial state) of the first primes.
 #include "kernel.h"
 
 typedef unsigned __int128 u128;
@@ -8,7 +8,8 @@ static uint64_t k512[80], h512[8];
 // Fractional 64 bits of the n-th root of a small prime: bit by bit, comparing powers exactly.
 static uint64_t root_fraction(uint64_t prime, int n) {
     uint64_t whole = 1, frac = 0;
-    while ((n == 2 ? (whole + 1) * (whole + 1) : (whole + 1) * (whole + 1) * (whole + 1)) <= prime) whole++;
+    while ((n == 2 ? (whole + 1) * (whole + 1) : (whole + 1) * (whole + 1) * (whole + 1)) <= prime)
+        whole++;
     for (int bit = 63; bit >= 0; bit--) {
         // r = whole + try/2^64, as a 3-limb number of 32-bit digits times 2^-64.
         uint64_t try = frac | 1ull << bit;
@@ -33,7 +34,9 @@ static uint64_t root_fraction(uint64_t prime, int n) {
     return frac;
 }
 
-static uint64_t rotr(uint64_t x, int n) { return x >> n | x << (64 - n); }
+static uint64_t rotr(uint64_t x, int n) {
+    return x >> n | x << (64 - n);
+}
 
 static void block(uint64_t *h, const uint8_t *p) {
     uint64_t w[80], s[8];

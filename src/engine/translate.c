@@ -63,9 +63,7 @@ static void log_host_code(const Machine *m, const Block *b) {
 // Copies what outlives the region (links, faults) beside a new Block.
 static Block *block_keep(Machine *m, const IrRegion *r, uint32_t mode, const HostOutput *out) {
     Block *b = arena_alloc(&m->meta, sizeof *b);
-    HostFault *faults = arena_alloc(&m->meta, MAX(1, out->n_faults) * sizeof *faults);
-    if (!b || !faults) return NULL;
-    if (out->n_faults) memcpy(faults, out->faults, out->n_faults * sizeof *faults);
+    if (!b) return NULL;
     *b = (Block){.pc = r->pc,
                  .mode = mode,
                  .size_bytes = r->size_bytes,
@@ -73,25 +71,30 @@ static Block *block_keep(Machine *m, const IrRegion *r, uint32_t mode, const Hos
                  .code_bytes = out->code_bytes,
                  .entry = out->entry,
                  .links = out->links,
-                 .faults = faults,
+                 .faults = out->faults,
                  .n_links = (uint16_t)out->n_links,
                  .n_faults = out->n_faults};
     for (uint32_t i = 0; i < out->n_links; i++) out->links[i].block = b;
     return b;
 }
 
-static uint32_t count_links(const IrRegion *r) {
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < r->n_insts; i++)
-        n += r->insts[i].op == IR_exit || r->insts[i].op == IR_exit_if;
-    return n;
+// How many links and fault entries a region can need at most (an atomic loop has two accesses).
+static void count_side_data(const IrRegion *r, uint32_t *links, uint32_t *faults) {
+    *links = *faults = 0;
+    for (uint32_t i = 0; i < r->n_insts; i++) {
+        *links += r->insts[i].op == IR_exit || r->insts[i].op == IR_exit_if;
+        if (ir_op_info[r->insts[i].op].effect == IR_MEM) *faults += 2;
+    }
 }
 
 static HostError compile(Machine *m, const IrRegion *r, HostOutput *out) {
-    uint32_t n_links = count_links(r);
+    uint32_t n_links, n_faults;
+    count_side_data(r, &n_links, &n_faults);
     // Code refers to its links by address, so they are made where they stay.
+    *out = (HostOutput){0};
     out->links = arena_alloc(&m->meta, MAX(1, n_links) * sizeof *out->links);
-    if (!out->links || n_links > HOST_MAX_LINKS) {
+    out->faults = arena_alloc(&m->meta, MAX(1, n_faults) * sizeof *out->faults);
+    if (!out->links || !out->faults) {
         err_set(&m->err, -ENOMEM, "translating %#lx: %s", r->pc,
                 out->links ? "too many exits" : "out of memory");
         return HOST_UNSUPPORTED;

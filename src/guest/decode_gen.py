@@ -141,7 +141,6 @@ def order(rows):
             fail(r.where, f'{r.name}: also at {seen[r.name]}')
         seen[r.name] = r.where
     rows = sorted(rows, key=lambda r: (-bin(r.mask).count('1'), r.constraint is None))
-    buckets = {}
     errors = []
     for i, a in enumerate(rows):
         for b in rows[i + 1:]:

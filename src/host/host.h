@@ -38,13 +38,12 @@ typedef struct HostFault {
     uint32_t guest_off; // guest pc - region pc
 } HostFault;
 
-enum { HOST_MAX_LINKS = 64 };
 typedef struct HostOutput {
     const void *entry; // where to enter with homes loaded
     uint32_t code_bytes;
-    HostLink *links; // n_links, in memory that the caller gave (max HOST_MAX_LINKS)
+    HostLink *links; // n_links, in memory that the caller gave: room for every exit
     uint32_t n_links;
-    HostFault *faults; // sorted by host_off; on the region's arena
+    HostFault *faults; // sorted by host_off; room for two for every MEM op, from the caller
     uint32_t n_faults;
 } HostOutput;
 

@@ -229,9 +229,9 @@ void ir_eval(const IrInst *in, IrType a_type, const V128 args[3], const V128 *vc
     } else if (bits >= 1 && bits <= 64 &&
                int_op(in, bits, ir_is_vec(in->type), lane_get(&args[0], bits, 0),
                       lane_get(&args[1], bits, 0), &x)) {
-        for (unsigned i = 0; i < n; i++) {
-            int_op(in, bits, ir_is_vec(in->type), lane_get(&args[0], bits, i),
-                   lane_get(&args[1], bits, i), &x);
+        lane_set(&v, bits, 0, x);
+        for (unsigned i = 1; i < n; i++) {
+            int_op(in, bits, true, lane_get(&args[0], bits, i), lane_get(&args[1], bits, i), &x);
             lane_set(&v, bits, i, x);
         }
     } else if (!ir_eval_vec(in, args, &v)) {

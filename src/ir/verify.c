@@ -321,8 +321,11 @@ static const char *check_op(const IrRegion *r, const IrInst *in) {
     case IR_fp_flags: return in->type == IR_I32 ? NULL : "gives I32";
     case IR_fp_setflags:
     case IR_fp_setmode: return a == IR_I32 ? NULL : "wants I32";
-    case IR_load:
     case IR_store:
+        if (ir_bytes(in->aux) > ir_bytes(r->insts[in->b].type))
+            return "memory is wider than the value";
+        return check_mem(in);
+    case IR_load:
     case IR_cas:
     case IR_rmw: return check_mem(in);
     case IR_fence: return in->aux <= IR_FENCE_FULL ? NULL : "unknown fence";

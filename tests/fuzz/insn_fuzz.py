@@ -85,9 +85,9 @@ def build(with_x86):
             finish(running.pop(0))
     for r in running:
         finish(r)
-    host = f'{OUT}/insn_host'
+    host = f'{OUT}/insn_host' + ('_x86' if with_x86 else '')
     if jobs or not os.path.exists(host):
-        run_tool(['gcc', '-o', host] + objects + ['-lpthread', '-lm'])
+        run_tool(['gcc', '-o', host] + objects + ['-lpthread', '-lm'] + (['-lcapstone'] if with_x86 else []))
     return guest, host
 
 

@@ -25,7 +25,8 @@ typedef struct Machine {
     IrRegion region;
     HostCode code;
     uint8_t *code_start;
-    HostLink links[HOST_MAX_LINKS];
+    HostLink links[64];   // a case has few exits,
+    HostFault faults[512]; // and eight instructions
     A64State *state;
     bool print;
 } Machine;
@@ -70,7 +71,7 @@ static void save_state(Machine *m, Case *c) {
 
 static uint32_t run(Machine *m, Case *c, uint64_t pc) {
     load_state(m, c, pc);
-    HostOutput out = {.links = m->links};
+    HostOutput out = {.links = m->links, .faults = m->faults};
     DgmErr err = {.text = ""};
     arena_reset(&m->arena);
     ir_region_init(&m->region, &m->arena, guest_aarch64.fields, guest_aarch64.n_fields,

@@ -42,7 +42,7 @@ static const IrField fields[] = {
     {"pc", offsetof(State, pc), IR_I64, -1, -1},
     {"flags", offsetof(State, flags), IR_FLAGS, -1, -1},
 };
-enum { PC_FIELD = 12, FLAGS_FIELD = 13, MEMORY_BYTES = 256, CODE_BYTES = 1 << 20 };
+enum { PC_FIELD = 12, FLAGS_FIELD = 13, MEMORY_BYTES = 256, CODE_BYTES = 4 << 20};
 
 static const Host *const hosts[] = {&host_interp, &host_x86_64};
 
@@ -133,7 +133,8 @@ typedef struct Code {
     const Host *host;
     HostCtx *ctx;
     const void *entry;
-    HostLink links[HOST_MAX_LINKS];
+    HostLink links[16];
+    HostFault faults[64];
 } Code;
 
 static bool run_line(const char *line, const Code *code, Box *box, Buf *why) {
@@ -167,7 +168,7 @@ static bool compile(Code *code, const IrRegion *r, uint8_t *room, DgmErr *err) {
         code->host->create(fields, ARRAY_LEN(fields), PC_FIELD, sizeof(State), hot_ints,
                            ARRAY_LEN(hot_ints), hot_vecs, ARRAY_LEN(hot_vecs), NULL, &at, err);
     if (!code->ctx) return false;
-    HostOutput out = {.links = code->links};
+    HostOutput out = {.links = code->links, .faults = code->faults};
     HostError e = code->host->compile(code->ctx, r, &at, &out, err);
     code->entry = out.entry;
     return e == HOST_OK;

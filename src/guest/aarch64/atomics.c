@@ -1,12 +1,12 @@
 // atomics.c - exclusives, ordered accesses and LSE atomics (rows of ldst.dec).
 //
-// The exclusive monitor: a load-exclusive remembers address and value (excl_addr, excl_lo, excl_hi);
-// the store-exclusive is a compare-and-swap with the remembered value. To stay one straight block,
-// when the address is not the remembered one the swap replaces the remembered value by itself, which
-// changes nothing, and reports failure. Deviation: a value changed and changed back in between goes
-// unnoticed (guest code that could tell needs an ABA of the very same bits), and a failing
-// store-exclusive needs write permission, which the architecture allows.
-// Deviation: with FEAT_LSE2 misaligned atomics never fault, also where they cross 16 bytes.
+// The exclusive monitor: a load-exclusive remembers address and value (excl_addr, excl_lo,
+// excl_hi); the store-exclusive is a compare-and-swap with the remembered value. To stay one
+// straight block, when the address is not the remembered one the swap replaces the remembered value
+// by itself, which changes nothing, and reports failure. Deviation: a value changed and changed
+// back in between goes unnoticed (guest code that could tell needs an ABA of the very same bits),
+// and a failing store-exclusive needs write permission, which the architecture allows. Deviation:
+// with FEAT_LSE2 misaligned atomics never fault, also where they cross 16 bytes.
 #include "guest/aarch64/lift.h"
 
 // Values of up to 32 bits are handled as I32, zero-extended.
@@ -89,8 +89,8 @@ static void store_status(Lift *l, unsigned rs, IrRef stored) {
 }
 
 // Stores v (type t) at addr if it is reserved and still holds `expected`.
-static IrRef store_exclusive(Lift *l, IrType t, IrType mem, unsigned flags, IrRef addr, IrRef expected,
-                             IrRef v) {
+static IrRef store_exclusive(Lift *l, IrType t, IrType mem, unsigned flags, IrRef addr,
+                             IrRef expected, IrRef v) {
     IrRef mine = ir_icmp(l->r, IR_EQ, addr, ir_get(l->r, A64_EXCL_ADDR, IR_I64));
     IrRef desired = ir_select(l->r, mine, v, expected);
     IrRef old = ir_cas(l->r, t, mem, flags, addr, expected, desired);
@@ -142,22 +142,24 @@ bool lift_clrex(Lift *l, const Args_clrex *a) {
 // STLR, STLLR{B|H} <Xt>, [<Xn|SP>]
 bool lift_stlr(Lift *l, const Args_stlr *a) {
     IrRef v = lift_reg(l, value_type(a->sz), a->rt);
-    ir_store(l->r, lift_mem_type(a->sz), IR_ACQUIRE | IR_RELEASE | alignment(l), lift_xsp(l, a->rn), 0,
-             v);
+    ir_store(l->r, lift_mem_type(a->sz), IR_ACQUIRE | IR_RELEASE | alignment(l), lift_xsp(l, a->rn),
+             0, v);
     return true;
 }
 
 // LDAR, LDLAR{B|H} <Xt>, [<Xn|SP>]
 bool lift_ldar(Lift *l, const Args_ldar *a) {
     unsigned flags = IR_ACQUIRE | IR_RELEASE | alignment(l);
-    lift_put_reg(l, a->rt, ir_load(l->r, IR_I64, lift_mem_type(a->sz), flags, lift_xsp(l, a->rn), 0));
+    lift_put_reg(l, a->rt,
+                 ir_load(l->r, IR_I64, lift_mem_type(a->sz), flags, lift_xsp(l, a->rn), 0));
     return true;
 }
 
 // LDAPR{B|H} <Xt>, [<Xn|SP>]
 bool lift_ldapr(Lift *l, const Args_ldapr *a) {
     unsigned flags = IR_ACQUIRE | alignment(l);
-    lift_put_reg(l, a->rt, ir_load(l->r, IR_I64, lift_mem_type(a->sz), flags, lift_xsp(l, a->rn), 0));
+    lift_put_reg(l, a->rt,
+                 ir_load(l->r, IR_I64, lift_mem_type(a->sz), flags, lift_xsp(l, a->rn), 0));
     return true;
 }
 

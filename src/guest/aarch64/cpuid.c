@@ -31,23 +31,24 @@ static uint64_t isar1(uint64_t f) {
 }
 
 static uint64_t isar2(uint64_t f) {
-    return HAS(wfxt, 0, 2) | HAS(rpres, 4, 1) | HAS(mops, 16, 1) | HAS(hbc, 20, 1) | HAS(cssc, 52, 1);
+    return HAS(wfxt, 0, 2) | HAS(rpres, 4, 1) | HAS(mops, 16, 1) | HAS(hbc, 20, 1) |
+           HAS(cssc, 52, 1);
 }
 
 uint64_t a64_id_register(uint64_t f, unsigned crm, unsigned op2) {
     switch (crm << 3 | op2) {
-    case 000: return 0x000f0510;   // MIDR_EL1: no vendor's; architecture from the ID registers
-    case 005: return 0x80000000;   // MPIDR_EL1
-    case 006: return 0;            // REVIDR_EL1
-    case 040: return pfr0(f);      // ID_AA64PFR0_EL1
+    case 000: return 0x000f0510; // MIDR_EL1: no vendor's; architecture from the ID registers
+    case 005: return 0x80000000; // MPIDR_EL1
+    case 006: return 0;          // REVIDR_EL1
+    case 040: return pfr0(f);    // ID_AA64PFR0_EL1
     case 041: return HAS(bti, 0, 1) | HAS(ssbs, 4, 2); // ID_AA64PFR1_EL1
-    case 050: return 6;            // ID_AA64DFR0_EL1
-    case 060: return isar0(f);     // ID_AA64ISAR0_EL1
-    case 061: return isar1(f);     // ID_AA64ISAR1_EL1
-    case 062: return isar2(f);     // ID_AA64ISAR2_EL1
-    case 070: return 0xff000000;   // ID_AA64MMFR0_EL1: granules not shown
-    case 071: return HAS(afp, 44, 1);  // ID_AA64MMFR1_EL1
-    case 072: return HAS(lse2, 32, 1); // ID_AA64MMFR2_EL1
+    case 050: return 6;                                // ID_AA64DFR0_EL1
+    case 060: return isar0(f);                         // ID_AA64ISAR0_EL1
+    case 061: return isar1(f);                         // ID_AA64ISAR1_EL1
+    case 062: return isar2(f);                         // ID_AA64ISAR2_EL1
+    case 070: return 0xff000000;                       // ID_AA64MMFR0_EL1: granules not shown
+    case 071: return HAS(afp, 44, 1);                  // ID_AA64MMFR1_EL1
+    case 072: return HAS(lse2, 32, 1);                 // ID_AA64MMFR2_EL1
     default: return 0;
     }
 }

@@ -1,9 +1,9 @@
 // disasm.c - one instruction as text, from its row's template (see decode_gen.py for the language).
 //
-// Operand kinds, {field:kind}: R register by sf, Rsp the same with SP; W X Wsp Xsp; M register by sz
-// (X for 8 bytes), P register of a pair by sz, WX register by the field before; B H S D Q V vector
-// registers; u unsigned and s signed immediate, x hexadecimal; n bare number; b branch target in
-// words; c condition. {@name} is one of the printers below. Speed is no concern here.
+// Operand kinds, {field:kind}: R register by sf, Rsp the same with SP; W X Wsp Xsp; M register by
+// sz (X for 8 bytes), P register of a pair by sz, WX register by the field before; B H S D Q V
+// vector registers; u unsigned and s signed immediate, x hexadecimal; n bare number; b branch
+// target in words; c condition. {@name} is one of the printers below. Speed is no concern here.
 #include "guest/aarch64/guest.h"
 #include "guest/aarch64/lift.h"
 
@@ -54,23 +54,40 @@ static bool is(const char *kind, size_t len, const char *name) {
 
 static void operand(Dis *d, const char *kind, size_t n, int64_t before, int64_t v) {
     bool sf = val(d, "sf");
-    if (is(kind, n, "R")) gpr(d, sf, (unsigned)v, false);
-    else if (is(kind, n, "Rsp")) gpr(d, sf, (unsigned)v, true);
-    else if (is(kind, n, "X")) gpr(d, true, (unsigned)v, false);
-    else if (is(kind, n, "W")) gpr(d, false, (unsigned)v, false);
-    else if (is(kind, n, "Xsp")) gpr(d, true, (unsigned)v, true);
-    else if (is(kind, n, "Wsp")) gpr(d, false, (unsigned)v, true);
-    else if (is(kind, n, "M")) gpr(d, val(d, "sz") == 3, (unsigned)v, false);
-    else if (is(kind, n, "P")) gpr(d, val(d, "sz") == 1, (unsigned)v, false);
-    else if (is(kind, n, "WX")) gpr(d, before, (unsigned)v, false);
-    else if (n == 1 && strchr("BHSDQV", *kind)) buf_printf(d->out, "%c%u", *kind | 0x20, (unsigned)v);
-    else if (is(kind, n, "u")) buf_printf(d->out, "#%lu", (unsigned long)v);
-    else if (is(kind, n, "s")) buf_printf(d->out, "#%ld", (long)v);
-    else if (is(kind, n, "x")) buf_printf(d->out, "#0x%lx", (unsigned long)v);
-    else if (is(kind, n, "n")) buf_printf(d->out, "%lu", (unsigned long)v);
-    else if (is(kind, n, "b")) buf_printf(d->out, "0x%lx", d->pc + (uint64_t)(v * 4));
-    else if (is(kind, n, "c")) buf_printf(d->out, "%s", cond_names[v & 15]);
-    else buf_printf(d->out, "?%.*s", (int)n, kind);
+    if (is(kind, n, "R"))
+        gpr(d, sf, (unsigned)v, false);
+    else if (is(kind, n, "Rsp"))
+        gpr(d, sf, (unsigned)v, true);
+    else if (is(kind, n, "X"))
+        gpr(d, true, (unsigned)v, false);
+    else if (is(kind, n, "W"))
+        gpr(d, false, (unsigned)v, false);
+    else if (is(kind, n, "Xsp"))
+        gpr(d, true, (unsigned)v, true);
+    else if (is(kind, n, "Wsp"))
+        gpr(d, false, (unsigned)v, true);
+    else if (is(kind, n, "M"))
+        gpr(d, val(d, "sz") == 3, (unsigned)v, false);
+    else if (is(kind, n, "P"))
+        gpr(d, val(d, "sz") == 1, (unsigned)v, false);
+    else if (is(kind, n, "WX"))
+        gpr(d, before, (unsigned)v, false);
+    else if (n == 1 && strchr("BHSDQV", *kind))
+        buf_printf(d->out, "%c%u", *kind | 0x20, (unsigned)v);
+    else if (is(kind, n, "u"))
+        buf_printf(d->out, "#%lu", (unsigned long)v);
+    else if (is(kind, n, "s"))
+        buf_printf(d->out, "#%ld", (long)v);
+    else if (is(kind, n, "x"))
+        buf_printf(d->out, "#0x%lx", (unsigned long)v);
+    else if (is(kind, n, "n"))
+        buf_printf(d->out, "%lu", (unsigned long)v);
+    else if (is(kind, n, "b"))
+        buf_printf(d->out, "0x%lx", d->pc + (uint64_t)(v * 4));
+    else if (is(kind, n, "c"))
+        buf_printf(d->out, "%s", cond_names[v & 15]);
+    else
+        buf_printf(d->out, "?%.*s", (int)n, kind);
 }
 
 // ---- printers: what takes more than one field ----
@@ -95,7 +112,8 @@ static void print_indexed(Dis *d, unsigned kind, int64_t offset) { // 1 post, 2 
 }
 
 static const char shift_names[4][4] = {"lsl", "lsr", "asr", "ror"};
-static const char extend_names[8][5] = {"uxtb", "uxth", "uxtw", "uxtx", "sxtb", "sxth", "sxtw", "sxtx"};
+static const char extend_names[8][5] = {"uxtb", "uxth", "uxtw", "uxtx",
+                                        "sxtb", "sxth", "sxtw", "sxtx"};
 
 static unsigned access_log2(const Dis *d) { // of the rows with sz and perhaps q
     return val(d, "q") ? 4 : (unsigned)val(d, "sz");
@@ -103,7 +121,9 @@ static unsigned access_log2(const Dis *d) { // of the rows with sz and perhaps q
 
 static void printer(Dis *d, const char *name, size_t n) {
     uint64_t mask;
-    if (is(name, n, "adr")) {
+    if (!strcmp(d->row->file, "simd.dec")) {
+        a64_print_simd_operand(d->row, d->insn, name, n, d->out);
+    } else if (is(name, n, "adr")) {
         int64_t offset = val(d, "immhi") * 4 + val(d, "immlo");
         uint64_t to = d->row->value >> 31 ? (d->pc & ~0xfffull) + ((uint64_t)offset << 12)
                                           : d->pc + (uint64_t)offset;

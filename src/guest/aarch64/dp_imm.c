@@ -4,7 +4,8 @@
 // ADR <Xd>, <label>; ADRP <Xd>, <label>
 bool lift_adr(Lift *l, const Args_adr *a) {
     int64_t offset = (int64_t)a->immhi * 4 + a->immlo;
-    uint64_t v = a->page ? (l->pc & ~0xfffull) + ((uint64_t)offset << 12) : l->pc + (uint64_t)offset;
+    uint64_t v =
+        a->page ? (l->pc & ~0xfffull) + ((uint64_t)offset << 12) : l->pc + (uint64_t)offset;
     lift_put_reg(l, a->rd, lift_i64(l, v));
     return true;
 }

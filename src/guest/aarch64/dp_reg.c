@@ -22,7 +22,8 @@ bool lift_sdiv(Lift *l, const Args_sdiv *a) {
 bool lift_shift_reg(Lift *l, const Args_shift_reg *a) {
     static const IrOp op[] = {IR_shl, IR_shr, IR_sar, IR_ror};
     IrType t = lift_type(a->sf);
-    lift_put_reg(l, a->rd, ir_op2(l->r, op[a->kind], t, lift_reg(l, t, a->rn), lift_reg(l, t, a->rm)));
+    lift_put_reg(l, a->rd,
+                 ir_op2(l->r, op[a->kind], t, lift_reg(l, t, a->rn), lift_reg(l, t, a->rm)));
     return true;
 }
 
@@ -108,10 +109,12 @@ bool lift_logic_shift(Lift *l, const Args_logic_shift *a) {
 typedef enum AddKind { ADD_PLAIN, ADD_SUB } AddKind;
 typedef enum FlagKind { FLAGS_KEEP, FLAGS_SET } FlagKind;
 
-// n + m or n - m; *flags is 0 when they stay.
-static IrRef add_sub(Lift *l, AddKind kind, FlagKind set, IrRef n, IrRef m, IrRef *flags) {
+// n + m or n - m for register rd, 0 when it has no use; *flags is 0 when they stay.
+static IrRef add_sub(Lift *l, AddKind kind, FlagKind set, unsigned rd, IrRef n, IrRef m,
+                     IrRef *flags) {
     IrOp fl = kind == ADD_SUB ? IR_fl_sub : IR_fl_add;
     *flags = set == FLAGS_SET ? ir_op2(l->r, fl, IR_FLAGS, n, m) : 0;
+    if (set == FLAGS_SET && rd == 31) return 0; // CMP, CMN
     return kind == ADD_SUB ? ir_sub(l->r, n, m) : ir_add(l->r, n, m);
 }
 
@@ -120,7 +123,7 @@ bool lift_addsub_shift(Lift *l, const Args_addsub_shift *a) {
     IrType t = lift_type(a->sf);
     IrRef n = lift_reg(l, t, a->rn), flags;
     IrRef m = lift_shift_imm(l, lift_reg(l, t, a->rm), (A64Shift)a->sh, a->imm6);
-    IrRef v = add_sub(l, (AddKind)a->sub, (FlagKind)a->set, n, m, &flags);
+    IrRef v = add_sub(l, (AddKind)a->sub, (FlagKind)a->set, a->rd, n, m, &flags);
     lift_put_reg(l, a->rd, v);
     if (flags) lift_put_flags(l, flags);
     return true;
@@ -131,7 +134,7 @@ bool lift_addsub_ext(Lift *l, const Args_addsub_ext *a) {
     IrType t = lift_type(a->sf);
     IrRef n = lift_reg_sp(l, t, a->rn), flags;
     IrRef m = lift_extend(l, t, a->rm, a->option, a->imm3);
-    IrRef v = add_sub(l, (AddKind)a->sub, (FlagKind)a->set, n, m, &flags);
+    IrRef v = add_sub(l, (AddKind)a->sub, (FlagKind)a->set, a->rd, n, m, &flags);
     if (flags)
         lift_put_reg(l, a->rd, v);
     else
@@ -162,7 +165,8 @@ static IrRef flags_as_i32(Lift *l) {
 // RMIF <Xn>, #<shift>, #<mask>: bits 3..0 of the rotated register replace the masked flags
 bool lift_rmif(Lift *l, const Args_rmif *a) {
     uint32_t mask = (uint32_t)a->mask << 28;
-    IrRef v = ir_op1(l->r, IR_trunc, IR_I32, lift_shift_imm(l, lift_x(l, a->rn), SHIFT_ROR, a->imm6));
+    IrRef v =
+        ir_op1(l->r, IR_trunc, IR_I32, lift_shift_imm(l, lift_x(l, a->rn), SHIFT_ROR, a->imm6));
     v = ir_and(l->r, lift_shift_imm(l, v, SHIFT_LSL, 28), lift_i32(l, mask));
     v = ir_or(l->r, ir_and(l->r, flags_as_i32(l), lift_i32(l, ~mask)), v);
     lift_put_flags(l, ir_op1(l->r, IR_fl_pack, IR_FLAGS, v));
@@ -249,8 +253,10 @@ bool lift_csel(Lift *l, const Args_csel *a) {
         return true;
     }
     IrRef n = lift_reg(l, t, a->rn), m = lift_reg(l, t, a->rm);
-    if (a->inv) m = a->inc ? ir_neg(l->r, m) : ir_not(l->r, m);
-    else if (a->inc) m = ir_add(l->r, m, ir_const(l->r, t, 1));
+    if (a->inv)
+        m = a->inc ? ir_neg(l->r, m) : ir_not(l->r, m);
+    else if (a->inc)
+        m = ir_add(l->r, m, ir_const(l->r, t, 1));
     lift_put_reg(l, a->rd, ir_select(l->r, cond, n, m));
     return true;
 }

@@ -47,7 +47,8 @@ bool lift_ldr_imm9(Lift *l, const Args_ldr_imm9 *a) {
 
 // STR{B|H} <Xt>, [<Xn|SP>{, #<pimm>}]
 bool lift_str_uimm(Lift *l, const Args_str_uimm *a) {
-    return store_reg(l, a->rt, a->sz, lift_addr(l, a->rn, INDEX_OFFSET, (int64_t)a->imm12 << a->sz));
+    return store_reg(l, a->rt, a->sz,
+                     lift_addr(l, a->rn, INDEX_OFFSET, (int64_t)a->imm12 << a->sz));
 }
 
 // LDR{S}{B|H|W} <Xt>, [<Xn|SP>{, #<pimm>}]
@@ -113,7 +114,8 @@ bool lift_stp(Lift *l, const Args_stp *a) {
     return true;
 }
 
-static bool load_pair(Lift *l, unsigned rt, unsigned rt2, unsigned log2_bytes, unsigned sx, A64Addr at) {
+static bool load_pair(Lift *l, unsigned rt, unsigned rt2, unsigned log2_bytes, unsigned sx,
+                      A64Addr at) {
     A64Addr at2 = at;
     at2.disp += 1 << log2_bytes;
     IrRef v = load(l, log2_bytes, sx, 0, at), v2 = load(l, log2_bytes, sx, 0, at2);
@@ -203,7 +205,8 @@ bool lift_ldr_imm9_v(Lift *l, const Args_ldr_imm9_v *a) {
 // STR <B|H|S|D|Q>t, [<Xn|SP>{, #<pimm>}]
 bool lift_str_uimm_v(Lift *l, const Args_str_uimm_v *a) {
     unsigned size = v_size(a->q, a->sz);
-    return store_reg_v(l, a->rt, size, lift_addr(l, a->rn, INDEX_OFFSET, (int64_t)a->imm12 << size));
+    return store_reg_v(l, a->rt, size,
+                       lift_addr(l, a->rn, INDEX_OFFSET, (int64_t)a->imm12 << size));
 }
 
 // LDR <B|H|S|D|Q>t, [<Xn|SP>{, #<pimm>}]
@@ -244,7 +247,8 @@ bool lift_stp_v(Lift *l, const Args_stp_v *a) {
 bool lift_ldp_v(Lift *l, const Args_ldp_v *a) {
     unsigned size = 2u + a->opc;
     A64Addr at = addr_pair(l, a->rn, a->index, a->imm7, size);
-    IrRef v = load_v(l, size, at.base, at.disp), v2 = load_v(l, size, at.base, at.disp + (1 << size));
+    IrRef v = load_v(l, size, at.base, at.disp),
+          v2 = load_v(l, size, at.base, at.disp + (1 << size));
     put_v(l, a->rt, v);
     put_v(l, a->rt2, v2);
     lift_writeback(l, at);

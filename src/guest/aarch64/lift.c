@@ -1,9 +1,9 @@
 // lift.c - the block loop: from guest bytes to one basic block of IR.
 //
-// A block ends at a branch or trap, at the limit of instructions, and at the end of a 4 KiB page, so
-// that a block never depends on two pages. r->n_insns counts the instructions that a run through the
-// whole block executes; one that raises an exception instead (undefined, BRK) is not among them,
-// but its bytes are in r->size_bytes.
+// A block ends at a branch or trap, at the limit of instructions, and at the end of a 4 KiB page,
+// so that a block never depends on two pages. r->n_insns counts the instructions that a run through
+// the whole block executes; one that raises an exception instead (undefined, BRK) is not among
+// them, but its bytes are in r->size_bytes.
 #include "guest/aarch64/lift.h"
 
 enum { CODE_PAGE_BYTES = 4096 };
@@ -11,15 +11,12 @@ enum { CODE_PAGE_BYTES = 4096 };
 // The instruction that starts at l->pc.
 static void lift_one(Lift *l) {
     unsigned row = a64_decode(l->insn);
-    IrRef before = l->r->n_insts;
     if (row != A64_ROW_none && lift_has(l, a64_row_features[row])) {
         if (!a64_rows[row].implemented) {
             lift_trap(l, IR_TRAP_UNIMPLEMENTED, 0, l->pc);
             return;
         }
         if (a64_lift_row(l, row, l->insn)) return;
-        // a lifter may have read operands before it said no; pure leftovers do not matter
-        (void)before;
     }
     lift_trap(l, IR_TRAP_UNDEFINED, 0, l->pc);
 }

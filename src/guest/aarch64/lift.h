@@ -30,14 +30,16 @@ struct Lift {
 static inline bool lift_has(const Lift *l, uint64_t features) {
     return (l->features & features) == features;
 }
-static inline IrType lift_type(unsigned sf) { return sf ? IR_I64 : IR_I32; }
+static inline IrType lift_type(unsigned sf) {
+    return sf ? IR_I64 : IR_I32;
+}
 
 // ---- general registers ----
 static inline IrRef lift_x(Lift *l, unsigned n) { // Xn, XZR
     return n == 31 ? ir_const(l->r, IR_I64, 0) : ir_get(l->r, A64_X0 + n, IR_I64);
 }
 static inline IrRef lift_xsp(Lift *l, unsigned n) { // Xn, SP
-    return ir_get(l->r, A64_X0 + n, IR_I64); // A64_SP is A64_X0 + 31
+    return ir_get(l->r, A64_X0 + n, IR_I64);        // A64_SP is A64_X0 + 31
 }
 static inline IrRef lift_reg(Lift *l, IrType t, unsigned n) { // the low bits of Xn, as t (I8..I64)
     return n == 31 ? ir_const(l->r, t, 0) : ir_get(l->r, A64_X0 + n, t);
@@ -45,7 +47,9 @@ static inline IrRef lift_reg(Lift *l, IrType t, unsigned n) { // the low bits of
 static inline IrRef lift_reg_sp(Lift *l, IrType t, unsigned n) {
     return ir_get(l->r, A64_X0 + n, t);
 }
-static inline IrRef lift_w(Lift *l, unsigned n) { return lift_reg(l, IR_I32, n); }
+static inline IrRef lift_w(Lift *l, unsigned n) {
+    return lift_reg(l, IR_I32, n);
+}
 static inline IrRef lift_zext64(Lift *l, IrRef v) {
     return ir_type(l->r, v) == IR_I64 ? v : ir_op1(l->r, IR_zext, IR_I64, v);
 }
@@ -58,12 +62,20 @@ static inline void lift_put_reg(Lift *l, unsigned n, IrRef v) {
 }
 
 // ---- constants ----
-static inline IrRef lift_i32(Lift *l, uint32_t v) { return ir_const(l->r, IR_I32, v); }
-static inline IrRef lift_i64(Lift *l, uint64_t v) { return ir_const(l->r, IR_I64, v); }
+static inline IrRef lift_i32(Lift *l, uint32_t v) {
+    return ir_const(l->r, IR_I32, v);
+}
+static inline IrRef lift_i64(Lift *l, uint64_t v) {
+    return ir_const(l->r, IR_I64, v);
+}
 
 // ---- flags ----
-static inline IrRef lift_flags(Lift *l) { return ir_get(l->r, A64_NZCV, IR_FLAGS); }
-static inline void lift_put_flags(Lift *l, IrRef flags) { ir_put(l->r, A64_NZCV, flags); }
+static inline IrRef lift_flags(Lift *l) {
+    return ir_get(l->r, A64_NZCV, IR_FLAGS);
+}
+static inline void lift_put_flags(Lift *l, IrRef flags) {
+    ir_put(l->r, A64_NZCV, flags);
+}
 static inline IrRef lift_cond(Lift *l, unsigned cond) { // I1
     return cond >= IR_C_AL ? ir_const(l->r, IR_I1, 1) : ir_cond(l->r, (IrCond)cond, lift_flags(l));
 }
@@ -75,9 +87,13 @@ static inline IrRef lift_nzcv(Lift *l, unsigned nzcv) { // FLAGS of a 4-bit imme
 static inline IrRef lift_v(Lift *l, unsigned n) { // the whole register
     return ir_get(l->r, A64_V0 + n, IR_V128);
 }
-static inline void lift_put_v(Lift *l, unsigned n, IrRef v) { ir_put(l->r, A64_V0 + n, v); }
+static inline void lift_put_v(Lift *l, unsigned n, IrRef v) {
+    ir_put(l->r, A64_V0 + n, v);
+}
 // The low bits of Vn as a scalar of type t (I8..I64, F16..F64).
-static inline IrRef lift_f(Lift *l, IrType t, unsigned n) { return ir_get(l->r, A64_V0 + n, t); }
+static inline IrRef lift_f(Lift *l, IrType t, unsigned n) {
+    return ir_get(l->r, A64_V0 + n, t);
+}
 // Writes a scalar, zeros above it.
 static inline void lift_put_f(Lift *l, unsigned n, IrRef v) {
     ir_put(l->r, A64_V0 + n, ir_op1(l->r, IR_vzext, ir_vec_of(ir_elem(ir_type(l->r, v))), v));
@@ -98,7 +114,8 @@ IrRef lift_shift_imm(Lift *l, IrRef v, A64Shift kind, unsigned amount);
 // Register n extended as `option` (UXTB..SXTX) to t, then shifted left.
 IrRef lift_extend(Lift *l, IrType t, unsigned n, unsigned option, unsigned shift);
 // DecodeBitMasks: false when the immediate is reserved. tmask may be NULL.
-bool a64_bitmask(unsigned sf, unsigned n, unsigned imms, unsigned immr, uint64_t *wmask, uint64_t *tmask);
+bool a64_bitmask(unsigned sf, unsigned n, unsigned imms, unsigned immr, uint64_t *wmask,
+                 uint64_t *tmask);
 // The element type of 1 << size bytes: I8 I16 I32 I64, V128 for 4.
 IrType lift_mem_type(unsigned log2_bytes);
 
@@ -106,7 +123,7 @@ IrType lift_mem_type(unsigned log2_bytes);
 // The five ways a load or store finds its address and what becomes of the base register.
 typedef enum A64Index { INDEX_OFFSET, INDEX_POST, INDEX_PRE } A64Index;
 typedef struct A64Addr {
-    IrRef base;   // I64: the access is at base + disp
+    IrRef base; // I64: the access is at base + disp
     int64_t disp;
     IrRef updated; // what the base register becomes, 0 when it stays
     unsigned n;    // the base register
@@ -121,7 +138,8 @@ static inline void lift_writeback(Lift *l, A64Addr at) {
 }
 
 // disasm_simd.c: {@name} in the templates of FP and AdvSIMD rows.
-void a64_print_simd_operand(const DecodeRow *row, uint32_t insn, const char *name, size_t len, Buf *out);
+void a64_print_simd_operand(const DecodeRow *row, uint32_t insn, const char *name, size_t len,
+                            Buf *out);
 
 // Calls a scalar helper with values of type I64 or I32.
 IrRef lift_call(Lift *l, IrType t, const IrHelper *h, unsigned n_args, const IrRef *args);

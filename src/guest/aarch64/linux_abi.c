@@ -93,7 +93,8 @@ static bool mcontext_load(void *state, const void *mem) {
         Record rec;
         memcpy(&rec, c->reserved + at, sizeof rec);
         if (!rec.magic) break;
-        if (rec.bytes < sizeof rec || rec.bytes > RESERVED_BYTES - at || rec.bytes % 16) return false;
+        if (rec.bytes < sizeof rec || rec.bytes > RESERVED_BYTES - at || rec.bytes % 16)
+            return false;
         if (rec.magic == FPSIMD_MAGIC) {
             if (has_fp || !load_fpsimd(s, c->reserved + at, rec.bytes)) return false;
             has_fp = true;

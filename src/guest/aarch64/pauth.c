@@ -1,13 +1,18 @@
 // pauth.c - pointer authentication: signing, authenticating and stripping pointers.
 //
-// The code lies in bits 54..48 of a pointer (48-bit addresses, top byte ignored, as Linux sets user
-// mode up). It is a hash of pointer, modifier and the process's key; which hash is implementation
-// defined, so it is a mixer of our own rather than QARMA. A failed authentication does not fault at
-// once (no FEAT_FPAC): it leaves a pointer that faults when used.
+// The code lies in bits 54..48 of a pointer (48-bit addresses; the top byte is ignored in the lower
+// half, as Linux sets user mode up, and part of the code in the upper half, where bit 55 is 1). It
+// is a hash of pointer, modifier and the process's key; which hash is implementation defined, so it
+// is a mixer of our own rather than QARMA. A failed authentication does not fault at once (no
+// FEAT_FPAC): it leaves a pointer that faults when used.
 #include "guest/aarch64/pauth.h"
 
 enum { PAC_LO = 48, PAC_BITS = 7, SIGN_BIT = 55 };
-static const uint64_t pac_field = 0x7full << PAC_LO;
+static const uint64_t low_field = 0x7full << PAC_LO, high_field = 0xff7full << PAC_LO;
+
+static uint64_t field_of(uint64_t p) {
+    return p >> SIGN_BIT & 1 ? high_field : low_field;
+}
 
 static uint64_t mix(uint64_t x) {
     x ^= x >> 31;
@@ -23,19 +28,19 @@ static uint64_t pac_hash(const A64State *s, uint64_t pointer, uint64_t modifier,
 }
 
 static uint64_t strip(uint64_t p) {
-    return p >> SIGN_BIT & 1 ? p | pac_field : p & ~pac_field;
+    return p >> SIGN_BIT & 1 ? p | high_field : p & ~low_field;
 }
 
 static uint64_t sign_fn(void *state, uint64_t p, uint64_t modifier, uint64_t key) {
-    uint64_t code = pac_hash(state, strip(p), modifier, (unsigned)key) & pac_field;
+    uint64_t code = pac_hash(state, strip(p), modifier, (unsigned)key) & field_of(p);
     if (strip(p) != p) code ^= 1ull << (PAC_LO + PAC_BITS - 1); // it was no plain pointer: spoil it
-    return (p & ~pac_field) | code;
+    return (p & ~field_of(p)) | code;
 }
 
 static uint64_t auth_fn(void *state, uint64_t p, uint64_t modifier, uint64_t key) {
     uint64_t plain = strip(p);
-    uint64_t code = pac_hash(state, plain, modifier, (unsigned)key) & pac_field;
-    if ((p & pac_field) == code) return plain;
+    uint64_t code = pac_hash(state, plain, modifier, (unsigned)key) & field_of(p);
+    if ((p & field_of(p)) == code) return plain;
     uint64_t error = key == A64_KEY_IB || key == A64_KEY_DB ? 2 : 1; // into bits 54..53
     return (plain & ~(3ull << 53)) | error << 53;
 }
@@ -59,8 +64,8 @@ IrRef lift_auth(Lift *l, IrRef pointer, IrRef modifier, A64KeyId key) {
 IrRef lift_strip(Lift *l, IrRef pointer) {
     IrRef high = ir_and(l->r, pointer, lift_i64(l, 1ull << SIGN_BIT));
     IrRef is_high = ir_icmp(l->r, IR_NE, high, lift_i64(l, 0));
-    return ir_select(l->r, is_high, ir_or(l->r, pointer, lift_i64(l, pac_field)),
-                     ir_and(l->r, pointer, lift_i64(l, ~pac_field)));
+    return ir_select(l->r, is_high, ir_or(l->r, pointer, lift_i64(l, high_field)),
+                     ir_and(l->r, pointer, lift_i64(l, ~low_field)));
 }
 
 // PACIA, PACIB, PACDA, PACDB <Xd>, <Xn|SP>; PACIZA...

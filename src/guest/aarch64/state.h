@@ -1,14 +1,21 @@
 // state.h - AArch64 guest state and its field ids, from state.def.
 //
-// nzcv has the IR's layout (IR_FLAG_*), not PSTATE's; sticky FP flags are the IR's (VcpuHot.fp), only
-// FPSR.QC is here. cpsr and fpsr as gdb and Linux see them are put together by a64_get_cpsr() and
-// a64_get_fpsr() (state.c).
+// nzcv has the IR's layout (IR_FLAG_*), not PSTATE's; sticky FP flags are the IR's (VcpuHot.fp),
+// only FPSR.QC is here. cpsr and fpsr as gdb and Linux see them are put together by a64_get_cpsr()
+// and a64_get_fpsr() (state.c).
 #ifndef DGM_A64_STATE_H
 #define DGM_A64_STATE_H
 
 #include "guest/guest.h"
 
-typedef enum A64KeyId { A64_KEY_IA, A64_KEY_IB, A64_KEY_DA, A64_KEY_DB, A64_KEY_GA, A64_KEY_COUNT } A64KeyId;
+typedef enum A64KeyId {
+    A64_KEY_IA,
+    A64_KEY_IB,
+    A64_KEY_DA,
+    A64_KEY_DB,
+    A64_KEY_GA,
+    A64_KEY_COUNT
+} A64KeyId;
 
 typedef struct A64State {
     uint64_t x[31];
@@ -39,15 +46,22 @@ enum { PSTATE_SSBS = 1 << 12, PSTATE_DIT = 1 << 24 };
 
 // FPCR and FPSR bits.
 enum {
-    FPCR_FIZ = 1 << 0, FPCR_AH = 1 << 1, FPCR_NEP = 1 << 2, FPCR_FZ16 = 1 << 19,
-    FPCR_RMODE_SHIFT = 22, FPCR_FZ = 1 << 24, FPCR_DN = 1 << 25, FPCR_AHP = 1 << 26,
-    FPSR_QC = 1 << 27, FPSR_EXCEPTIONS = 0x9f, // IDC IXC UFC OFC DZC IOC: IrFpFlag has their bits
+    FPCR_FIZ = 1 << 0,
+    FPCR_AH = 1 << 1,
+    FPCR_NEP = 1 << 2,
+    FPCR_FZ16 = 1 << 19,
+    FPCR_RMODE_SHIFT = 22,
+    FPCR_FZ = 1 << 24,
+    FPCR_DN = 1 << 25,
+    FPCR_AHP = 1 << 26,
+    FPSR_QC = 1 << 27,
+    FPSR_EXCEPTIONS = 0x9f, // IDC IXC UFC OFC DZC IOC: IrFpFlag has their bits
 };
-uint32_t a64_fp_mode_of(uint32_t fpcr);          // IrFpMode bits
-uint32_t a64_lift_mode_of(uint32_t fpcr);        // Guest.mode bits
+uint32_t a64_fp_mode_of(uint32_t fpcr);   // IrFpMode bits
+uint32_t a64_lift_mode_of(uint32_t fpcr); // Guest.mode bits
 uint32_t a64_get_cpsr(const A64State *s);
 void a64_set_cpsr(A64State *s, uint32_t cpsr);
-uint32_t a64_get_fpsr(const A64State *s);        // of a vCPU's state: reads VcpuHot.fp
+uint32_t a64_get_fpsr(const A64State *s); // of a vCPU's state: reads VcpuHot.fp
 void a64_set_fpsr(A64State *s, uint32_t fpsr);
 
 #endif

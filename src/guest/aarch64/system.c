@@ -1,7 +1,8 @@
 // system.c - hints, barriers, system registers and cache maintenance: rows of system.dec.
 //
-// System registers are named by one number, op0 op1 crn crm op2 packed as in SYSREG(). What user mode
-// may not touch is undefined, as under Linux; ID registers read as Linux's trap emulation gives them.
+// System registers are named by one number, op0 op1 crn crm op2 packed as in SYSREG(). What user
+// mode may not touch is undefined, as under Linux; ID registers read as Linux's trap emulation
+// gives them.
 #include "guest/aarch64/guest.h"
 #include "guest/aarch64/lift.h"
 #include "guest/aarch64/pauth.h"
@@ -38,10 +39,22 @@ static const uint64_t ctr_el0 = 0x9444c004, dczid_el0 = 4;
 // ---- hints ----
 
 typedef enum HintNumber {
-    HINT_YIELD = 1, HINT_WFE = 2, HINT_WFI = 3, HINT_XPACLRI = 7, HINT_PACIA1716 = 8,
-    HINT_PACIB1716 = 10, HINT_AUTIA1716 = 12, HINT_AUTIB1716 = 14, HINT_PACIAZ = 24,
-    HINT_PACIASP = 25, HINT_PACIBZ = 26, HINT_PACIBSP = 27, HINT_AUTIAZ = 28, HINT_AUTIASP = 29,
-    HINT_AUTIBZ = 30, HINT_AUTIBSP = 31,
+    HINT_YIELD = 1,
+    HINT_WFE = 2,
+    HINT_WFI = 3,
+    HINT_XPACLRI = 7,
+    HINT_PACIA1716 = 8,
+    HINT_PACIB1716 = 10,
+    HINT_AUTIA1716 = 12,
+    HINT_AUTIB1716 = 14,
+    HINT_PACIAZ = 24,
+    HINT_PACIASP = 25,
+    HINT_PACIBZ = 26,
+    HINT_PACIBSP = 27,
+    HINT_AUTIAZ = 28,
+    HINT_AUTIASP = 29,
+    HINT_AUTIBZ = 30,
+    HINT_AUTIBSP = 31,
 } HintNumber;
 
 // The pointer authentication hints: X17 with X16, or X30 with zero or SP.
@@ -51,7 +64,8 @@ static void pauth_hint(Lift *l, HintNumber h) {
     bool authenticate = h & 4;
     IrRef modifier = h < HINT_PACIAZ ? lift_x(l, 16) : h & 1 ? lift_xsp(l, 31) : lift_i64(l, 0);
     IrRef p = lift_x(l, reg);
-    lift_put_reg(l, reg, authenticate ? lift_auth(l, p, modifier, key) : lift_sign(l, p, modifier, key));
+    lift_put_reg(l, reg,
+                 authenticate ? lift_auth(l, p, modifier, key) : lift_sign(l, p, modifier, key));
 }
 
 // HINT #<imm>; NOP, YIELD, WFE, WFI, SEV, BTI, PACIASP, XPACLRI...
@@ -145,7 +159,8 @@ static IrRef read_sysreg(Lift *l, unsigned reg) {
     }
     // 3, 0, c0, c<m>, <op2>: what Linux emulates are MIDR, MPIDR, REVIDR and c2..c7
     unsigned crm = reg >> 3 & 15, op2 = reg & 7;
-    if (reg >> 7 != SYSREG(3, 0, 0, 0, 0) >> 7 || crm > 7 || !lift_has(l, A64_FEAT(cpuid))) return 0;
+    if (reg >> 7 != SYSREG(3, 0, 0, 0, 0) >> 7 || crm > 7 || !lift_has(l, A64_FEAT(cpuid)))
+        return 0;
     if (crm == 1 || (crm == 0 && op2 != 0 && op2 != 5 && op2 != 6)) return 0;
     return lift_i64(l, a64_id_register(l->features, crm, op2));
 }
@@ -171,8 +186,8 @@ static void write_fpcr(Lift *l, IrRef v) {
 }
 
 static void write_fpsr(Lift *l, IrRef v) {
-    ir_emit(l->r, IR_fp_setflags, IR_VOID, ir_and(l->r, v, lift_i32(l, FPSR_EXCEPTIONS)), 0, 0, 0, 0,
-            0);
+    ir_emit(l->r, IR_fp_setflags, IR_VOID, ir_and(l->r, v, lift_i32(l, FPSR_EXCEPTIONS)), 0, 0, 0,
+            0, 0);
     IrRef qc = lift_zext64(l, ir_and(l->r, v, lift_i32(l, FPSR_QC)));
     ir_put(l->r, A64_QC, ir_op1(l->r, IR_vzext, IR_V128, qc));
 }
@@ -186,7 +201,9 @@ static void write_pstate(Lift *l, uint32_t bit, IrRef v) {
 bool lift_msr(Lift *l, const Args_msr *a) {
     unsigned reg = SYSREG(2u + a->o0, a->op1, a->crn, a->crm, a->op2);
     switch (reg) {
-    case REG_NZCV: lift_put_flags(l, ir_op1(l->r, IR_fl_pack, IR_FLAGS, lift_w(l, a->rt))); return true;
+    case REG_NZCV:
+        lift_put_flags(l, ir_op1(l->r, IR_fl_pack, IR_FLAGS, lift_w(l, a->rt)));
+        return true;
     case REG_FPCR: write_fpcr(l, lift_w(l, a->rt)); return true;
     case REG_FPSR: write_fpsr(l, lift_w(l, a->rt)); return true;
     case REG_TPIDR_EL0: ir_put(l->r, A64_TPIDR, lift_x(l, a->rt)); return true;

@@ -42,7 +42,6 @@ typedef struct Code {
     Slot *slots;
 } __attribute__((aligned(16))) Code;
 
-enum { NO_SLOT = UINT32_MAX }; // an exit beyond HOST_MAX_LINKS: never chained
 
 // ---- making ----
 
@@ -82,7 +81,6 @@ static HostError interp_compile(HostCtx *ctx, const IrRegion *r, HostCode *room,
     if (at > room->end) return HOST_NO_ROOM;
     uint32_t n_slots = 0;
     for (IrRef i = 0; i < r->n_insts; i++) n_slots += is_linked_exit(&r->insts[i]);
-    n_slots = MIN(n_slots, (uint32_t)HOST_MAX_LINKS);
     Code *c = take(&at, room->end, 1, sizeof *c);
     IrInst *insts = take(&at, room->end, r->n_insts, sizeof *insts);
     IrBlock *blocks = take(&at, room->end, r->n_blocks, sizeof *blocks);
@@ -107,8 +105,7 @@ static HostError interp_compile(HostCtx *ctx, const IrRegion *r, HostCode *room,
     uint32_t n = 0;
     for (IrRef i = 0; i < r->n_insts; i++) {
         if (!is_linked_exit(&insts[i])) continue;
-        insts[i].c = n < n_slots ? n : NO_SLOT;
-        if (n == n_slots) continue;
+        insts[i].c = n;
         slots[n] = (Slot){.link = &out->links[n]};
         out->links[n] = (HostLink){.target_pc = (uint64_t)insts[i].imm, .patch = (void *)&slots[n]};
         n++;
@@ -214,7 +211,6 @@ static const Code *stop(Run *run, uint64_t why, uint64_t pc) {
 // The next block when it is known and nobody wants the vCPU; else NULL with run->exit set.
 static const Code *leave_through(Run *run, const Code *c, const IrInst *in) {
     uint64_t pc = (uint64_t)in->imm;
-    if (in->c == NO_SLOT) return stop(run, HOST_EXIT_LOOKUP, pc);
     const Slot *slot = &c->slots[in->c];
     const Code *next = __atomic_load_n(&slot->target, __ATOMIC_ACQUIRE);
     if (!next) {

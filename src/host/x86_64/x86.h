@@ -5,12 +5,14 @@
 // host.c walks forwards, and for each instruction a selection function (sel_*.c) asks alloc.c for
 // registers and emits code, in one go.
 //
-// Registers. rbp: guest state + STATE_BIAS. rsp: the host stack, never moved by blocks, so it is aligned
-// for calls. rax rcx rdx r11: temporaries. The other ten: homes of the guest's ten hottest integer
-// registers. xmm0..5: temporaries, the rest (10, or 26 with AVX-512VL) homes of vector registers.
+// Registers. rbp: guest state + STATE_BIAS. rsp: the host stack, never moved by blocks, so it is
+// aligned for calls. rax rcx rdx r11: temporaries. The other ten: homes of the guest's ten hottest
+// integer registers. xmm0..5: temporaries, the rest (10, or 26 with AVX-512VL) homes of vector
+// registers.
 //
-// Invariant: at every guest instruction boundary and at every op that can fault, each home holds its
-// guest register and guest state holds all others. So faults and exits need no bookkeeping at all.
+// Invariant: at every guest instruction boundary and at every op that can fault, each home holds
+// its guest register and guest state holds all others. So faults and exits need no bookkeeping at
+// all.
 //
 // Thread-safety: an X86 lives on the stack of one compile; a HostCtx never changes after create.
 #ifndef DGM_HOST_X86_64_X86_H
@@ -21,12 +23,33 @@
 #include "host/x86_64/emit_vec.h"
 
 enum { RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14, R15 };
+typedef struct Mem {    // [base + index << scale + disp]
+    int8_t base, index; // -1: none
+    uint8_t scale;
+    int32_t disp;
+} Mem;
+
 enum { // condition codes
-    CC_O, CC_NO, CC_B, CC_AE, CC_E, CC_NE, CC_BE, CC_A, CC_S, CC_NS, CC_P, CC_NP, CC_L, CC_GE, CC_LE, CC_G
+    CC_O,
+    CC_NO,
+    CC_B,
+    CC_AE,
+    CC_E,
+    CC_NE,
+    CC_BE,
+    CC_A,
+    CC_S,
+    CC_NS,
+    CC_P,
+    CC_NP,
+    CC_L,
+    CC_GE,
+    CC_LE,
+    CC_G
 };
 enum { STATE_BIAS = 128, MAX_BLOCK_CODE = 96 * 1024 };
-enum { // hot.scratch, in V128 units
-    SCRATCH_ARGS = 0,   // operands of the evaluator and of vector helpers
+enum {                // hot.scratch, in V128 units
+    SCRATCH_ARGS = 0, // operands of the evaluator and of vector helpers
     SCRATCH_RESULT = 3,
     SCRATCH_SAVE = 4,   // xmm0..31 around the evaluator
     SCRATCH_SPILL = 36, // vector spills
@@ -35,8 +58,9 @@ enum { // hot.scratch, in V128 units
 };
 
 typedef struct X86Cpu {
-    bool sse3, ssse3, sse41, sse42, popcnt, lzcnt, bmi1, bmi2, avx, avx2, fma, f16c, aes, pclmul, gfni, cx16;
-    bool avx512;      // F, VL, BW and DQ
+    bool sse3, ssse3, sse41, sse42, popcnt, lzcnt, bmi1, bmi2, avx, avx2, fma, f16c, aes, pclmul,
+        gfni, cx16;
+    bool avx512; // F, VL, BW and DQ
     bool avx512_bitalg, avx512_vpopcntdq, avx512_vnni, avx512_vbmi;
 } X86Cpu;
 
@@ -45,13 +69,18 @@ struct HostCtx {
     VecLevel level;
     const IrField *fields;
     uint32_t n_fields, pc_field, state_bytes;
-    int8_t home_of_field[IR_MAX_FIELDS]; // register number (integer or xmm by the field's type), -1: in memory
+    int8_t home_of_field[IR_MAX_FIELDS]; // register number (integer or xmm by the field's type),
+                                         // -1: in memory
     int16_t field_of_int[16], field_of_vec[32];
     uint32_t int_homes, int_temps, vec_homes, vec_temps; // register sets
+    struct ConstPool *pool;                              // host.c
     // generated once: see stubs.c
-    const uint8_t *enter, *leave, *link_out, *interrupt_out, *lookup_out, *budget_out, *fault_out, *helper_fault_out;
-    const uint8_t *call_eval;  // saves everything, evaluates the EvalDesc at rax, restores everything
-    const uint8_t *save_vecs, *load_vecs, *save_ints, *load_ints; // homes to and from state; all, or caller-saved ints
+    const uint8_t *enter, *leave, *link_out, *interrupt_out, *lookup_out, *budget_out, *fault_out,
+        *helper_fault_out;
+    const uint8_t
+        *call_eval; // saves everything, evaluates the EvalDesc at rax, restores everything
+    const uint8_t *save_vecs, *load_vecs, *save_ints,
+        *load_ints; // homes to and from state; all, or caller-saved ints
     const uint8_t *save_all_ints, *load_all_ints;
 };
 
@@ -59,6 +88,7 @@ typedef enum ValFlag {
     VAL_FUSED_ADDR = 1, // a memory op computes its address from the operands of an add
     VAL_FUSED_COND = 2, // an exit_if or select makes the comparison itself
     VAL_DEAD = 4,
+    VAL_ABSORBED = 8, // an fcmp that its users make themselves
 } ValFlag;
 
 typedef struct Val {
@@ -74,8 +104,8 @@ typedef struct Val {
 
 typedef struct X86 X86;
 typedef struct Cold {
-    uint8_t *from;     // the jump's rel32 that leads here
-    uint8_t *back;     // where the cold code returns to
+    uint8_t *from; // the jump's rel32 that leads here
+    uint8_t *back; // where the cold code returns to
     void (*emit)(X86 *, const struct Cold *);
     IrRef v;
     uint8_t args[3], result; // registers: of operands and of the result (see x86_cold_eval)
@@ -88,17 +118,18 @@ struct X86 {
     const IrRegion *r;
     uint8_t *at, *start, *limit; // code; limit leaves room for the largest single instruction
     bool overflow;
-    const V128 *vconsts;         // copy of the region's constants, near the code
+    const V128 *vconsts; // copy of the region's constants, near the code
     Val *val;
-    IrRef now;                   // instruction being compiled
-    uint64_t guest_pc;           // of the last `insn`
+    IrRef now;                      // instruction being compiled
+    uint64_t guest_pc;              // of the last `insn`
     IrRef int_val[16], vec_val[32]; // roots that registers hold; 0: nothing known
     uint32_t int_locked, vec_locked;
     uint64_t int_spills, vec_spills; // used slots
     IrRef mem_val[IR_MAX_FIELDS];    // root that a memory-homed field holds
-    // what EFLAGS describe: flags_op(flags_a, flags_b) at a width; 0: nothing
-    uint8_t flags_op, flags_bits;
-    IrRef flags_a, flags_b;
+    // What EFLAGS describe. FLAGS_CMP: cmp flags_a, flags_b; FLAGS_RESULT: ZF and SF of
+    // flags_result; FLAGS_BORROWED: as CMP but with CF inverted.
+    uint8_t flags_known, flags_bits;
+    IrRef flags_a, flags_b, flags_result;
     Cold cold[MAX_COLD];
     uint32_t n_cold;
     HostOutput *out;
@@ -109,23 +140,28 @@ struct X86 {
 // What the evaluator is asked; lies behind the block's code.
 typedef struct EvalDesc {
     IrInst in;
-    IrType a_type;
+    IrType types[3]; // of the operands
     V128 vconst;
 } EvalDesc;
 
 // ---- analyse.c ----
 void x86_analyse(X86 *x);
 // Folds that both passes must see alike.
-bool x86_zero_upper(const IrRegion *r, IrRef v); // the register of this I32 (or smaller) value has zeros above
+bool x86_shares_register(const IrRegion *r,
+                         const IrInst *in); // no code: the result is its operand's register
+bool x86_zero_upper(const IrRegion *r,
+                    IrRef v); // the register of this I32 (or smaller) value has zeros above
 
 // ---- alloc.c ----
-static inline IrRef x86_root(const X86 *x, IrRef v) { return x->val[v].root; }
+static inline IrRef x86_root(const X86 *x, IrRef v) {
+    return x->val[v].root;
+}
 bool x86_in_vec(IrType t); // this type's values are in xmm registers (vectors and floats)
 // A register that holds v, locked until the end of the instruction.
 unsigned x86_use_int(X86 *x, IrRef v);
 unsigned x86_use_vec(X86 *x, IrRef v);
-// The register to make v in: the home it is meant for when that is free to take, else a temporary. It
-// may be an operand's register only when that operand dies here; `x86_def_*_fresh` never is.
+// The register to make v in: the home it is meant for when that is free to take, else a temporary.
+// It may be an operand's register only when that operand dies here; `x86_def_*_fresh` never is.
 unsigned x86_def_int(X86 *x, IrRef v);
 unsigned x86_def_vec(X86 *x, IrRef v);
 unsigned x86_def_int_fresh(X86 *x, IrRef v);
@@ -145,24 +181,36 @@ void x86_take_int(X86 *x, unsigned reg);
 void x86_alias(X86 *x, IrRef v, IrRef src);
 // Where v lies in memory, when it is not in a register (memory-homed or spilled): [rbp + *disp].
 bool x86_in_memory(X86 *x, IrRef v, int32_t *disp);
-static inline bool x86_dies(const X86 *x, IrRef v) { return x->val[x86_root(x, v)].last_use <= x->now; }
+static inline bool x86_dies(const X86 *x, IrRef v) {
+    return x->val[x86_root(x, v)].last_use <= x->now;
+}
 void x86_get(X86 *x, IrRef v);
 void x86_put(X86 *x, unsigned field, IrRef v);
 // Before a call: temporaries (and, when all, homes) are emptied of live values.
 void x86_spill_temps(X86 *x);
 void x86_forget_homes(X86 *x); // a helper changed guest state
 int32_t x86_field_disp(const X86 *x, unsigned field);
-#define HOT_DISP(member) ((int32_t)offsetof(VcpuHot, member) - (int32_t)sizeof(VcpuHot) - STATE_BIAS)
-static inline int32_t x86_scratch_disp(unsigned i) { return HOT_DISP(scratch) + 16 * (int32_t)i; }
+#define HOT_DISP(member)                                                                           \
+    ((int32_t)offsetof(VcpuHot, member) - (int32_t)sizeof(VcpuHot) - STATE_BIAS)
+static inline int32_t x86_scratch_disp(unsigned i) {
+    return HOT_DISP(scratch) + 16 * (int32_t)i;
+}
 
 // ---- host.c ----
-// Branches on cc to cold code that evaluates instruction v with ir_eval from its operands' registers (still
-// intact there) into xmm or integer register `result`, keeps every other register, and comes back
-// behind the branch.
+// The region cannot be compiled; says why and where. Emission goes on but is thrown away.
+void x86_fail(X86 *x, const char *why);
+// Branches on cc to cold code that evaluates instruction v with ir_eval from its operands'
+// registers (still intact there) into xmm or integer register `result`, keeps every other register,
+// and comes back behind the branch.
 void x86_cold_eval(X86 *x, IrRef v, unsigned cc, unsigned result);
 // The general form: emit(x, cold) runs when the block's code is complete.
 Cold *x86_cold(X86 *x, unsigned cc, void (*emit)(X86 *, const Cold *));
+Cold *x86_cold_at(X86 *x, uint8_t *rel32,
+                  void (*emit)(X86 *, const Cold *)); // for a jump already there
 void x86_cold_back(X86 *x, const Cold *c);
+void x86_store_operand(X86 *x, unsigned slot, IrRef v); // sel_ctl.c: to hot.scratch
+void x86_load_result(X86 *x, IrRef v);                  // sel_ctl.c: from hot.scratch
+void x86_cas16(X86 *x, IrRef v);                        // sel_ctl.c
 // Compiles v by calling the evaluator, in line.
 void x86_fallback(X86 *x, IrRef v);
 // A 128-bit constant near the code (for rip-relative operands).
@@ -171,25 +219,24 @@ void x86_record_fault(X86 *x); // the access that is emitted next can fault
 HostLink *x86_new_link(X86 *x, uint64_t target_pc);
 
 // ---- selection: false when this host has no code for it (the evaluator then does it) ----
-bool x86_sel_int(X86 *x, IrRef v);  // sel_int.c
-void x86_sel_mem(X86 *x, IrRef v);  // sel_mem.c
-void x86_sel_ctl(X86 *x, IrRef v);  // sel_ctl.c: exits, traps, calls
-bool x86_sel_vec(X86 *x, IrRef v);  // sel_vec*.c: vector-typed results and operands
-bool x86_sel_fp(X86 *x, IrRef v);   // sel_fp.c: FLAGFP and float-typed ops
-// Makes EFLAGS for I1 value v (comparison, fcmp, or a 0/1 register) and returns the condition code under which v
-// is true. For fcmp, sel_fp.c's x86_fcmp_flags does it. fcmp predicates that need two conditions (OEQ, UNE)
-// are made 0/1 first.
-unsigned x86_condition(X86 *x, IrRef v);
-// EFLAGS for fcmp v such that one condition code says it; false when that cannot be (then x86_sel_fp(v) gives 0/1).
+bool x86_sel_int(X86 *x, IrRef v); // sel_int.c
+void x86_sel_mem(X86 *x, IrRef v); // sel_mem.c
+void x86_sel_ctl(X86 *x, IrRef v); // sel_ctl.c: exits, traps, calls
+bool x86_sel_vec(X86 *x, IrRef v); // sel_vec*.c: vector-typed results and operands
+bool x86_sel_fp(X86 *x, IrRef v);  // sel_fp.c: FLAGFP and float-typed ops
+// Makes EFLAGS for I1 value v (comparison, fcmp, or a 0/1 register) and returns the condition code
+// under which v is true. For fcmp, sel_fp.c's x86_fcmp_flags does it. fcmp predicates that need two
+// conditions (OEQ, UNE) are made 0/1 first. user: the exit_if or select that asks.
+unsigned x86_condition(X86 *x, IrRef user, IrRef v);
+// EFLAGS for fcmp v such that one condition code says it; false when that cannot be (then
+// x86_sel_fp(v) gives 0/1).
 bool x86_fcmp_flags(X86 *x, IrRef v, unsigned *cc);
-static inline void x86_flags_lost(X86 *x) { x->flags_op = 0; }
+enum { FLAGS_CMP = 1, FLAGS_RESULT = 2, FLAGS_BORROWED = 4 };
+static inline void x86_flags_lost(X86 *x) {
+    x->flags_known = 0;
+}
 
 // Guest addresses of memory ops, ready for encoding: [base + index << scale + disp].
-typedef struct Mem {
-    int8_t base, index; // -1: none
-    uint8_t scale;
-    int32_t disp;
-} Mem;
 Mem x86_address(X86 *x, IrRef v); // of load/store/cas/rmw v; registers locked
 
 #endif

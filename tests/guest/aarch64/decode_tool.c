@@ -1,6 +1,7 @@
-// decode_tool.c - for decode_check.py: reads instruction words in hexadecimal, one a line, and writes
-// for each "word row implemented text"; row is "-" when there is no encoding. With --rows it writes
-// the row table instead: "name mask value features implemented file:line".
+// decode_tool.c - for decode_check.py: reads instruction words in hexadecimal, one a line, and
+// writes for each "word row implemented text"; row is "-" when there is no encoding. With --rows it
+// writes the row table instead: "name mask value features implemented file:line field=lo+width
+// ...".
 #include "decode_a64.h"
 #include "guest/aarch64/guest.h"
 
@@ -9,8 +10,13 @@
 static void print_rows(void) {
     for (unsigned i = 1; i < A64_ROW_COUNT; i++) {
         const DecodeRow *r = &a64_rows[i];
-        printf("%s %08x %08x %lx %d %s:%u\n", r->name, r->mask, r->value, r->features, r->implemented,
+        printf("%s %08x %08x %lx %d %s:%u", r->name, r->mask, r->value, r->features, r->implemented,
                r->file, r->line);
+        for (unsigned f = 0; f < r->n_fields; f++)
+            for (unsigned p = 0; p < r->fields[f].n_parts; p++)
+                printf(" %s=%u+%u", r->fields[f].name, r->fields[f].part[p].lo,
+                       r->fields[f].part[p].width);
+        printf("\n");
     }
 }
 

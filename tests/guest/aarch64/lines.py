@@ -71,7 +71,9 @@ def program(lines):
     data = [".data", ".balign 16"]
     for n, line in enumerate(lines):
         data += [f"in{n}:"] + state_data(line)
-        text += [f"ldr x29, =in{n}", "adr x30, 1f", "b load", "1:"]
+        # the literals of the lines before lie behind a jump, within reach of all of them
+        pool = [".ltorg", ".balign 4"] if n % 256 == 255 else []
+        text += [f"ldr x29, =in{n}", "adr x30, 1f", "b load"] + pool + ["1:"]
         text += [f"    {c}" for c in line.code]
         text += ["msr tpidr_el0, x30", "adr x30, 1f", "b save", "1:"]
     text += ["mov x0, #0", "mov x8, #93", "svc #0", ".ltorg"]

@@ -29,7 +29,7 @@ lduminh w2, w0, [x1] | x1=buf x2=0x8000 m0=0xffff | x0 m0
 swpa x2, x0, [x1] | x1=buf x2=9 | x0 m0=9
 cas x0, x2, [x1] | x1=buf x0=0x0706050403020100 x2=3 | x0 m0=3
 casp x4, x5, x6, x7, [x1] | x1=buf x4=1 x5=2 x6=3 x7=4 m0=1 m8=2 | x4 x5 m0=3 m8=4
-dc zva, x1 | x1=buf | m0 m64
+dc zva, x1 | x1=buf | m0  # how much further is DCZID_EL0.BS, 512 bytes under qemu
 prfm pldl1keep, [x1] | x1=buf | x1=buf
 crc32cx w0, w2, x3 | x2=0xffffffff x3=0x123456789abcdef | x0
 crc32b w0, w2, w3 | x2=0xffffffff x3=0x41 | x0

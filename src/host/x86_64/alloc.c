@@ -1,0 +1,485 @@
+// alloc.c - the forward pass's registers: who is where, and moving out of each other's way.
+//
+// A value's place is one of: a register (val.reg), a field of guest state (val.mem_field, while the
+// field still holds it), a spill slot, or nowhere because it is a constant. int_val/vec_val say for
+// each register which value it holds; for a home that is the guest register's current value, when
+// this block has seen it. Values whose last use lies behind us are ignored, not freed.
+#include "host/x86_64/emit.h"
+
+typedef struct Bank { // integers or vectors: the same rules
+    IrRef *val;
+    uint32_t *locked;
+    uint32_t temps, homes;
+    uint64_t *spills;
+    unsigned n_spills;
+    bool vec;
+} Bank;
+
+static Bank bank_of(X86 *x, bool vec) {
+    if (vec)
+        return (Bank){x->vec_val,
+                      &x->vec_locked,
+                      x->h->vec_temps,
+                      x->h->vec_homes,
+                      &x->vec_spills,
+                      N_VEC_SPILLS,
+                      true};
+    return (Bank){x->int_val,   &x->int_locked, x->h->int_temps, x->h->int_homes, &x->int_spills,
+                  N_INT_SPILLS, false};
+}
+
+int32_t x86_field_disp(const X86 *x, unsigned field) {
+    return (int32_t)x->r->fields[field].offset - STATE_BIAS;
+}
+
+static int32_t spill_disp(const Bank *b, int slot) {
+    return b->vec ? x86_scratch_disp(SCRATCH_SPILL + (unsigned)slot) : HOT_DISP(spill) + 8 * slot;
+}
+
+static void move_reg(X86 *x, const Bank *b, unsigned d, unsigned s) {
+    if (d == s) return;
+    if (b->vec)
+        vec_op(x, V_movaps, d, 0, vrm_reg(s), 0);
+    else
+        mov_rr(x, 64, d, s);
+}
+
+static bool is_const(const X86 *x, IrRef v) {
+    return x->r->insts[v].op == IR_const;
+}
+static bool lives(const X86 *x, IrRef v) {
+    return v && x->val[v].last_use > x->now;
+}
+// Also by the instruction being compiled, which may not have asked for it yet.
+static bool needed(const X86 *x, IrRef v) {
+    return v && x->val[v].last_use >= x->now;
+}
+
+// The home of field f, or -1.
+static int home_of(const X86 *x, unsigned f) {
+    return x->h->home_of_field[f];
+}
+
+static void store_spill(X86 *x, const Bank *b, IrRef v, unsigned reg) {
+    Val *val = &x->val[v];
+    if (val->spill >= 0 || val->mem_field >= 0 || is_const(x, v)) return; // has a copy already
+    uint64_t free_slots = ~*b->spills & bits_mask(b->n_spills);
+    if (!free_slots) {
+        x86_fail(x, "out of spill slots");
+        return;
+    }
+    val->spill = (int8_t)__builtin_ctzll(free_slots);
+    *b->spills |= 1ull << val->spill;
+    if (b->vec)
+        vec_op(x, V_movaps_st, reg, 0, vrm_of(mem_state(spill_disp(b, val->spill))), 0);
+    else
+        mov_store(x, 64, mem_state(spill_disp(b, val->spill)), reg);
+}
+
+// Register reg is about to hold something else: its value, when it is still needed, finds another
+// place.
+static void evacuate(X86 *x, const Bank *b, unsigned reg) {
+    IrRef v = b->val[reg];
+    b->val[reg] = 0;
+    if (!v || x->val[v].reg != (int)reg) return;
+    x->val[v].reg = -1;
+    // needed by this very instruction or later?
+    if (x->val[v].last_use < x->now || (x->val[v].last_use == x->now && !(*b->locked >> reg & 1)))
+        return;
+    for (unsigned k = 0; k < 32; k++) // another home may hold the same (mov x1, x0)
+        if (((b->homes | b->temps) >> k & 1) && k != reg && b->val[k] == v) {
+            x->val[v].reg = (int8_t)k;
+            return;
+        }
+    if (x->val[v].spill >= 0 || x->val[v].mem_field >= 0 || is_const(x, v)) return;
+    for (uint32_t free = b->temps & ~*b->locked; free; free &= free - 1) {
+        unsigned t = (unsigned)__builtin_ctz(free);
+        if (t != reg && !(needed(x, b->val[t]) && x->val[b->val[t]].reg == (int)t)) {
+            if (b->val[t] && x->val[b->val[t]].reg == (int)t) x->val[b->val[t]].reg = -1;
+            move_reg(x, b, t, reg);
+            b->val[t] = v;
+            x->val[v].reg = (int8_t)t;
+            return;
+        }
+    }
+    store_spill(x, b, v, reg);
+}
+
+static int allocation_order(const Bank *b, unsigned i) {
+    static const int8_t ints[] = {RDX, R11, RCX, RAX};
+    if (b->vec) return (int)i;
+    return i < ARRAY_LEN(ints) ? ints[i] : (int)i;
+}
+
+// An unlocked temporary, emptied.
+static unsigned take_temp(X86 *x, const Bank *b) {
+    int best = -1;
+    uint32_t best_use = 0;
+    for (unsigned i = 0; i < 32; i++) {
+        int t = b->vec ? (int)i : i < 4 ? allocation_order(b, i) : -1;
+        if (t < 0 || !(b->temps >> t & 1) || (*b->locked >> t & 1)) continue;
+        IrRef v = b->val[t];
+        if (!needed(x, v) || x->val[v].reg != t) {
+            best = t;
+            break;
+        }
+        uint32_t until = x->val[v].last_use;
+        bool cheap = x->val[v].mem_field >= 0 || is_const(x, v) || x->val[v].spill >= 0;
+        if (cheap) until += 1u << 24;
+        if (until > best_use) {
+            best_use = until;
+            best = t;
+        }
+    }
+    if (best < 0) {
+        x86_fail(x, "out of temporary registers");
+        return b->vec ? 0 : RAX;
+    }
+    IrRef v = b->val[best];
+    if (v && x->val[v].reg == best) {
+        if (needed(x, v)) store_spill(x, b, v, (unsigned)best);
+        x->val[v].reg = -1;
+    }
+    b->val[best] = 0;
+    *b->locked |= 1u << best;
+    return (unsigned)best;
+}
+
+static void load_const(X86 *x, const Bank *b, IrRef v, unsigned reg) {
+    const IrInst *in = &x->r->insts[v];
+    if (!b->vec) {
+        mov_imm(x, reg, (uint64_t)in->imm);
+        return;
+    }
+    V128 c = {.d = {(uint64_t)in->imm, 0}};
+    if (ir_is_vec(in->type)) c = x->r->vconsts[in->imm];
+    if (!c.d[0] && !c.d[1])
+        vec_op(x, V_pxor, reg, reg, vrm_reg(reg), 0);
+    else
+        vec_op(x, V_movaps, reg, 0, vrm_rip(x86_const128(x, c.d[0], c.d[1])), 0);
+}
+
+static void load_field(X86 *x, const Bank *b, unsigned reg, unsigned field) {
+    Mem m = mem_state(x86_field_disp(x, field));
+    IrType t = x->r->fields[field].type;
+    if (b->vec)
+        vec_op(x, ir_is_vec(t) ? V_movaps : V_movq, reg, 0, vrm_of(m), 0);
+    else
+        mov_load(x, ir_bytes(t) == 8 ? 64 : 32, reg, m);
+}
+
+static unsigned use_in(X86 *x, IrRef v, bool vec) {
+    Bank b = bank_of(x, vec);
+    v = x86_root(x, v);
+    Val *val = &x->val[v];
+    if (val->reg < 0) {
+        unsigned t = take_temp(x, &b);
+        if (is_const(x, v))
+            load_const(x, &b, v, t);
+        else if (val->mem_field >= 0)
+            load_field(x, &b, t, (unsigned)val->mem_field);
+        else if (val->spill >= 0 && vec)
+            vec_op(x, V_movaps, t, 0, vrm_of(mem_state(spill_disp(&b, val->spill))), 0);
+        else if (val->spill >= 0)
+            mov_load(x, 64, t, mem_state(spill_disp(&b, val->spill)));
+        else
+            x86_fail(x, "a use that was not announced");
+        val->reg = (int8_t)t;
+        b.val[t] = v;
+    }
+    *b.locked |= 1u << val->reg;
+    return (unsigned)val->reg;
+}
+
+unsigned x86_use_int(X86 *x, IrRef v) {
+    return use_in(x, v, false);
+}
+unsigned x86_use_vec(X86 *x, IrRef v) {
+    return use_in(x, v, true);
+}
+
+// ---- results ----
+
+static void occupy(X86 *x, const Bank *b, IrRef v, unsigned reg) {
+    b->val[reg] = v;
+    x->val[v].reg = (int8_t)reg;
+    *b->locked |= 1u << reg;
+}
+
+// The home that v is meant for, if its old value is not needed any more (but perhaps by this
+// instruction).
+static int free_home(X86 *x, const Bank *b, IrRef v) {
+    if (x->val[v].hint < 0) return -1;
+    int h = home_of(x, (unsigned)x->val[v].hint);
+    IrRef old = b->val[h];
+    if (old && x->val[old].reg == h && lives(x, old)) return -1;
+    return h;
+}
+
+static void leave_home(X86 *x, const Bank *b, unsigned h) {
+    IrRef old = b->val[h];
+    if (old && x->val[old].reg == (int)h) x->val[old].reg = -1;
+    b->val[h] = 0;
+}
+
+static unsigned def_in(X86 *x, IrRef v, bool vec, bool fresh) {
+    Bank b = bank_of(x, vec);
+    int h = free_home(x, &b, v);
+    if (h >= 0 && fresh && (*b.locked >> h & 1)) h = -1;
+    unsigned reg;
+    if (h >= 0) {
+        leave_home(x, &b, (unsigned)h);
+        reg = (unsigned)h;
+    } else {
+        reg = take_temp(x, &b);
+    }
+    occupy(x, &b, v, reg);
+    return reg;
+}
+
+unsigned x86_def_int(X86 *x, IrRef v) {
+    return def_in(x, v, false, false);
+}
+unsigned x86_def_vec(X86 *x, IrRef v) {
+    return def_in(x, v, true, false);
+}
+unsigned x86_def_int_fresh(X86 *x, IrRef v) {
+    return def_in(x, v, false, true);
+}
+unsigned x86_def_vec_fresh(X86 *x, IrRef v) {
+    return def_in(x, v, true, true);
+}
+
+static unsigned def_over(X86 *x, IrRef v, IrRef src, bool vec) {
+    Bank b = bank_of(x, vec);
+    unsigned s = use_in(x, src, vec);
+    IrRef root = x86_root(x, src);
+    int h = free_home(x, &b, v);
+    if (h == (int)s) { // in place: add x0, x0, ...
+        leave_home(x, &b, s);
+        occupy(x, &b, v, s);
+        return s;
+    }
+    if (h >= 0 && !(*b.locked >> h & 1)) {
+        leave_home(x, &b, (unsigned)h);
+        move_reg(x, &b, (unsigned)h, s);
+        occupy(x, &b, v, (unsigned)h);
+        return (unsigned)h;
+    }
+    if ((b.temps >> s & 1) && !lives(x, root)) { // the operand ends here, in a temporary
+        x->val[root].reg = -1;
+        occupy(x, &b, v, s);
+        return s;
+    }
+    unsigned t = take_temp(x, &b);
+    move_reg(x, &b, t, s);
+    occupy(x, &b, v, t);
+    return t;
+}
+
+unsigned x86_def_int_over(X86 *x, IrRef v, IrRef src) {
+    return def_over(x, v, src, false);
+}
+unsigned x86_def_vec_over(X86 *x, IrRef v, IrRef src) {
+    return def_over(x, v, src, true);
+}
+
+void x86_def_int_at(X86 *x, IrRef v, unsigned reg) {
+    Bank b = bank_of(x, false);
+    occupy(x, &b, v, reg);
+}
+
+unsigned x86_tmp_int(X86 *x) {
+    Bank b = bank_of(x, false);
+    return take_temp(x, &b);
+}
+unsigned x86_tmp_vec(X86 *x) {
+    Bank b = bank_of(x, true);
+    return take_temp(x, &b);
+}
+
+void x86_take_int(X86 *x, unsigned reg) {
+    Bank b = bank_of(x, false);
+    *b.locked |= 1u << reg; // so that its value does not move to itself
+    if (b.val[reg]) evacuate(x, &b, reg);
+}
+
+void x86_alias(X86 *x, IrRef v, IrRef src) {
+    IrRef root = x86_root(x, src);
+    x->val[v].root = root;
+    if (x->val[root].last_use < x->val[v].last_use) x->val[root].last_use = x->val[v].last_use;
+}
+
+bool x86_in_memory(X86 *x, IrRef v, int32_t *disp) {
+    v = x86_root(x, v);
+    const Val *val = &x->val[v];
+    if (val->reg >= 0 || is_const(x, v)) return false;
+    Bank b = bank_of(x, x86_in_vec(ir_type(x->r, v)));
+    if (val->mem_field >= 0)
+        *disp = x86_field_disp(x, (unsigned)val->mem_field);
+    else if (val->spill >= 0)
+        *disp = spill_disp(&b, val->spill);
+    else
+        return false;
+    return true;
+}
+
+// ---- guest registers ----
+
+void x86_get(X86 *x, IrRef v) {
+    const IrInst *in = &x->r->insts[v];
+    unsigned f = (unsigned)in->imm;
+    bool vec = x86_in_vec(x->r->fields[f].type);
+    Bank b = bank_of(x, vec);
+    int h = home_of(x, f);
+    if (h >= 0 && vec && !x86_in_vec(in->type)) { // the low bytes of a vector, as an integer
+        unsigned d = x86_def_int(x, v);
+        vec_op(x, ir_bytes(in->type) == 8 ? V_movq_rx : V_movd_rx, (unsigned)h, 0, vrm_reg(d), 0);
+        if (ir_bytes(in->type) < 4) movzx_rr(x, (int)ir_bytes(in->type) * 8, d, d);
+        return;
+    }
+    if (h >= 0) {
+        if (b.val[h] && x->val[b.val[h]].reg == h)
+            x86_alias(x, v, b.val[h]); // another width of the same register
+        else {
+            b.val[h] = v;
+            x->val[v].reg = (int8_t)h;
+        }
+        return;
+    }
+    if (ir_bytes(in->type) == ir_bytes(x->r->fields[f].type) && !x->mem_val[f]) {
+        x->mem_val[f] = v; // loaded when somebody asks
+        x->val[v].mem_field = (int16_t)f;
+        return;
+    }
+    if (x->mem_val[f] && ir_bytes(in->type) == ir_bytes(x->r->fields[f].type)) {
+        x86_alias(x, v, x->mem_val[f]);
+        return;
+    }
+    Mem m = mem_state(x86_field_disp(x, f)); // the low bytes
+    unsigned bytes = ir_bytes(in->type);
+    if (x86_in_vec(in->type)) {
+        unsigned d = x86_def_vec(x, v);
+        if (bytes >= 4) {
+            vec_op(x, bytes == 8 ? V_movq : V_movd_xr, d, 0, vrm_of(m), 0);
+        } else {
+            unsigned t = x86_tmp_int(x);
+            movzx_load(x, (int)bytes * 8, t, m);
+            vec_op(x, V_movd_xr, d, 0, vrm_reg(t), 0);
+        }
+    } else {
+        unsigned d = x86_def_int(x, v);
+        if (bytes >= 4)
+            mov_load(x, (int)bytes * 8, d, m);
+        else
+            movzx_load(x, (int)bytes * 8, d, m);
+    }
+}
+
+// The old value of a field in memory, if it lives on and is nowhere else, is fetched before it
+// goes.
+static void rescue_field(X86 *x, const Bank *b, unsigned f) {
+    IrRef old = x->mem_val[f];
+    x->mem_val[f] = 0;
+    if (!old || x->val[old].mem_field != (int)f) return;
+    if (lives(x, old) && x->val[old].reg < 0 && x->val[old].spill < 0) {
+        use_in(x, old, b->vec);
+    }
+    x->val[old].mem_field = -1;
+}
+
+static void put_home(X86 *x, const Bank *b, unsigned h, IrRef v) {
+    Val *val = &x->val[v];
+    if (val->reg == (int)h && b->val[h] == v) return;
+    if (b->val[h] == v) return; // holds a copy of it already
+    *b->locked |= 1u << h;
+    if (val->reg >= 0) *b->locked |= 1u << val->reg;
+    evacuate(x, b, h);
+    if (val->reg >= 0) {
+        move_reg(x, b, h, (unsigned)val->reg);
+    } else if (is_const(x, v)) {
+        load_const(x, b, v, h);
+    } else if (val->mem_field >= 0) {
+        load_field(x, b, h, (unsigned)val->mem_field);
+    } else if (val->spill >= 0) {
+        Mem m = mem_state(spill_disp(b, val->spill));
+        if (b->vec)
+            vec_op(x, V_movaps, h, 0, vrm_of(m), 0);
+        else
+            mov_load(x, 64, h, m);
+    } else {
+        x86_fail(x, "a put whose value is nowhere");
+    }
+    // the home outlives temporaries
+    if (val->reg >= 0 && (b->temps >> val->reg & 1)) b->val[val->reg] = 0, val->reg = -1;
+    b->val[h] = v;
+    if (val->reg < 0) val->reg = (int8_t)h;
+}
+
+static void put_memory(X86 *x, const Bank *b, unsigned f, IrRef v) {
+    IrType t = x->r->fields[f].type;
+    Mem m = mem_state(x86_field_disp(x, f));
+    if (x->mem_val[f] == v && x->val[v].mem_field == (int)f) return;
+    if (x->val[v].reg >= 0) *b->locked |= 1u << x->val[v].reg;
+    rescue_field(x, b, f);
+    unsigned bytes = ir_bytes(t);
+    const IrInst *in = &x->r->insts[v];
+    if (!b->vec && in->op == IR_const && x->val[v].reg < 0 && in->imm == (int32_t)in->imm) {
+        mov_store_imm(x, (int)bytes * 8, m, (int32_t)in->imm);
+    } else {
+        unsigned reg = use_in(x, v, b->vec);
+        if (b->vec)
+            vec_op(x, ir_is_vec(t) ? V_movaps_st : V_movq_st, reg, 0, vrm_of(m), 0);
+        else
+            mov_store(x, (int)bytes * 8, m, reg);
+    }
+    if (is_const(x, v)) return;
+    if (x->val[v].mem_field < 0) {
+        x->val[v].mem_field = (int16_t)f;
+        x->mem_val[f] = v;
+    }
+}
+
+void x86_put(X86 *x, unsigned field, IrRef v) {
+    Bank b = bank_of(x, x86_in_vec(x->r->fields[field].type));
+    v = x86_root(x, v);
+    int h = home_of(x, field);
+    if (h >= 0)
+        put_home(x, &b, (unsigned)h, v);
+    else
+        put_memory(x, &b, field, v);
+}
+
+// ---- calls ----
+
+void x86_spill_temps(X86 *x) {
+    for (int vec = 0; vec < 2; vec++) {
+        Bank b = bank_of(x, vec);
+        for (uint32_t set = b.temps; set; set &= set - 1) {
+            unsigned t = (unsigned)__builtin_ctz(set);
+            IrRef v = b.val[t];
+            b.val[t] = 0;
+            if (!v || x->val[v].reg != (int)t) continue;
+            if (lives(x, v)) store_spill(x, &b, v, t);
+            x->val[v].reg = -1;
+        }
+    }
+}
+
+void x86_forget_homes(X86 *x) {
+    for (int vec = 0; vec < 2; vec++) {
+        Bank b = bank_of(x, vec);
+        for (uint32_t set = b.homes; set; set &= set - 1) {
+            unsigned h = (unsigned)__builtin_ctz(set);
+            IrRef v = b.val[h];
+            b.val[h] = 0;
+            if (!v || x->val[v].reg != (int)h) continue;
+            if (lives(x, v)) store_spill(x, &b, v, h);
+            x->val[v].reg = -1;
+        }
+    }
+    for (unsigned f = 0; f < x->r->n_fields; f++) {
+        Bank b = bank_of(x, x86_in_vec(x->r->fields[f].type));
+        if (x->mem_val[f]) rescue_field(x, &b, f);
+    }
+}

@@ -1,0 +1,200 @@
+// analyse.c - the backward pass: what is dead, where values are used last, what is fused, and which
+// home a value would best be made in. One walk; the forward pass relies on every decision made here
+// and must make the same uses (a use that is not announced here may find its value gone).
+#include "host/x86_64/x86.h"
+
+enum { NO_POS = 0x7fffffff, FUSE_LOOK_BACK = 8 };
+
+typedef struct Walk {
+    X86 *x;
+    const IrRegion *r;
+    uint32_t epoch;                      // changes at every point where guest state must be exact
+    uint32_t barrier;                    // position of the nearest such point behind
+    uint32_t dead_epoch[IR_MAX_FIELDS];  // field is written again in this epoch before it is read
+    uint32_t get_pos[IR_MAX_FIELDS];     // nearest get behind
+    uint32_t hint_pos_of[IR_MAX_FIELDS]; // unused fields of a hint: where its put is
+} Walk;
+
+bool x86_in_vec(IrType t) {
+    return ir_is_vec(t) || ir_is_float(t);
+}
+
+bool x86_zero_upper(const IrRegion *r, IrRef v) {
+    const IrInst *in = &r->insts[v];
+    if (in->type == IR_I1) return true;
+    if (in->type != IR_I32) return false;
+    switch (in->op) {
+    case IR_trunc:
+    case IR_call:
+    case IR_get:
+    case IR_bitcast: return false;
+    default: return true;
+    }
+}
+
+static void use(Walk *w, IrRef v, uint32_t at) {
+    if (!v) return;
+    Val *val = &w->x->val[v];
+    if (val->uses < UINT16_MAX) val->uses++;
+    if (val->last_use < at) val->last_use = at;
+}
+
+static bool is_scalar_const(const IrRegion *r, IrRef v, int64_t *out) {
+    uint64_t c;
+    if (!ir_const_value(r, v, &c)) return false;
+    *out = bits_sext(c, ir_elem_bits(ir_type(r, v)));
+    return true;
+}
+
+// An address that is an add made for this access alone: its operands go into the addressing mode.
+static bool fuse_address(Walk *w, uint32_t i, const IrInst *in) {
+    const IrInst *add = &w->r->insts[in->a];
+    if (add->op != IR_add || add->type != IR_I64 || w->x->val[in->a].uses) return false;
+    if (i - in->a > FUSE_LOOK_BACK) return false;
+    for (uint32_t k = in->a + 1; k < i; k++)
+        if (w->r->insts[k].op == IR_insn) return false;
+    int64_t c;
+    bool displacement = is_scalar_const(w->r, add->b, &c);
+    if (displacement && c + in->imm != (int32_t)(c + in->imm)) return false;
+    w->x->val[i].flags |= VAL_FUSED_ADDR;
+    use(w, add->a, i);
+    if (displacement) return true;
+    const IrInst *shl = &w->r->insts[add->b];
+    int64_t n;
+    if (shl->op == IR_shl && is_scalar_const(w->r, shl->b, &n) && n >= 0 && n <= 3)
+        use(w, shl->a, i);
+    else
+        use(w, add->b, i);
+    return true;
+}
+
+// A comparison that only this exit_if or select needs (or that is cheap to make again).
+static void use_condition(Walk *w, uint32_t i, IrRef v) {
+    const IrInst *c = &w->r->insts[v];
+    if ((c->op == IR_icmp || c->op == IR_fcmp || c->op == IR_cond) && !w->x->val[v].uses) {
+        w->x->val[i].flags |= VAL_FUSED_COND;
+        w->x->val[v].flags |= VAL_ABSORBED;
+        use(w, c->a, i);
+        if (c->op != IR_cond) use(w, c->b, i);
+        return;
+    }
+    use(w, v, i);
+}
+
+static void barrier(Walk *w, uint32_t i) {
+    w->epoch++;
+    w->barrier = i;
+}
+
+static void visit_put(Walk *w, uint32_t i, const IrInst *in) {
+    unsigned f = (unsigned)in->imm;
+    X86 *x = w->x;
+    if (w->dead_epoch[f] == w->epoch) {
+        x->val[i].flags |= VAL_DEAD;
+        return;
+    }
+    w->dead_epoch[f] = w->epoch;
+    use(w, in->a, i);
+    Val *v = &x->val[in->a];
+    if (x->h->home_of_field[f] >= 0 &&
+        x86_in_vec(x->r->fields[f].type) == x86_in_vec(ir_type(w->r, in->a))) {
+        v->hint = (int16_t)f;
+        w->hint_pos_of[f] = i;
+    }
+}
+
+// A hint is good when nothing between the value and its put looks at the register.
+static void settle_hint(Walk *w, uint32_t i) {
+    Val *v = &w->x->val[i];
+    if (v->hint < 0) return;
+    uint32_t put = w->hint_pos_of[v->hint];
+    bool seen = (w->barrier > i && w->barrier < put) ||
+                (w->get_pos[v->hint] > i && w->get_pos[v->hint] < put);
+    if (seen) v->hint = -1;
+}
+
+// Values that live in their operand's register: the operand lives as long, and wants the same home.
+bool x86_shares_register(const IrRegion *r, const IrInst *in) {
+    switch (in->op) {
+    case IR_trunc: return in->type != IR_I1;
+    case IR_zext: return x86_zero_upper(r, in->a);
+    case IR_bitcast: return x86_in_vec(in->type) == x86_in_vec(ir_type(r, in->a));
+    default: return false;
+    }
+}
+
+static void visit_operands(Walk *w, uint32_t i, const IrInst *in) {
+    switch (in->op) {
+    case IR_load:
+    case IR_store:
+        if (!fuse_address(w, i, in)) use(w, in->a, i);
+        use(w, in->b, i);
+        return;
+    case IR_exit_if:
+    case IR_br: use_condition(w, i, in->a); return;
+    case IR_select:
+        use_condition(w, i, in->a);
+        use(w, in->b, i);
+        use(w, in->c, i);
+        return;
+    case IR_call: {
+        const IrCall *c = &w->r->calls[in->imm];
+        for (unsigned k = 0; k < c->n_args; k++) use(w, c->args[k], i);
+        return;
+    }
+    default: break;
+    }
+    if (x86_shares_register(w->r, in)) {
+        Val *from = &w->x->val[in->a], *v = &w->x->val[i];
+        use(w, in->a, MAX(v->last_use, i));
+        if (from->hint < 0) from->hint = v->hint;
+        return;
+    }
+    use(w, in->a, i);
+    use(w, in->b, i);
+    use(w, in->c, i);
+}
+
+void x86_analyse(X86 *x) {
+    Walk walk = {.x = x, .r = x->r, .epoch = 1, .barrier = NO_POS}, *w = &walk;
+    for (unsigned f = 0; f < IR_MAX_FIELDS; f++) w->get_pos[f] = NO_POS;
+    for (uint32_t i = x->r->n_insts; --i > 0;) {
+        const IrInst *in = &x->r->insts[i];
+        Val *v = &x->val[i];
+        settle_hint(w, i);
+        switch (ir_op_info[in->op].effect) {
+        case IR_PURE:
+            if (!v->uses) {
+                v->flags |= VAL_DEAD;
+                continue;
+            }
+            break;
+        case IR_READ:
+            if (!v->uses) {
+                v->flags |= VAL_DEAD;
+                continue;
+            }
+            if (in->op == IR_get) {
+                w->get_pos[in->imm] = i;
+                w->dead_epoch[in->imm] = 0;
+            }
+            break;
+        case IR_MEM:
+        case IR_CTL: barrier(w, i); break;
+        case IR_WRITE:
+            if (in->op == IR_put) {
+                visit_put(w, i, in);
+                continue;
+            }
+            break;
+        case IR_FLAGFP:
+            if (!v->uses && (v->flags & VAL_ABSORBED)) {
+                v->flags |= VAL_DEAD;
+                continue;
+            }
+            break;
+        default: break;
+        }
+        visit_operands(w, i, in);
+    }
+}

@@ -1,0 +1,365 @@
+// host.c - the x86-64 host behind the seam of host.h: set-up, the forward pass over a region, cold
+// code, links, faults. Start reading at compile().
+#include "host/x86_64/cpu.h"
+#include "host/x86_64/disasm.h"
+#include "host/x86_64/emit.h"
+#include "host/x86_64/stubs.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <ucontext.h>
+
+enum { CODE_ALIGN = 16, MXCSR_DEFAULT = 0x1f80, MXCSR_STICKY = 0x3f, POOL_ENTRIES = 8192 };
+
+// Homes, best first: those that C helpers preserve go to the hottest registers.
+static const uint8_t int_home_order[] = {RBX, R12, R13, R14, R15, RSI, RDI, R8, R9, R10};
+
+// 128-bit constants shared by all blocks, in the code cache so that every block reaches them.
+struct ConstPool {
+    V128 *at;
+    uint32_t n;
+    uint16_t index[POOL_ENTRIES * 2]; // open hash: entry + 1
+};
+
+static void assign_homes(HostCtx *h, const uint16_t *ints, uint32_t n_ints, const uint16_t *vecs,
+                         uint32_t n_vecs) {
+    memset(h->home_of_field, -1, sizeof h->home_of_field);
+    h->int_temps = 1u << RAX | 1u << RCX | 1u << RDX | 1u << R11;
+    for (unsigned i = 0; i < ARRAY_LEN(int_home_order) && i < n_ints; i++) {
+        unsigned r = int_home_order[i];
+        h->home_of_field[ints[i]] = (int8_t)r;
+        h->field_of_int[r] = (int16_t)ints[i];
+        h->int_homes |= 1u << r;
+    }
+    h->vec_temps = 0x3f;
+    unsigned last = h->level == VEC_AVX512 ? 32 : 16;
+    for (unsigned i = 0, r = 6; i < n_vecs && r < last; i++, r++) {
+        h->home_of_field[vecs[i]] = (int8_t)r;
+        h->field_of_vec[r] = (int16_t)vecs[i];
+        h->vec_homes |= 1u << r;
+    }
+}
+
+static void destroy(HostCtx *h) {
+    free(h->pool);
+    free(h);
+}
+
+static HostCtx *create(const IrField *fields, uint32_t n_fields, uint32_t pc_field,
+                       uint32_t state_bytes, const uint16_t *hot_ints, uint32_t n_hot_ints,
+                       const uint16_t *hot_vecs, uint32_t n_hot_vecs, const char *isa_limit,
+                       HostCode *stubs, DgmErr *err) {
+    HostCtx *h = calloc(1, sizeof *h);
+    if (h) h->pool = calloc(1, sizeof *h->pool);
+    if (!h || !h->pool) {
+        free(h);
+        return err_set(err, -ENOMEM, "x86-64 host: out of memory"), NULL;
+    }
+    if (x86_detect(&h->cpu, isa_limit, err)) {
+        destroy(h);
+        return NULL;
+    }
+    h->level = h->cpu.avx512 ? VEC_AVX512 : h->cpu.avx ? VEC_AVX : VEC_SSE;
+    h->fields = fields;
+    h->n_fields = n_fields;
+    h->pc_field = pc_field;
+    h->state_bytes = state_bytes;
+    assign_homes(h, hot_ints, n_hot_ints, hot_vecs, n_hot_vecs);
+    h->pool->at = (V128 *)ALIGN_UP((uintptr_t)stubs->at, 64);
+    stubs->at = (uint8_t *)(h->pool->at + POOL_ENTRIES);
+    x86_make_stubs(h, stubs);
+    return h;
+}
+
+const V128 *x86_const128(X86 *x, uint64_t lo, uint64_t hi) {
+    struct ConstPool *p = x->h->pool;
+    uint32_t slot = (uint32_t)((lo * 0x9e3779b97f4a7c15ull ^ hi * 0xc2b2ae3d27d4eb4full) >> 40) %
+                    ARRAY_LEN(p->index);
+    for (; p->index[slot]; slot = (slot + 1) % ARRAY_LEN(p->index)) {
+        const V128 *c = &p->at[p->index[slot] - 1];
+        if (c->d[0] == lo && c->d[1] == hi) return c;
+    }
+    if (p->n < POOL_ENTRIES) {
+        p->at[p->n] = (V128){.d = {lo, hi}};
+        p->index[slot] = (uint16_t)++p->n;
+        return &p->at[p->n - 1];
+    }
+    uint8_t *over = jmp_short(x); // the pool is full: in the code itself
+    x->at = (uint8_t *)ALIGN_UP((uintptr_t)x->at, 16);
+    V128 *c = (V128 *)x->at;
+    *c = (V128){.d = {lo, hi}};
+    x->at += sizeof *c;
+    short_here(x, over);
+    return c;
+}
+
+void x86_fail(X86 *x, const char *why) {
+    if (!x->overflow)
+        err_set(x->err, -EINVAL, "x86-64 host: %s at op '%s' (%%%u) of %#lx", why, ir_op_info[x->r->insts[x->now].op].name,
+                x->now, x->guest_pc);
+    x->overflow = true;
+}
+
+// ---- links, faults, cold code ----
+
+HostLink *x86_new_link(X86 *x, uint64_t target_pc) {
+    HostLink *l = &x->out->links[x->out->n_links++];
+    *l = (HostLink){.target_pc = target_pc};
+    return l;
+}
+
+void x86_record_fault(X86 *x) {
+    x->out->faults[x->out->n_faults++] = (HostFault){
+        .host_off = (uint32_t)(x->at - x->start), .guest_off = (uint32_t)(x->guest_pc - x->r->pc)};
+}
+
+Cold *x86_cold_at(X86 *x, uint8_t *rel32, void (*emit)(X86 *, const Cold *)) {
+    if (x->n_cold == MAX_COLD) {
+        x86_fail(x, "too much cold code");
+        return NULL;
+    }
+    Cold *c = &x->cold[x->n_cold++];
+    *c = (Cold){.from = rel32, .back = rel32 + 4, .emit = emit};
+    return c;
+}
+
+Cold *x86_cold(X86 *x, unsigned cc, void (*emit)(X86 *, const Cold *)) {
+    return x86_cold_at(x, jcc_forward(x, cc), emit);
+}
+
+void x86_cold_back(X86 *x, const Cold *c) {
+    jmp_to(x, c->back);
+}
+
+// ---- the evaluator ----
+
+static uint8_t *call_evaluator(X86 *x) {
+    Mem rax = mem_state(x86_eval_rax_disp());
+    mov_store(x, 64, rax, RAX);
+    lea(x, 64, RAX, (Mem){.base = RBP, .index = -1, .disp = INT32_MAX}); // becomes rip-relative:
+    x->at[-5] = 0x05;
+    x->at[-7] = 0x48;
+    uint8_t *rel32 = x->at - 4;
+    call_to(x, x->h->call_eval);
+    mov_load(x, 64, RAX, rax);
+    return rel32;
+}
+
+static void emit_desc(X86 *x, uint8_t *rel32, IrRef v) {
+    const IrInst *in = &x->r->insts[v];
+    EvalDesc d = {.in = *in};
+    const IrRef refs[3] = {in->a, in->b, in->c};
+    for (unsigned i = 0; i < ir_op_info[in->op].n_args; i++) d.types[i] = ir_type(x->r, refs[i]);
+    x->at = (uint8_t *)ALIGN_UP((uintptr_t)x->at, 16);
+    rel32_to(rel32, x->at);
+    memcpy(x->at, &d, sizeof d);
+    x->at += sizeof d;
+}
+
+static void emit_desc_only(X86 *x, const Cold *c) {
+    emit_desc(x, c->from, c->v);
+}
+
+void x86_fallback(X86 *x, IrRef v) {
+    const IrInst *in = &x->r->insts[v];
+    const IrRef refs[3] = {in->a, in->b, in->c};
+    for (unsigned i = 0; i < ir_op_info[in->op].n_args; i++)
+        x86_store_operand(x, SCRATCH_ARGS + i, refs[i]);
+    uint8_t *rel32 = call_evaluator(x);
+    Cold *c = x86_cold_at(x, rel32, emit_desc_only);
+    if (c) c->v = v;
+    x86_flags_lost(x);
+    x86_load_result(x, v);
+}
+
+static void emit_cold_eval(X86 *x, const Cold *c) {
+    const IrInst *in = &x->r->insts[c->v];
+    const IrRef refs[3] = {in->a, in->b, in->c};
+    for (unsigned i = 0; i < ir_op_info[in->op].n_args; i++) {
+        Mem m = mem_state(x86_scratch_disp(SCRATCH_ARGS + i));
+        if (x86_in_vec(ir_type(x->r, refs[i])))
+            vec_op(x, V_movaps_st, c->args[i], 0, vrm_of(m), 0);
+        else
+            mov_store(x, 64, m, c->args[i]);
+    }
+    uint8_t *rel32 = call_evaluator(x);
+    Mem m = mem_state(x86_scratch_disp(SCRATCH_RESULT));
+    if (x86_in_vec(in->type))
+        vec_op(x, V_movaps, c->result, 0, vrm_of(m), 0);
+    else
+        mov_load(x, 64, c->result, m);
+    x86_cold_back(x, c);
+    emit_desc(x, rel32, c->v);
+}
+
+void x86_cold_eval(X86 *x, IrRef v, unsigned cc, unsigned result) {
+    const IrInst *in = &x->r->insts[v];
+    const IrRef refs[3] = {in->a, in->b, in->c};
+    uint8_t regs[3] = {0};
+    for (unsigned i = 0; i < ir_op_info[in->op].n_args; i++)
+        regs[i] = (uint8_t)(x86_in_vec(ir_type(x->r, refs[i])) ? x86_use_vec(x, refs[i])
+                                                               : x86_use_int(x, refs[i]));
+    Cold *c = x86_cold(x, cc, emit_cold_eval);
+    if (!c) return;
+    c->v = v;
+    c->result = (uint8_t)result;
+    memcpy(c->args, regs, sizeof regs);
+    x86_flags_lost(x);
+}
+
+// ---- the forward pass ----
+
+static void emit_interrupt_stub(X86 *x, const Cold *c) {
+    (void)c;
+    mov_imm(x, RAX, x->r->pc);
+    jmp_to(x, x->h->interrupt_out);
+}
+
+// Every loop passes a block that jumps backwards or indirectly; those look for an interrupt.
+static void check_interrupt(X86 *x) {
+    const IrRegion *r = x->r;
+    for (uint32_t i = r->n_insts; --i > 0;) {
+        const IrInst *in = &r->insts[i];
+        bool backward = (in->op == IR_exit || in->op == IR_exit_if) &&
+                        (uint64_t)in->imm <= x->r->pc + x->r->size_bytes;
+        if (!backward && in->op != IR_exit_ind) continue;
+        alu_mi(x, 8, ALU_CMP, mem_state(HOT_DISP(interrupt)), 0);
+        x86_cold(x, CC_NE, emit_interrupt_stub);
+        return;
+    }
+}
+
+static void share_register(X86 *x, IrRef v, const IrInst *in) {
+    if (x->val[x86_root(x, in->a)].reg < 0) {
+        if (x86_in_vec(in->type))
+            x86_use_vec(x, in->a);
+        else
+            x86_use_int(x, in->a);
+    }
+    x86_alias(x, v, in->a);
+}
+
+static void select_pure(X86 *x, IrRef v, const IrInst *in) {
+    if (in->op == IR_const) return; // made where it is used
+    if (x86_shares_register(x->r, in)) {
+        share_register(x, v, in);
+        return;
+    }
+    bool fp = ir_op_info[in->op].effect == IR_FLAGFP || in->op == IR_fneg || in->op == IR_fabs;
+    bool vec = x86_in_vec(in->type) ||
+               (in->a && ir_op_info[in->op].n_args && x86_in_vec(ir_type(x->r, in->a)));
+    bool done = fp ? x86_sel_fp(x, v) : vec ? x86_sel_vec(x, v) : x86_sel_int(x, v);
+    if (!done) x86_fallback(x, v);
+}
+
+static void select_one(X86 *x, IrRef v) {
+    const IrInst *in = &x->r->insts[v];
+    x->now = v;
+    x->int_locked = x->vec_locked = 0;
+    if (x->val[v].flags & VAL_DEAD) return;
+    switch (in->op) {
+    case IR_NOP: return;
+    case IR_get: x86_get(x, v); return;
+    case IR_put: x86_put(x, (unsigned)in->imm, in->a); return;
+    case IR_insn: x->guest_pc = (uint64_t)in->imm; return;
+    case IR_load:
+    case IR_store:
+    case IR_cas:
+    case IR_rmw:
+    case IR_fence: x86_sel_mem(x, v); return;
+    default: break;
+    }
+    switch (ir_op_info[in->op].effect) {
+    case IR_PURE:
+    case IR_FLAGFP: select_pure(x, v, in); return;
+    default: x86_sel_ctl(x, v); return;
+    }
+}
+
+static HostError compile(HostCtx *h, const IrRegion *r, HostCode *room, HostOutput *out,
+                         DgmErr *err) {
+    enum { BYTES_PER_INST = 48, SLACK = 8192 };
+    if (r->n_blocks != 1)
+        return err_set(err, -EINVAL, "regions of several blocks are not compiled yet"),
+               HOST_UNSUPPORTED;
+    if ((size_t)(room->end - room->at) < (size_t)r->n_insts * BYTES_PER_INST * 4 + SLACK)
+        return HOST_NO_ROOM;
+    X86 state;
+    X86 *x = &state;
+    memset(x, 0, offsetof(X86, cold));
+    x->n_cold = 0;
+    x->h = h;
+    x->r = r;
+    x->out = out;
+    x->err = err;
+    x->vconsts = r->vconsts;
+    x->val = malloc(r->n_insts * sizeof *x->val);
+    if (!x->val)
+        return err_set(err, -ENOMEM, "compiling %#lx: out of memory", r->pc), HOST_UNSUPPORTED;
+    for (uint32_t i = 0; i < r->n_insts; i++)
+        x->val[i] = (Val){.root = i, .hint = -1, .mem_field = -1, .reg = -1, .spill = -1};
+    x->at = x->start = (uint8_t *)ALIGN_UP((uintptr_t)room->at, CODE_ALIGN);
+    x->limit = room->end - SLACK / 2;
+    x->guest_pc = r->pc;
+    x86_analyse(x);
+    check_interrupt(x);
+    for (uint32_t i = 1; i < r->n_insts && x->at < x->limit; i++) select_one(x, i);
+    for (uint32_t i = 0; i < x->n_cold && x->at < x->limit; i++) {
+        if (x->cold[i].emit != emit_desc_only) rel32_to(x->cold[i].from, x->at);
+        x->cold[i].emit(x, &x->cold[i]);
+    }
+    free(x->val);
+    if (x->at >= x->limit) return HOST_NO_ROOM;
+    if (x->overflow) return HOST_UNSUPPORTED;
+    out->entry = x->start;
+    out->code_bytes = (uint32_t)(x->at - x->start);
+    room->at = x->at;
+    return HOST_OK;
+}
+
+// ---- the rest of the seam ----
+
+static void link(HostCtx *h, HostLink *l, const void *entry) {
+    (void)h;
+    const uint8_t *target = entry ? entry : l->unlinked;
+    int32_t rel = (int32_t)(target - (l->patch + 4));
+    __atomic_store_n((int32_t *)l->patch, rel, __ATOMIC_RELEASE);
+}
+
+static uint64_t enter(HostCtx *h, void *state, const void *entry) {
+    uint64_t (*fn)(void *, const void *) = (uint64_t(*)(void *, const void *))(uintptr_t)h->enter;
+    return fn(state, entry);
+}
+
+static void leave_at_fault(HostCtx *h, void *state, void *ucontext, bool in_code) {
+    greg_t *regs = ((ucontext_t *)ucontext)->uc_mcontext.gregs;
+    regs[REG_RIP] = (greg_t)(uintptr_t)(in_code ? h->fault_out : h->helper_fault_out);
+    regs[REG_RBP] = (greg_t)(uintptr_t)state + STATE_BIAS;
+}
+
+static uint64_t fault_pc(const void *ucontext) {
+    return (uint64_t)((const ucontext_t *)ucontext)->uc_mcontext.gregs[REG_RIP];
+}
+
+static void fp_sync(HostCtx *h, void *state) {
+    (void)h;
+    VcpuHot *hot = vcpu_hot(state);
+    uint32_t mx = hot->guest_fp_control;
+    hot->fp.flags |= (mx & 1) | (mx >> 1 & 0x1e);
+    static const uint8_t rounding[] = {
+        [IR_RM_NEAREST] = 0, [IR_RM_DOWN] = 1, [IR_RM_UP] = 2, [IR_RM_ZERO] = 3};
+    hot->guest_fp_control = MXCSR_DEFAULT | (uint32_t)rounding[hot->fp.mode & IR_FPM_RM] << 13;
+}
+
+const Host host_x86_64 = {
+    .name = "x86_64",
+    .create = create,
+    .destroy = destroy,
+    .compile = compile,
+    .link = link,
+    .enter = enter,
+    .leave_at_fault = leave_at_fault,
+    .fault_pc = fault_pc,
+    .fp_sync = fp_sync,
+    .disassemble = x86_disassemble,
+};

@@ -1,0 +1,294 @@
+// sel_ctl.c - leaving blocks, helpers, and the FP environment.
+//
+// Exits are jumps with a rel32 that link() patches; unlinked they lead to a stub behind the block
+// which says which link it was. Blocks that jump backwards or indirectly check for an interrupt
+// when they are entered (host.c), where guest state is exact and nothing has happened yet.
+#include "host/x86_64/emit.h"
+
+// Pads so that the rel32 of a jump whose opcode has n bytes does not cross a 4-byte line: one store
+// patches it.
+static void align_rel32(X86 *x, unsigned opcode_bytes) {
+    unsigned over = (unsigned)((uintptr_t)(x->at + opcode_bytes) & 3);
+    if (over) nops(x, 4 - over);
+}
+
+static void emit_link_stub(X86 *x, const Cold *c) {
+    HostLink *l = (HostLink *)(uintptr_t)c->imm;
+    l->unlinked = x->at;
+    mov_imm(x, RAX, (uint64_t)(uintptr_t)l);
+    jmp_to(x, x->h->link_out);
+}
+
+static void jump_to_link(X86 *x, int cc, uint64_t target_pc) {
+    HostLink *l = x86_new_link(x, target_pc);
+    if (!l) return;
+    align_rel32(x, cc < 0 ? 1 : 2);
+    Cold *c;
+    if (cc < 0) {
+        e8(x, 0xE9);
+        x->at += 4;
+        c = x86_cold_at(x, x->at - 4, emit_link_stub);
+    } else {
+        c = x86_cold(x, (unsigned)cc, emit_link_stub);
+    }
+    l->patch = x->at - 4;
+    if (c) c->imm = (int64_t)(uintptr_t)l;
+}
+
+static void emit_lookup_stub(X86 *x, const Cold *c) {
+    mov_rr(x, 64, RAX, c->args[0]);
+    jmp_to(x, x->h->lookup_out);
+}
+
+static void exit_indirect(X86 *x, const IrInst *in) {
+    unsigned pc = x86_use_int(x, in->a), t = x86_tmp_int(x);
+    mov_rr(x, 32, t, pc);
+    alu_ri(x, 32, ALU_AND, t, (JUMP_CACHE_ENTRIES - 1) << 2);
+    // an entry has 16 bytes, a pc that is a multiple of 4 indexes it: times 4
+    Mem entry = {.base = RBP, .index = (int8_t)t, .scale = 2, .disp = HOT_DISP(jump_cache)};
+    alu_rm(x, 64, ALU_CMP, pc, entry);
+    Cold *c = x86_cold(x, CC_NE, emit_lookup_stub);
+    if (c) c->args[0] = (uint8_t)pc;
+    entry.disp += (int32_t)offsetof(JumpCacheEntry, code);
+    jmp_mem(x, entry);
+}
+
+static void store_pc(X86 *x, uint64_t pc) {
+    Mem m = mem_state(x86_field_disp(x, x->r->pc_field));
+    if ((int64_t)pc == (int32_t)pc) {
+        mov_store_imm(x, 64, m, (int32_t)pc);
+    } else {
+        x86_take_int(x, RAX);
+        mov_imm(x, RAX, pc);
+        mov_store(x, 64, m, RAX);
+    }
+}
+
+static void trap(X86 *x, const IrInst *in) {
+    store_pc(x, (uint64_t)in->imm);
+    mov_imm(x, RAX, HOST_EXIT_TRAP + (in->aux | (uint64_t)in->aux2 << 8));
+    jmp_to(x, x->h->leave);
+}
+
+static void emit_budget_stub(X86 *x, const Cold *c) {
+    int64_t n = c->imm;
+    alu_mi(x, 64, ALU_ADD, mem_state(HOT_DISP(budget)), (int32_t)n);
+    mov_imm(x, RAX, x->r->pc);
+    jmp_to(x, x->h->budget_out);
+}
+
+static void budget(X86 *x, const IrInst *in) {
+    alu_mi(x, 64, ALU_SUB, mem_state(HOT_DISP(budget)), (int32_t)in->imm);
+    Cold *c = x86_cold(x, CC_S, emit_budget_stub);
+    if (c) c->imm = in->imm;
+    x86_flags_lost(x);
+}
+
+// ---- helpers ----
+
+// Operands go to scratch memory, one V128 each.
+void x86_store_operand(X86 *x, unsigned slot, IrRef v) {
+    Mem m = mem_state(x86_scratch_disp(slot));
+    uint64_t c;
+    if (x86_in_vec(ir_type(x->r, v)))
+        vec_op(x, V_movaps_st, x86_use_vec(x, v), 0, vrm_of(m), 0);
+    else if (ir_const_value(x->r, v, &c) && (int64_t)c == (int32_t)c)
+        mov_store_imm(x, 64, m, (int32_t)c);
+    else
+        mov_store(x, 64, m, x86_use_int(x, v));
+    x->int_locked = x->vec_locked = 0; // one after the other: any number of operands fits
+}
+
+// Masks a scalar argument to its type: upper bits of registers may hold anything.
+static void load_scalar_arg(X86 *x, unsigned reg, unsigned slot, IrType t) {
+    Mem m = mem_state(x86_scratch_disp(slot));
+    unsigned bytes = ir_bytes(t);
+    if (bytes >= 4)
+        mov_load(x, bytes == 8 ? 64 : 32, reg, m);
+    else
+        movzx_load(x, (int)bytes * 8, reg, m);
+}
+
+static void call_c(X86 *x, const IrHelper *h) {
+    bool sync = h->reads_state || h->writes_state || h->can_fault;
+    x86_spill_temps(x);
+    if (h->writes_state) x86_forget_homes(x);
+    call_to(x, sync ? x->h->save_all_ints : x->h->save_ints);
+    call_to(x, x->h->save_vecs);
+    if (h->can_fault) {
+        store_pc(x, x->guest_pc);
+        mov_store_imm(x, 8, mem_state(HOT_DISP(in_helper)), 1);
+    }
+}
+
+static void return_from_c(X86 *x, const IrHelper *h) {
+    if (h->can_fault) mov_store_imm(x, 8, mem_state(HOT_DISP(in_helper)), 0);
+    call_to(x, h->writes_state ? x->h->load_all_ints : x->h->load_ints); // keep rax
+    call_to(x, x->h->load_vecs);
+    x86_flags_lost(x);
+}
+
+static void call_pointer(X86 *x, void (*fn)(void)) {
+    mov_imm(x, RAX, (uint64_t)(uintptr_t)fn);
+    call_reg(x, RAX);
+}
+
+// void fn(state, result, a, b, c, imm)
+static void call_vector(X86 *x, IrRef v, const IrHelper *h, const IrRef *args, unsigned n_args,
+                        uint64_t imm) {
+    static const uint8_t regs[] = {RDX, RCX, R8};
+    for (unsigned i = 0; i < n_args; i++) x86_store_operand(x, SCRATCH_ARGS + i, args[i]);
+    call_c(x, h);
+    lea(x, 64, RDI, mem_state(-STATE_BIAS));
+    lea(x, 64, RSI, mem_state(x86_scratch_disp(SCRATCH_RESULT)));
+    for (unsigned i = 0; i < 3; i++) {
+        if (i < n_args)
+            lea(x, 64, regs[i], mem_state(x86_scratch_disp(SCRATCH_ARGS + i)));
+        else
+            mov_imm(x, regs[i], 0);
+    }
+    mov_imm(x, R9, imm);
+    call_pointer(x, h->fn);
+    return_from_c(x, h);
+    if (x->r->insts[v].type != IR_VOID) x86_load_result(x, v);
+}
+
+void x86_load_result(X86 *x, IrRef v) {
+    Mem m = mem_state(x86_scratch_disp(SCRATCH_RESULT));
+    if (!x->val[v].uses) return;
+    if (x86_in_vec(x->r->insts[v].type))
+        vec_op(x, V_movaps, x86_def_vec(x, v), 0, vrm_of(m), 0);
+    else
+        mov_load(x, 64, x86_def_int(x, v), m);
+}
+
+static void call_scalar(X86 *x, IrRef v, const IrHelper *h, const IrCall *c) {
+    static const uint8_t regs[] = {RSI, RDX, RCX, R8};
+    for (unsigned i = 0; i < c->n_args; i++)
+        x86_store_operand(x, i < 3 ? SCRATCH_ARGS + i : SCRATCH_RESULT, c->args[i]);
+    call_c(x, h);
+    lea(x, 64, RDI, mem_state(-STATE_BIAS));
+    for (unsigned i = 0; i < c->n_args; i++)
+        load_scalar_arg(x, regs[i], i < 3 ? SCRATCH_ARGS + i : SCRATCH_RESULT,
+                        ir_type(x->r, c->args[i]));
+    call_pointer(x, h->fn);
+    return_from_c(x, h);
+    IrType t = x->r->insts[v].type;
+    if (t == IR_VOID || !x->val[v].uses) return;
+    if (x86_in_vec(t))
+        vec_op(x, V_movq_xr, x86_def_vec(x, v), 0, vrm_reg(RAX), 0);
+    else {
+        x86_take_int(x, RAX);
+        x86_def_int_at(x, v, RAX);
+    }
+}
+
+// 16-byte compare and swap, in C: rbx, which cmpxchg16b wants, is a home that a fault must find
+// whole.
+static void cas16(void *state, V128 *result, const V128 *addr, const V128 *expected,
+                  const V128 *desired, uint64_t imm) {
+    (void)imm;
+    V128 *p = vcpu_mem(state, addr->d[0]);
+    uint64_t lo = expected->d[0], hi = expected->d[1];
+    __asm__ volatile("lock cmpxchg16b %0"
+                     : "+m"(*p), "+a"(lo), "+d"(hi)
+                     : "b"(desired->d[0]), "c"(desired->d[1])
+                     : "cc", "memory");
+    *result = (V128){.d = {lo, hi}};
+}
+
+void x86_cas16(X86 *x, IrRef v) {
+    static const IrHelper helper = {
+        .name = "cas16", .fn = (void (*)(void))cas16, .vec = true, .can_fault = true};
+    const IrInst *in = &x->r->insts[v];
+    const IrRef args[] = {in->a, in->b, in->c};
+    call_vector(x, v, &helper, args, 3, 0);
+}
+
+static void call(X86 *x, IrRef v, const IrInst *in) {
+    const IrCall *c = &x->r->calls[in->imm];
+    if (c->helper->vec)
+        call_vector(x, v, c->helper, c->args, c->n_args, c->imm);
+    else
+        call_scalar(x, v, c->helper, c);
+}
+
+// ---- the FP environment ----
+
+enum { MXCSR_STICKY = 0x3f, MXCSR_MASKS = 0x1f80 };
+#define FP_CONTROL mem_state(HOT_DISP(guest_fp_control))
+#define FP_FLAGS   mem_state(HOT_DISP(fp) + (int32_t)offsetof(IrFpEnv, flags))
+#define FP_MODE    mem_state(HOT_DISP(fp) + (int32_t)offsetof(IrFpEnv, mode))
+
+static void fp_flags(X86 *x, IrRef v) {
+    unsigned d = x86_def_int(x, v), t = x86_tmp_int(x);
+    stmxcsr(x, FP_CONTROL);
+    mov_load(x, 32, d, FP_CONTROL);
+    mov_rr(x, 32, t, d); // invalid is bit 0 in both; the others sit one higher there
+    alu_ri(x, 32, ALU_AND, d, 1);
+    shift_i(x, 32, SH_SHR, t, 1);
+    alu_ri(x, 32, ALU_AND, t, 0x1e);
+    alu_rr(x, 32, ALU_OR, d, t);
+    alu_rm(x, 32, ALU_OR, d, FP_FLAGS);
+    x86_flags_lost(x);
+}
+
+static void fp_setflags(X86 *x, const IrInst *in) {
+    unsigned a = x86_use_int(x, in->a);
+    mov_store(x, 32, FP_FLAGS, a);
+    stmxcsr(x, FP_CONTROL);
+    alu_mi(x, 32, ALU_AND, FP_CONTROL, ~MXCSR_STICKY);
+    ldmxcsr(x, FP_CONTROL);
+    x86_flags_lost(x);
+}
+
+// IrRm counts nearest, up, down, zero; MXCSR nearest, down, up, zero: the two bits change places.
+static void fp_setmode(X86 *x, const IrInst *in) {
+    unsigned a = x86_use_int(x, in->a), t = x86_tmp_int(x), u = x86_tmp_int(x);
+    mov_store(x, 32, FP_MODE, a);
+    mov_rr(x, 32, t, a);
+    mov_rr(x, 32, u, a);
+    alu_ri(x, 32, ALU_AND, t, 1);
+    shift_i(x, 32, SH_SHL, t, 14);
+    alu_ri(x, 32, ALU_AND, u, 2);
+    shift_i(x, 32, SH_SHL, u, 12);
+    alu_rr(x, 32, ALU_OR, t, u);
+    stmxcsr(x, FP_CONTROL);
+    mov_load(x, 32, u, FP_CONTROL);
+    alu_ri(x, 32, ALU_AND, u, MXCSR_STICKY);
+    alu_rr(x, 32, ALU_OR, u, t);
+    alu_ri(x, 32, ALU_OR, u, MXCSR_MASKS);
+    mov_store(x, 32, FP_CONTROL, u);
+    ldmxcsr(x, FP_CONTROL);
+    x86_flags_lost(x);
+}
+
+void x86_sel_ctl(X86 *x, IrRef v) {
+    const IrInst *in = &x->r->insts[v];
+    switch (in->op) {
+    case IR_exit_if: {
+        uint64_t known;
+        if (ir_const_value(x->r, in->a, &known))
+            jump_to_link(x, -1, (uint64_t)in->imm);
+        else
+            jump_to_link(x, (int)x86_condition(x, v, in->a), (uint64_t)in->imm);
+        break;
+    }
+    case IR_exit: jump_to_link(x, -1, (uint64_t)in->imm); break;
+    case IR_exit_ind: exit_indirect(x, in); break;
+    case IR_trap: trap(x, in); break;
+    case IR_budget: budget(x, in); break;
+    case IR_count:
+        alu_mi(x, 64, ALU_ADD, mem_state(HOT_DISP(insn_count)), (int32_t)in->imm);
+        x86_flags_lost(x);
+        break;
+    case IR_call: call(x, v, in); break;
+    case IR_fp_flags: fp_flags(x, v); break;
+    case IR_fp_setflags: fp_setflags(x, in); break;
+    case IR_fp_setmode: fp_setmode(x, in); break;
+    case IR_call_hint: break; // no return prediction yet
+    default:
+        x86_fail(x, "no code for it");
+        break;
+    }
+}

@@ -1,0 +1,249 @@
+// sel_mem.c - host code for guest memory: loads, stores, atomics, fences.
+//
+// x86's own order is stronger than any guest's plain loads and stores need; a store-release is an
+// xchg, so that a later load-acquire does not overtake it (Arm's RCsc), and full fences are real.
+#include "host/x86_64/emit.h"
+
+static int bits_of(IrType t) {
+    return (int)ir_bytes(t) * 8;
+}
+
+Mem x86_address(X86 *x, IrRef v) {
+    const IrInst *in = &x->r->insts[v];
+    int64_t disp = in->op == IR_load || in->op == IR_store ? in->imm : 0;
+    Mem m = {.index = -1};
+    if (x->val[v].flags & VAL_FUSED_ADDR) {
+        const IrInst *add = &x->r->insts[in->a];
+        uint64_t c;
+        m.base = (int8_t)x86_use_int(x, add->a);
+        if (ir_const_value(x->r, add->b, &c)) {
+            disp += (int64_t)c;
+        } else {
+            const IrInst *shl = &x->r->insts[add->b];
+            if (shl->op == IR_shl && ir_const_value(x->r, shl->b, &c) && c <= 3) {
+                m.index = (int8_t)x86_use_int(x, shl->a);
+                m.scale = (uint8_t)c;
+            } else {
+                m.index = (int8_t)x86_use_int(x, add->b);
+            }
+        }
+    } else {
+        m.base = (int8_t)x86_use_int(x, in->a);
+    }
+    if (disp != (int32_t)disp) {
+        unsigned t = x86_tmp_int(x);
+        mov_imm(x, t, (uint64_t)disp);
+        alu_rr(x, 64, ALU_ADD, t, (unsigned)m.base);
+        x86_flags_lost(x);
+        m.base = (int8_t)t;
+        disp = 0;
+    }
+    m.disp = (int32_t)disp;
+    return m;
+}
+
+static void load_vec(X86 *x, IrRef v, const IrInst *in) {
+    Mem m = x86_address(x, v);
+    unsigned bytes = ir_bytes(in->aux);
+    if (bytes <= 2) {
+        unsigned t = x86_tmp_int(x), d = x86_def_vec(x, v);
+        x86_record_fault(x);
+        movzx_load(x, (int)bytes * 8, t, m);
+        vec_op(x, V_movd_xr, d, 0, vrm_reg(t), 0);
+        return;
+    }
+    unsigned d = x86_def_vec(x, v);
+    x86_record_fault(x);
+    vec_op(x, bytes == 16 ? V_movups : bytes == 8 ? V_movq : V_movd_xr, d, 0, vrm_of(m), 0);
+}
+
+static void load(X86 *x, IrRef v, const IrInst *in) {
+    if (x86_in_vec(in->type)) {
+        load_vec(x, v, in);
+        return;
+    }
+    Mem m = x86_address(x, v);
+    int bits = bits_of(in->aux), w = in->type == IR_I64 ? 64 : 32;
+    unsigned d = x86_def_int(x, v);
+    x86_record_fault(x);
+    if ((in->aux2 & IR_SEXT) && bits < w)
+        movsx_load(x, w, bits, d, m);
+    else if (bits < 32)
+        movzx_load(x, bits, d, m);
+    else
+        mov_load(x, bits, d, m);
+}
+
+static void store_vec(X86 *x, IrRef v, const IrInst *in) {
+    Mem m = x86_address(x, v);
+    unsigned bytes = ir_bytes(in->aux), s = x86_use_vec(x, in->b);
+    if (bytes <= 2) {
+        unsigned t = x86_tmp_int(x);
+        vec_op(x, V_movd_rx, s, 0, vrm_reg(t), 0);
+        x86_record_fault(x);
+        mov_store(x, (int)bytes * 8, m, t);
+        return;
+    }
+    x86_record_fault(x);
+    vec_op(x, bytes == 16 ? V_movups_st : bytes == 8 ? V_movq_st : V_movss_st, s, 0, vrm_of(m), 0);
+}
+
+static void store(X86 *x, IrRef v, const IrInst *in) {
+    if (x86_in_vec(ir_type(x->r, in->b))) {
+        store_vec(x, v, in);
+        if (in->aux2 & IR_RELEASE) mfence(x);
+        return;
+    }
+    int bits = bits_of(in->aux);
+    uint64_t c;
+    Mem m = x86_address(x, v);
+    if (in->aux2 & IR_RELEASE) {
+        unsigned t = x86_tmp_int(x);
+        mov_rr(x, 64, t, x86_use_int(x, in->b));
+        x86_record_fault(x);
+        op_rm(x, 0, bits, bits == 8 ? 0x86 : 0x87, t, m, bits == 8); // xchg
+        return;
+    }
+    if (ir_const_value(x->r, in->b, &c) && x->val[in->b].reg < 0 &&
+        (bits < 64 || (int64_t)c == (int32_t)c)) {
+        x86_record_fault(x);
+        mov_store_imm(x, bits, m, (int32_t)c);
+        return;
+    }
+    unsigned s = x86_use_int(x, in->b);
+    x86_record_fault(x);
+    mov_store(x, bits, m, s);
+}
+
+// lock cmpxchg of `bits`; the old value, in rax, becomes v.
+static void cmpxchg(X86 *x, int bits, Mem m, unsigned desired) {
+    x86_record_fault(x);
+    lock_prefix(x);
+    op_rm(x, 0, bits, bits == 8 ? 0x0FB0 : 0x0FB1, desired, m, bits == 8);
+}
+
+static void zero_extend_rax(X86 *x, int bits) {
+    if (bits < 32) movzx_rr(x, bits, RAX, RAX);
+}
+
+static void cas(X86 *x, IrRef v, const IrInst *in) {
+    int bits = bits_of(in->aux);
+    unsigned expected = x86_use_int(x, in->b), desired = x86_use_int(x, in->c);
+    Mem m = x86_address(x, v);
+    if (desired == RAX || m.base == RAX) { // whatever else sits in rax has to leave it
+        unsigned t = x86_tmp_int(x);
+        mov_rr(x, 64, t, RAX);
+        if (desired == RAX) desired = t;
+        if (m.base == RAX) m.base = (int8_t)t;
+    }
+    if (expected != RAX) {
+        x86_take_int(x, RAX);
+        mov_rr(x, bits == 64 ? 64 : 32, RAX, expected);
+    } else {
+        x86_take_int(x, RAX);
+        if (bits == 32) mov_rr(x, 32, RAX, RAX);
+    }
+    cmpxchg(x, bits, m, desired);
+    zero_extend_rax(x, bits);
+    x86_def_int_at(x, v, RAX);
+    x86_flags_lost(x);
+}
+
+static void rmw_exchange(X86 *x, IrRef v, const IrInst *in, Mem m) {
+    int bits = bits_of(in->aux);
+    unsigned s = x86_use_int(x, in->b), d = x86_tmp_int(x);
+    mov_rr(x, 64, d, s);
+    x86_record_fault(x);
+    if (in->imm == IR_RMW_ADD) {
+        lock_prefix(x);
+        op_rm(x, 0, bits, bits == 8 ? 0x0FC0 : 0x0FC1, d, m, bits == 8);
+    } else {
+        op_rm(x, 0, bits, bits == 8 ? 0x86 : 0x87, d, m, bits == 8);
+    }
+    if (bits < 32) movzx_rr(x, bits, d, d);
+    x86_def_int_at(x, v, d);
+    x86_flags_lost(x);
+}
+
+// t = rax op s, for the loop below.
+static void rmw_compute(X86 *x, IrRmw op, int bits, unsigned t, unsigned s) {
+    int w = bits == 64 ? 64 : 32;
+    switch (op) {
+    case IR_RMW_AND:
+    case IR_RMW_OR:
+    case IR_RMW_XOR:
+        mov_rr(x, 64, t, RAX);
+        alu_rr(x, w, op == IR_RMW_AND ? ALU_AND : op == IR_RMW_OR ? ALU_OR : ALU_XOR, t, s);
+        return;
+    case IR_RMW_ANDN:
+        mov_rr(x, 64, t, s);
+        unary(x, w, 2, t);
+        alu_rr(x, w, ALU_AND, t, RAX);
+        return;
+    default: break;
+    }
+    static const uint8_t keep_old[] = {
+        [IR_RMW_SMIN] = CC_L, [IR_RMW_SMAX] = CC_G, [IR_RMW_UMIN] = CC_B, [IR_RMW_UMAX] = CC_A};
+    if (bits < 32) { // compare in the top bits, where signs are
+        mov_rr(x, 32, t, s);
+        shift_i(x, 32, SH_SHL, t, 32u - (unsigned)bits);
+        shift_i(x, 32, SH_SHL, RAX, 32u - (unsigned)bits);
+        alu_rr(x, 32, ALU_CMP, RAX, t);
+        cmovcc(x, 32, keep_old[op], t, RAX);
+        shift_i(x, 32, SH_SHR, t, 32u - (unsigned)bits);
+        shift_i(x, 32, SH_SHR, RAX, 32u - (unsigned)bits);
+        return;
+    }
+    mov_rr(x, 64, t, s);
+    alu_rr(x, w, ALU_CMP, RAX, s);
+    cmovcc(x, w, keep_old[op], t, RAX);
+}
+
+static void rmw(X86 *x, IrRef v, const IrInst *in) {
+    int bits = bits_of(in->aux);
+    unsigned s = x86_use_int(x, in->b);
+    Mem m = x86_address(x, v);
+    if (in->imm == IR_RMW_ADD || in->imm == IR_RMW_XCHG) {
+        rmw_exchange(x, v, in, m);
+        return;
+    }
+    if (s == RAX || m.base == RAX) {
+        unsigned u = x86_tmp_int(x);
+        mov_rr(x, 64, u, RAX);
+        if (s == RAX) s = u;
+        if (m.base == RAX) m.base = (int8_t)u;
+    }
+    x86_take_int(x, RAX);
+    unsigned t = x86_tmp_int(x);
+    x86_record_fault(x);
+    if (bits < 32)
+        movzx_load(x, bits, RAX, m);
+    else
+        mov_load(x, bits, RAX, m);
+    const uint8_t *again = x->at;
+    rmw_compute(x, (IrRmw)in->imm, bits, t, s);
+    cmpxchg(x, bits, m, t);
+    uint8_t *back = jcc_forward(x, CC_NE);
+    rel32_to(back, again);
+    zero_extend_rax(x, bits);
+    x86_def_int_at(x, v, RAX);
+    x86_flags_lost(x);
+}
+
+void x86_sel_mem(X86 *x, IrRef v) {
+    const IrInst *in = &x->r->insts[v];
+    switch (in->op) {
+    case IR_load: load(x, v, in); break;
+    case IR_store: store(x, v, in); break;
+    case IR_cas:
+        if (ir_bytes(in->aux) == 16)
+            x86_cas16(x, v);
+        else
+            cas(x, v, in);
+        break;
+    case IR_rmw: rmw(x, v, in); break;
+    default: // fence
+        if (in->aux == IR_FENCE_FULL) mfence(x);
+        break;
+    }
+}

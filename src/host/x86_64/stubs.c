@@ -1,0 +1,149 @@
+// stubs.c - code generated once per machine: entering and leaving translated code, moving homes to
+// and from guest state, and calling the evaluator. Blocks jump to (or call) these by rel32.
+#include "host/x86_64/stubs.h"
+#include "host/x86_64/emit.h"
+
+enum { EVAL_SAVE_SLOT = 48, EVAL_RAX_SLOT = 62 }; // of hot.spill, above the spills
+
+static const uint8_t callee_saved[] = {RBX, RBP, R12, R13, R14, R15};
+enum {
+    CALLER_SAVED = 1 << RAX | 1 << RCX | 1 << RDX | 1 << RSI | 1 << RDI | 1 << R8 | 1 << R9 |
+                   1 << R10 | 1 << R11
+};
+
+static int32_t slot(unsigned i) {
+    return HOT_DISP(spill) + 8 * (int32_t)i;
+}
+int32_t x86_eval_rax_disp(void) {
+    return slot(EVAL_RAX_SLOT);
+}
+
+static int32_t disp_of(const HostCtx *h, int field) {
+    return (int32_t)h->fields[field].offset - STATE_BIAS;
+}
+
+static const uint8_t *ints_stub(X86 *x, uint32_t set, bool load) {
+    const uint8_t *at = x->at;
+    for (; set; set &= set - 1) {
+        unsigned r = (unsigned)__builtin_ctz(set);
+        Mem m = mem_state(disp_of(x->h, x->h->field_of_int[r]));
+        if (load)
+            mov_load(x, 64, r, m);
+        else
+            mov_store(x, 64, m, r);
+    }
+    ret(x);
+    return at;
+}
+
+static const uint8_t *vecs_stub(X86 *x, bool load) {
+    const uint8_t *at = x->at;
+    for (uint32_t set = x->h->vec_homes; set; set &= set - 1) {
+        unsigned r = (unsigned)__builtin_ctz(set);
+        vec_op(x, load ? V_movaps : V_movaps_st, r, 0,
+               vrm_of(mem_state(disp_of(x->h, x->h->field_of_vec[r]))), 0);
+    }
+    ret(x);
+    return at;
+}
+
+static void enter_stub(X86 *x) {
+    HostCtx *h = x->h;
+    h->enter = x->at;
+    for (unsigned i = 0; i < ARRAY_LEN(callee_saved); i++) push_r(x, callee_saved[i]);
+    alu_ri(x, 64, ALU_SUB, RSP, 8);
+    lea(x, 64, RBP, mem_at(RDI, STATE_BIAS));
+    mov_rr(x, 64, RAX, RSI);
+    mov_store(x, 64, mem_state(HOT_DISP(host_sp)), RSP);
+    stmxcsr(x, mem_state(HOT_DISP(host_fp_saved)));
+    ldmxcsr(x, mem_state(HOT_DISP(guest_fp_control)));
+    call_to(x, h->load_vecs);
+    call_to(x, h->load_all_ints);
+    jmp_reg(x, RAX);
+}
+
+static void leave_stubs(X86 *x) {
+    HostCtx *h = x->h;
+    Mem pc = mem_state(disp_of(h, (int)h->pc_field));
+    h->fault_out = x->at;
+    mov_imm(x, RAX, HOST_EXIT_FAULT);
+    h->leave = x->at;
+    mov_load(x, 64, RSP, mem_state(HOT_DISP(host_sp)));
+    call_to(x, h->save_all_ints);
+    call_to(x, h->save_vecs);
+    const uint8_t *leave_only = x->at;
+    stmxcsr(x, mem_state(HOT_DISP(guest_fp_control)));
+    ldmxcsr(x, mem_state(HOT_DISP(host_fp_saved)));
+    alu_ri(x, 64, ALU_ADD, RSP, 8);
+    for (unsigned i = ARRAY_LEN(callee_saved); i-- > 0;) pop_r(x, callee_saved[i]);
+    ret(x);
+    h->helper_fault_out = x->at; // rbp was put right by leave_at_fault
+    mov_load(x, 64, RSP, mem_state(HOT_DISP(host_sp)));
+    mov_imm(x, RAX, HOST_EXIT_FAULT);
+    jmp_to(x, leave_only);
+    h->link_out = x->at; // rax: the HostLink
+    mov_store(x, 64, mem_state(HOT_DISP(exit_link)), RAX);
+    mov_load(x, 64, RCX, mem_at(RAX, offsetof(HostLink, target_pc)));
+    mov_store(x, 64, pc, RCX);
+    mov_imm(x, RAX, HOST_EXIT_LINK);
+    jmp_to(x, h->leave);
+    static const HostExit why[] = {HOST_EXIT_INTERRUPT, HOST_EXIT_LOOKUP, HOST_EXIT_BUDGET};
+    const uint8_t **const out[] = {&h->interrupt_out, &h->lookup_out, &h->budget_out};
+    for (unsigned i = 0; i < ARRAY_LEN(why); i++) { // rax: guest pc
+        *out[i] = x->at;
+        mov_store(x, 64, pc, RAX);
+        mov_imm(x, RAX, why[i]);
+        jmp_to(x, h->leave);
+    }
+}
+
+// What the evaluator stub calls: operands and result in hot.scratch.
+static void evaluate(void *state, const EvalDesc *d) {
+    VcpuHot *hot = vcpu_hot(state);
+    V128 args[3];
+    for (unsigned i = 0; i < 3; i++) {
+        args[i] = hot->scratch[SCRATCH_ARGS + i];
+        if (d->types[i] == IR_VOID || ir_is_vec(d->types[i])) continue;
+        args[i].d[0] &= bits_mask(ir_elem_bits(d->types[i]));
+        args[i].d[1] = 0;
+    }
+    IrFpEnv env = {.mode = hot->fp.mode, .rules = hot->fp.rules};
+    ir_eval(&d->in, d->types[0], args, NULL, &env, &hot->scratch[SCRATCH_RESULT]);
+    hot->fp.flags |= env.flags;
+}
+
+static void eval_stub(X86 *x) {
+    unsigned n_vecs = x->h->level == VEC_AVX512 ? 32 : 16;
+    x->h->call_eval = x->at; // rax: the EvalDesc
+    unsigned n = 0;
+    for (uint32_t set = CALLER_SAVED & ~(1u << RAX); set; set &= set - 1)
+        mov_store(x, 64, mem_state(slot(EVAL_SAVE_SLOT + n++)), (unsigned)__builtin_ctz(set));
+    for (unsigned i = 0; i < n_vecs; i++)
+        vec_op(x, V_movaps_st, i, 0, vrm_of(mem_state(x86_scratch_disp(SCRATCH_SAVE + i))), 0);
+    mov_rr(x, 64, RSI, RAX);
+    lea(x, 64, RDI, mem_state(-STATE_BIAS));
+    mov_imm(x, RAX, (uint64_t)(uintptr_t)evaluate);
+    alu_ri(x, 64, ALU_SUB, RSP, 8);
+    call_reg(x, RAX);
+    alu_ri(x, 64, ALU_ADD, RSP, 8);
+    n = 0;
+    for (uint32_t set = CALLER_SAVED & ~(1u << RAX); set; set &= set - 1)
+        mov_load(x, 64, (unsigned)__builtin_ctz(set), mem_state(slot(EVAL_SAVE_SLOT + n++)));
+    for (unsigned i = 0; i < n_vecs; i++)
+        vec_op(x, V_movaps, i, 0, vrm_of(mem_state(x86_scratch_disp(SCRATCH_SAVE + i))), 0);
+    ret(x);
+}
+
+void x86_make_stubs(HostCtx *h, HostCode *room) {
+    X86 *x = &(X86){.h = h, .at = room->at};
+    h->save_all_ints = ints_stub(x, h->int_homes, false);
+    h->load_all_ints = ints_stub(x, h->int_homes, true);
+    h->save_ints = ints_stub(x, h->int_homes & CALLER_SAVED, false);
+    h->load_ints = ints_stub(x, h->int_homes & CALLER_SAVED, true);
+    h->save_vecs = vecs_stub(x, false);
+    h->load_vecs = vecs_stub(x, true);
+    enter_stub(x);
+    leave_stubs(x);
+    eval_stub(x);
+    room->at = x->at;
+}

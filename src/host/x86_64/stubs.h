@@ -1,0 +1,11 @@
+// stubs.h - the code every block relies on; see stubs.c.
+#ifndef DGM_HOST_X86_64_STUBS_H
+#define DGM_HOST_X86_64_STUBS_H
+
+#include "host/x86_64/x86.h"
+
+// Generates the stubs into room and notes them in h. Homes and level are already set.
+void x86_make_stubs(HostCtx *h, HostCode *room);
+int32_t x86_eval_rax_disp(void); // where code around the evaluator keeps rax
+
+#endif
