@@ -41,6 +41,9 @@ SKIP_ROWS = re.compile(r'^(b|bl|b_cond|bc_cond|cbz|cbnz|tbz|tbnz|br|blr|ret|eret
                        r'hlt|dcps.*|udf|msr.*|mrs.*|sys.*|.*xr|.*xp|hint|wf.*|isb|bra.*|blra.*|reta.*|'
                        r'pac.*|aut.*|xpac.*|ldra.*|cpy.*|set|prf.*)$')
 
+# Where qemu 7.2 is wrong: a scalar half to fixed point is written with its sign in bits 31..16.
+QEMU_WRONG = re.compile(r'^fcvtz[su]_fixed_s$')
+
 
 # ---- building the tools ----
 
@@ -178,6 +181,8 @@ class Insn:
                 at -= w
                 word |= (f[name] >> at & ((1 << w) - 1)) << lo
         self.word, self.fields = word, f
+        if row.name == 'fcvt' and word & 0xfffffc00 == 0x1e634000:
+            self.word ^= 1 << 22  # that is BFCVT
 
     @staticmethod
     def place(row, f, rnd):
@@ -187,6 +192,8 @@ class Insn:
                 f[name] = rnd.choice(values) & ((1 << width) - 1)
         limit('imm12', 12, range(0, 16))
         limit('imm7', 7, range(-8, 9))
+        if re.match('stlur|ldapur', row.name):
+            limit('imm9', 9, range(-256, 256, 16))
         if 'rm' in f:
             f['option'] = rnd.choice((2, 3, 6, 7))
         used = {f.get('rn')}
@@ -204,7 +211,7 @@ def make_case(insns, rnd, pool):
         if i.memory:
             rn = i.fields.get('rn')
             # atomics: aligned, as qemu 7.2 has no FEAT_LSE2
-            loose = rn != 31 and not re.match(r'cas|swp|(ld|st)(a|l|add|clr|eor|set|smax|smin|umax|umin)', i.row.name)
+            loose = rn != 31 and not re.match(r'cas|swp|(ld|st)(a|lar|lu?r|llr|add|clr|eor|set|smax|smin|umax|umin)', i.row.name)
             x[rn] = MEM + MEM_BASE + (rnd.randrange(0, 64) if loose else 16 * rnd.randrange(4))
             if 'rm' in i.fields and i.fields['rm'] not in (31, rn):
                 x[i.fields['rm']] = rnd.randrange(16)
@@ -350,6 +357,8 @@ def main():
             ran[r.name] = ran.get(r.name, 0) + 1
         if diffs and diffs[0] == 'signal 0 expected, got 4' and unallocated(insns):
             continue  # qemu 7.2 lets a few reserved encodings pass
+        if diffs and QEMU_WRONG.match(r.name):
+            continue
         if diffs:
             failed[r.name] = failed.get(r.name, 0) + 1
             examples.setdefault(r.name, []).append((case, insns, diffs))

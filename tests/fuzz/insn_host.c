@@ -4,8 +4,8 @@
 //   insn_host [interp|x86_64] [--isa LIMIT] [--print]      --print: the IR of every case, on stderr
 #include "insn_case.h"
 
-#include "guest/aarch64/lift.h"
 #include "guest/aarch64/guest.h"
+#include "guest/aarch64/lift.h"
 #include "guest/aarch64/state.h"
 #include "host/host.h"
 
@@ -25,7 +25,7 @@ typedef struct Machine {
     IrRegion region;
     HostCode code;
     uint8_t *code_start;
-    HostLink links[64];   // a case has few exits,
+    HostLink links[64];    // a case has few exits,
     HostFault faults[512]; // and eight instructions
     A64State *state;
     bool print;
@@ -77,8 +77,12 @@ static uint32_t run(Machine *m, Case *c, uint64_t pc) {
     ir_region_init(&m->region, &m->arena, guest_aarch64.fields, guest_aarch64.n_fields,
                    guest_aarch64.pc_field);
     ir_region_reset(&m->region, pc);
-    GuestLift how = {.pc = pc, .mode = vcpu_hot(m->state)->mode, .features = m->state->features,
-                     .max_insns = c->n_insns, .fetch = fetch, .fetch_ctx = c};
+    GuestLift how = {.pc = pc,
+                     .mode = vcpu_hot(m->state)->mode,
+                     .features = m->state->features,
+                     .max_insns = c->n_insns,
+                     .fetch = fetch,
+                     .fetch_ctx = c};
     guest_aarch64.lift(&m->region, &how);
     if (m->print) {
         Buf text = {0};
@@ -124,9 +128,12 @@ int main(int argc, char **argv) {
     Machine m = {.host = &host_interp};
     const char *isa = NULL;
     for (int i = 1; i < argc; i++) {
-        if (!strcmp(argv[i], "x86_64")) m.host = &host_x86_64;
-        else if (!strcmp(argv[i], "--print")) m.print = true;
-        else if (!strcmp(argv[i], "--isa") && i + 1 < argc) isa = argv[++i];
+        if (!strcmp(argv[i], "x86_64"))
+            m.host = &host_x86_64;
+        else if (!strcmp(argv[i], "--print"))
+            m.print = true;
+        else if (!strcmp(argv[i], "--isa") && i + 1 < argc)
+            isa = argv[++i];
     }
     size_t code_bytes = 64u << 20;
     uint8_t *code = mmap(NULL, code_bytes, PROT_READ | PROT_WRITE | PROT_EXEC,
@@ -157,7 +164,8 @@ int main(int argc, char **argv) {
     Case c;
     for (unsigned i = 0; transfer(true, &c, sizeof c); i++) {
         memcpy(mem, c.mem, sizeof c.mem);
-        c.status = run(&m, &c, CASE_CODE + (uint64_t)(i % CASE_SLOTS) * CASE_SLOT_BYTES + CASE_INSN_OFFSET);
+        c.status = run(&m, &c,
+                       CASE_CODE + (uint64_t)(i % CASE_SLOTS) * CASE_SLOT_BYTES + CASE_INSN_OFFSET);
         save_state(&m, &c);
         memcpy(c.mem, mem, sizeof c.mem);
         if (!transfer(false, &c, sizeof c)) return 1;

@@ -1,6 +1,7 @@
 // disasm_simd.c - printers of the disassembler for FP and AdvSIMD rows: {@name} in fp.dec, simd.dec
-// and crypto.dec. Each prints one operand (or the part of it that takes more than one field), in the
-// words of the manual; preferred aliases are not chosen. Called by disasm.c; speed is no concern.
+// and crypto.dec. Each prints one operand (or the part of it that takes more than one field), in
+// the words of the manual; preferred aliases are not chosen. Called by disasm.c; speed is no
+// concern.
 #include "guest/aarch64/simd.h"
 
 typedef struct Dis {
@@ -30,18 +31,30 @@ static double fp_constant(unsigned imm8) {
     memcpy(&x, &bits, sizeof x);
     return x;
 }
-static void print_fp_imm(const Dis *d) { buf_printf(d->out, "#%.18e", fp_constant(val(d, "imm8"))); }
-static void print_fbits(const Dis *d) { buf_printf(d->out, "#%u", 64 - val(d, "scale")); }
+static void print_fp_imm(const Dis *d) {
+    buf_printf(d->out, "#%.18e", fp_constant(val(d, "imm8")));
+}
+static void print_fbits(const Dis *d) {
+    buf_printf(d->out, "#%u", 64 - val(d, "scale"));
+}
 
 // ---- copy: imm5 ----
 
-static unsigned copy_size(const Dis *d) { return (unsigned)__builtin_ctz(val(d, "imm5") | 16); }
-static void print_copy_t(const Dis *d) { arrangement(d, copy_size(d), val(d, "q")); }
-static void print_copy_s(const Dis *d) { buf_printf(d->out, "%c", lane_letters[copy_size(d)]); }
+static unsigned copy_size(const Dis *d) {
+    return (unsigned)__builtin_ctz(val(d, "imm5") | 16);
+}
+static void print_copy_t(const Dis *d) {
+    arrangement(d, copy_size(d), val(d, "q"));
+}
+static void print_copy_s(const Dis *d) {
+    buf_printf(d->out, "%c", lane_letters[copy_size(d)]);
+}
 static void print_copy_r(const Dis *d) { // a general register; 31 is the zero register
     char bank = copy_size(d) == 3 ? 'x' : 'w';
-    if (val(d, "rn") == 31) buf_printf(d->out, "%czr", bank);
-    else buf_printf(d->out, "%c%u", bank, val(d, "rn"));
+    if (val(d, "rn") == 31)
+        buf_printf(d->out, "%czr", bank);
+    else
+        buf_printf(d->out, "%c%u", bank, val(d, "rn"));
 }
 static void print_copy_lane(const Dis *d) {
     unsigned size = copy_size(d);
@@ -60,7 +73,9 @@ static void print_list(const Dis *d, unsigned first, unsigned n, const char *lan
         buf_printf(d->out, "%sv%u.%s", i ? ", " : "", (first + i) % 32, lanes);
     buf_printf(d->out, "}");
 }
-static void print_table(const Dis *d) { print_list(d, val(d, "rn"), val(d, "len") + 1, "16b"); }
+static void print_table(const Dis *d) {
+    print_list(d, val(d, "rn"), val(d, "len") + 1, "16b");
+}
 static void print_struct(const Dis *d) {
     unsigned regs = val(d, "regs"), size = val(d, "size");
     char lanes[8];
@@ -78,8 +93,10 @@ static void print_struct_post(const Dis *d) { // rm 31: the number of bytes move
     unsigned bytes = regs        ? regs * (val(d, "q") ? 16 : 8)
                      : replicate ? val(d, "n") << val(d, "size")
                                  : val(d, "n") << val(d, "lane");
-    if (val(d, "rm") == 31) buf_printf(d->out, "#%u", bytes);
-    else buf_printf(d->out, "x%u", val(d, "rm"));
+    if (val(d, "rm") == 31)
+        buf_printf(d->out, "#%u", bytes);
+    else
+        buf_printf(d->out, "x%u", val(d, "rm"));
 }
 
 // ---- immediates ----
@@ -88,13 +105,17 @@ static void print_mod_imm(const Dis *d) { // the whole instruction
     unsigned op = val(d, "op"), cmode = val(d, "cmode"), q = val(d, "q"), rd = val(d, "rd");
     unsigned imm8 = val(d, "imm8");
     bool accumulate = (cmode & 1) && cmode < 12;
-    const char *name = cmode == 15 ? "fmov" : accumulate ? (op ? "bic" : "orr")
-                       : op && cmode < 14 ? "mvni" : "movi";
+    const char *name = cmode == 15        ? "fmov"
+                       : accumulate       ? (op ? "bic" : "orr")
+                       : op && cmode < 14 ? "mvni"
+                                          : "movi";
     if (cmode == 14 && op) {
         uint64_t x = 0;
         for (unsigned i = 0; i < 8; i++) x |= imm8 >> i & 1 ? 0xffull << i * 8 : 0;
-        if (q) buf_printf(d->out, "movi v%u.2d, #0x%lx", rd, x);
-        else buf_printf(d->out, "movi d%u, #0x%lx", rd, x);
+        if (q)
+            buf_printf(d->out, "movi v%u.2d, #0x%lx", rd, x);
+        else
+            buf_printf(d->out, "movi d%u, #0x%lx", rd, x);
         return;
     }
     unsigned size = cmode == 15 ? (op ? 3 : 2) : cmode == 14 ? 0 : cmode < 8 || cmode >= 12 ? 2 : 1;
@@ -105,17 +126,28 @@ static void print_mod_imm(const Dis *d) { // the whole instruction
         return;
     }
     buf_printf(d->out, ", #0x%x", imm8);
-    if (cmode == 12 || cmode == 13) buf_printf(d->out, ", msl #%u", cmode == 12 ? 8 : 16);
+    if (cmode == 12 || cmode == 13)
+        buf_printf(d->out, ", msl #%u", cmode == 12 ? 8 : 16);
     else if (cmode < 12 && (cmode >> 1 & (cmode < 8 ? 3 : 1)))
         buf_printf(d->out, ", lsl #%u", 8 * (cmode >> 1 & (cmode < 8 ? 3 : 1)));
 }
 
 // immh:immb: the size of the narrow lanes, and the amount
-static unsigned shift_size(const Dis *d) { return 31 - (unsigned)__builtin_clz(val(d, "immhb") >> 3 | 1); }
-static void print_shift_t(const Dis *d) { arrangement(d, shift_size(d), val(d, "q")); }
-static void print_shift_w(const Dis *d) { arrangement(d, shift_size(d) + 1, 1); }
-static void print_shift_s(const Dis *d) { buf_printf(d->out, "%c", lane_letters[shift_size(d)]); }
-static void print_shift_ws(const Dis *d) { buf_printf(d->out, "%c", lane_letters[shift_size(d) + 1]); }
+static unsigned shift_size(const Dis *d) {
+    return 31 - (unsigned)__builtin_clz(val(d, "immhb") >> 3 | 1);
+}
+static void print_shift_t(const Dis *d) {
+    arrangement(d, shift_size(d), val(d, "q"));
+}
+static void print_shift_w(const Dis *d) {
+    arrangement(d, shift_size(d) + 1, 1);
+}
+static void print_shift_s(const Dis *d) {
+    buf_printf(d->out, "%c", lane_letters[shift_size(d)]);
+}
+static void print_shift_ws(const Dis *d) {
+    buf_printf(d->out, "%c", lane_letters[shift_size(d) + 1]);
+}
 static void print_imm_shift(const Dis *d) {
     unsigned immhb = val(d, "immhb"), bits = 8u << shift_size(d), opcode = bits_get(d->insn, 11, 5);
     // SHL, SLI, SQSHLU, SQSHL, SSHLL go left, all others right (or count fraction bits)
@@ -133,11 +165,16 @@ static void print_element(const Dis *d) {
     }
     bool fp_row = bits_get(d->insn, 23, 1) && val(d, "size") == 0; // sz rows, with size<1> fixed
     unsigned size = val(d, "half") || d->row->features & A64_FEAT(fhm) ? 1
-                    : fp_row ? 2 + val(d, "sz") : val(d, "size");
+                    : fp_row                                           ? 2 + val(d, "sz")
+                                                                       : val(d, "size");
     if (d->row->features & A64_FEAT(fcma)) // pairs of lanes
-        buf_printf(d->out, "v%u.%c[%u]", m << 4 | rm, lane_letters[size], size == 1 ? h << 1 | l : h);
-    else if (size == 1) buf_printf(d->out, "v%u.h[%u]", rm, h << 2 | l << 1 | m);
-    else buf_printf(d->out, "v%u.%c[%u]", m << 4 | rm, lane_letters[size], size == 2 ? h << 1 | l : h);
+        buf_printf(d->out, "v%u.%c[%u]", m << 4 | rm, lane_letters[size],
+                   size == 1 ? h << 1 | l : h);
+    else if (size == 1)
+        buf_printf(d->out, "v%u.h[%u]", rm, h << 2 | l << 1 | m);
+    else
+        buf_printf(d->out, "v%u.%c[%u]", m << 4 | rm, lane_letters[size],
+                   size == 2 ? h << 1 | l : h);
 }
 
 void a64_print_simd_operand(const DecodeRow *row, uint32_t insn, const char *name, size_t len,
@@ -146,15 +183,15 @@ void a64_print_simd_operand(const DecodeRow *row, uint32_t insn, const char *nam
         const char *name;
         void (*print)(const Dis *d);
     } printers[] = {
-        {"fp_imm", print_fp_imm},       {"fbits", print_fbits},
-        {"copy_t", print_copy_t},       {"copy_s", print_copy_s},
-        {"copy_r", print_copy_r},       {"copy_lane", print_copy_lane},
-        {"copy_lane2", print_copy_lane2}, {"table", print_table},
-        {"struct", print_struct},       {"struct_lane", print_struct_lane},
+        {"fp_imm", print_fp_imm},           {"fbits", print_fbits},
+        {"copy_t", print_copy_t},           {"copy_s", print_copy_s},
+        {"copy_r", print_copy_r},           {"copy_lane", print_copy_lane},
+        {"copy_lane2", print_copy_lane2},   {"table", print_table},
+        {"struct", print_struct},           {"struct_lane", print_struct_lane},
         {"struct_post", print_struct_post}, {"mod_imm", print_mod_imm},
-        {"shift_t", print_shift_t},     {"shift_w", print_shift_w},
-        {"shift_s", print_shift_s},     {"shift_ws", print_shift_ws},
-        {"imm_shift", print_imm_shift}, {"element", print_element},
+        {"shift_t", print_shift_t},         {"shift_w", print_shift_w},
+        {"shift_s", print_shift_s},         {"shift_ws", print_shift_ws},
+        {"imm_shift", print_imm_shift},     {"element", print_element},
     };
     const Dis d = {row, insn, out};
     for (unsigned i = 0; i < ARRAY_LEN(printers); i++)

@@ -119,8 +119,10 @@ bool lift_simd_narrow(Lift *l, const Args_simd_narrow *a) {
     } else {
         v = v2(l, IR_vtrunc, s, n, n);
     }
-    if (a->scalar) v_put(l, a->rd, v, s);
-    else v_put_narrow(l, a->rd, v, a->q);
+    if (a->scalar)
+        v_put(l, a->rd, v, s);
+    else
+        v_put_narrow(l, a->rd, v, a->q);
     return true;
 }
 
@@ -220,8 +222,8 @@ bool lift_fcvtl(Lift *l, const Args_fcvtl *a) {
 bool lift_simd_fp_narrow(Lift *l, const Args_simd_fp_narrow *a) {
     IrType narrow = ir_vec_of(fp_elem(1 + a->sz));
     unsigned odd = bits_get(l->insn, 29, 1);
-    IrRef v = ir_emit(l->r, IR_fcvt, narrow, v_get(l, a->rn), 0, 0, 0, odd,
-                      ir_elem_bits(narrow) * 2);
+    IrRef v =
+        ir_emit(l->r, IR_fcvt, narrow, v_get(l, a->rn), 0, 0, 0, odd, ir_elem_bits(narrow) * 2);
     v_put_narrow(l, a->rd, v, a->q);
     return true;
 }
