@@ -410,16 +410,26 @@ IrRef ir_call(IrRegion *r, IrType t, const IrHelper *h, unsigned n_args, const I
 
 // ---- conditions ----
 
-// The result value of the operation whose flags these are; the lifter has usually just emitted it.
+// The result value of the operation whose flags these are, if the lifter emitted it nearby; else 0.
+static IrRef known_result(IrRegion *r, IrOp op, IrRef flags) {
+    enum { NEARBY = 8 };
+    const IrInst f = r->insts[flags];
+    uint64_t c;
+    bool negated = op == IR_sub && ir_const_value(r, f.b, &c); // fold_arith makes it an add
+    uint64_t minus_c = negated ? (0 - c) & bits_mask(ir_elem_bits(ir_type(r, f.a))) : 0;
+    for (IrRef i = MIN(flags + NEARBY, r->n_insts - 1); i > 0 && i + NEARBY > flags; i--) {
+        const IrInst *in = &r->insts[i];
+        uint64_t k;
+        if (in->op != (negated ? IR_add : op) || in->a != f.a) continue;
+        if (negated ? ir_const_value(r, in->b, &k) && k == minus_c : in->b == f.b) return i;
+    }
+    return 0;
+}
+
 static IrRef find_result(IrRegion *r, IrOp op, IrRef flags) {
     const IrInst f = r->insts[flags];
-    IrType t = ir_type(r, f.a);
-    uint64_t c;
-    if (op == IR_sub && ir_const_value(r, f.b, &c)) // as fold_arith writes it
-        return ir_emit(r, IR_add, t, f.a, ir_const(r, t, 0 - c), 0, 0, 0, 0);
-    for (IrRef i = flags + 8 < r->n_insts ? flags + 8 : r->n_insts; --i > 0 && i + 8 > flags;)
-        if (r->insts[i].op == op && r->insts[i].a == f.a && r->insts[i].b == f.b) return i;
-    return ir_emit(r, op, t, f.a, f.b, 0, 0, 0, 0);
+    IrRef v = known_result(r, op, flags);
+    return v ? v : ir_emit(r, op, ir_type(r, f.a), f.a, f.b, 0, 0, 0, 0);
 }
 
 static IrRef cond_sub(IrRegion *r, IrCond cc, IrRef flags) {
@@ -429,6 +439,9 @@ static IrRef cond_sub(IrRegion *r, IrCond cc, IrRef flags) {
         [IR_C_HI] = IR_UGT, [IR_C_LS] = IR_ULE, [IR_C_GE] = IR_SGE, [IR_C_LT] = IR_SLT,
         [IR_C_GT] = IR_SGT, [IR_C_LE] = IR_SLE};
     const IrInst f = r->insts[flags];
+    IrRef result = cc <= IR_C_NE ? known_result(r, IR_sub, flags) : 0;
+    if (result) // the operands need not live until here then
+        return ir_icmp(r, (IrCc)table[cc], result, ir_const(r, ir_type(r, result), 0));
     if (table[cc] >= 0) return ir_icmp(r, (IrCc)table[cc], f.a, f.b);
     if (table[cc] == -2) return 0;
     IrRef v = find_result(r, IR_sub, flags);

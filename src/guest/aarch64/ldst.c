@@ -87,7 +87,8 @@ bool lift_ldra(Lift *l, const Args_ldra *a) {
     int64_t offset = bits_sext((uint64_t)a->s << 9 | a->imm9, 10) * 8;
     IrRef base = lift_auth(l, lift_xsp(l, a->rn), lift_i64(l, 0), a->key ? A64_KEY_DB : A64_KEY_DA);
     A64Addr at = {.base = base, .disp = offset, .n = a->rn};
-    if (a->w) at.updated = ir_add(l->r, base, lift_i64(l, (uint64_t)offset));
+    at.writeback = a->w;
+    at.step = offset;
     return load_reg(l, a->rt, 3, 0, at);
 }
 

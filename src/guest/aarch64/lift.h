@@ -125,8 +125,9 @@ typedef enum A64Index { INDEX_OFFSET, INDEX_POST, INDEX_PRE } A64Index;
 typedef struct A64Addr {
     IrRef base; // I64: the access is at base + disp
     int64_t disp;
-    IrRef updated; // what the base register becomes, 0 when it stays
-    unsigned n;    // the base register
+    bool writeback; // the base register becomes base + step
+    int64_t step;
+    unsigned n; // the base register
 } A64Addr;
 // Base register n (SP) with a constant offset.
 A64Addr lift_addr(Lift *l, unsigned n, A64Index index, int64_t offset);
@@ -134,7 +135,9 @@ A64Addr lift_addr(Lift *l, unsigned n, A64Index index, int64_t offset);
 A64Addr lift_addr_reg(Lift *l, unsigned n, unsigned m, unsigned option, unsigned shift);
 // After all accesses: writes the base register back when the form says so.
 static inline void lift_writeback(Lift *l, A64Addr at) {
-    if (at.updated) ir_put(l->r, A64_X0 + at.n, at.updated);
+    if (at.writeback)
+        ir_put(l->r, A64_X0 + at.n,
+               ir_add(l->r, at.base, ir_const(l->r, IR_I64, (uint64_t)at.step)));
 }
 
 // disasm_simd.c: {@name} in the templates of FP and AdvSIMD rows.

@@ -47,7 +47,8 @@ IrType lift_mem_type(unsigned log2_bytes) {
 A64Addr lift_addr(Lift *l, unsigned n, A64Index index, int64_t offset) {
     A64Addr at = {.base = lift_xsp(l, n), .n = n};
     at.disp = index == INDEX_POST ? 0 : offset;
-    if (index != INDEX_OFFSET) at.updated = ir_add(l->r, at.base, lift_i64(l, (uint64_t)offset));
+    at.writeback = index != INDEX_OFFSET;
+    at.step = offset;
     return at;
 }
 

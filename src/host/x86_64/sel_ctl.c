@@ -5,11 +5,10 @@
 // when they are entered (host.c), where guest state is exact and nothing has happened yet.
 #include "host/x86_64/emit.h"
 
-// Pads so that the rel32 of a jump whose opcode has n bytes does not cross a 4-byte line: one store
-// patches it.
+// Pads so that the rel32 of a jump whose opcode has n bytes lies in one aligned 8-byte word: one store patches it.
 static void align_rel32(X86 *x, unsigned opcode_bytes) {
-    unsigned over = (unsigned)((uintptr_t)(x->at + opcode_bytes) & 3);
-    if (over) nops(x, 4 - over);
+    unsigned at = (unsigned)((uintptr_t)(x->at + opcode_bytes) & 7);
+    if (at > 4) nops(x, 8 - at);
 }
 
 static void emit_link_stub(X86 *x, const Cold *c) {

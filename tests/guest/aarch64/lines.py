@@ -93,7 +93,7 @@ def program(lines):
     save += [f"ldp x4, x5, [x3, #{16 * i}]\nstp x4, x5, [x1, #{16 * i}]" for i in range(16)]
     save += ["msr fpcr, xzr", "mov x1, x0", f"mov x2, #{RECORD.size}", "mov x0, #1", "mov x8, #64", "svc #0",
              "ldr x0, =out", "ldr x30, [x0, #-8]", "br x30"]
-    data += [".balign 16", "buffer: .space 256", ".balign 16", ".quad 0, 0", f"out: .space {RECORD.size + 16}"]
+    data += [".balign 16", ".balign 4096", "buffer: .space 4096", ".balign 16", ".quad 0, 0", f"out: .space {RECORD.size + 16}"]
     return "\n".join(text + load + save + data) + "\n"
 
 
