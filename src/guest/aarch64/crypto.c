@@ -2,7 +2,9 @@
 // instructions; the hashes are helpers (helpers_crypto.c).
 #include "guest/aarch64/simd.h"
 
-static IrRef xor128(Lift *l, IrRef a, IrRef b) { return ir_op2(l->r, IR_xor, IR_V128, a, b); }
+static IrRef xor128(Lift *l, IrRef a, IrRef b) {
+    return ir_op2(l->r, IR_xor, IR_V128, a, b);
+}
 
 // ---- AES: AESE Vd.16B, Vn.16B and kin ----
 bool lift_aese(Lift *l, const Args_aese *a) {
@@ -59,8 +61,9 @@ bool lift_sha256h(Lift *l, const Args_sha256h *a) {
     return hash(l, &crypto_sha256h, a->rd, a->rn, a->rm, 0);
 }
 bool lift_sha256h2(Lift *l, const Args_sha256h2 *a) {
-    lift_put_v(l, a->rd, v_call(l, &crypto_sha256h, v_get(l, a->rn), v_get(l, a->rd),
-                                v_get(l, a->rm), SIMD_SUB));
+    lift_put_v(
+        l, a->rd,
+        v_call(l, &crypto_sha256h, v_get(l, a->rn), v_get(l, a->rd), v_get(l, a->rm), SIMD_SUB));
     return true;
 }
 bool lift_sha256su0(Lift *l, const Args_sha256su0 *a) {
@@ -110,8 +113,8 @@ bool lift_bcax(Lift *l, const Args_bcax *a) {
 
 // ---- SM3, SM4 ----
 bool lift_sm3ss1(Lift *l, const Args_sm3ss1 *a) {
-    lift_put_v(l, a->rd, v_call(l, &crypto_sm3ss1, v_get(l, a->rn), v_get(l, a->rm),
-                                v_get(l, a->ra), 0));
+    lift_put_v(l, a->rd,
+               v_call(l, &crypto_sm3ss1, v_get(l, a->rn), v_get(l, a->rm), v_get(l, a->ra), 0));
     return true;
 }
 bool lift_sm3tt(Lift *l, const Args_sm3tt *a) {

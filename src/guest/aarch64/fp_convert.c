@@ -31,8 +31,8 @@ bool lift_fcvt_to_fixed(Lift *l, const Args_fcvt_to_fixed *a) {
     IrType t;
     if (!fp_type(l, a->ftype, &t)) return false;
     IrOp op = bits_get(l->insn, 16, 1) ? IR_f2u : IR_f2s;
-    IrRef v = ir_emit(l->r, op, lift_type(a->sf), s_get(l, a->rn, t), 0, 0, IR_RM_ZERO, 0,
-                      64 - a->scale);
+    IrRef v =
+        ir_emit(l->r, op, lift_type(a->sf), s_get(l, a->rn, t), 0, 0, IR_RM_ZERO, 0, 64 - a->scale);
     lift_put_reg(l, a->rd, v);
     return true;
 }

@@ -1,6 +1,6 @@
 // fp_scalar.c - scalar floating point: one, two and three sources, comparison, select, immediate.
-// (Conversions and moves to general registers are in fp_convert.c.) ftype is the manual's: 0 single,
-// 1 double, 3 half. Rows exclude 2; half needs FEAT_FP16, but for FMOV-like moves of bits.
+// (Conversions and moves to general registers are in fp_convert.c.) ftype is the manual's: 0
+// single, 1 double, 3 half. Rows exclude 2; half needs FEAT_FP16, but for FMOV-like moves of bits.
 #include "guest/aarch64/simd.h"
 
 // False when the CPU lacks the type.

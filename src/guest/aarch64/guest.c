@@ -25,7 +25,7 @@ static const GuestCpu cpus[] = {
     {"max", "everything that is implemented",
      ARMV8_2 | CRYPTO | F(jscvt) | F(fcma) | F(sha3) | F(sm3) | F(sm4) | F(sha512) | F(fhm) |
          F(dit) | F(lse2) | F(lrcpc2) | F(flagm) | F(flagm2) | F(sb) | F(pauth) | F(pauthg) |
-         F(dcpodp) | F(frintts) | F(i8mm) | F(bf16) | F(bti) | F(wfxt) | F(hbc) | F(dgh)},
+         F(dcpodp) | F(frintts) | F(i8mm) | F(bti) | F(wfxt) | F(hbc) | F(dgh)},
     {"cortex-a53", "Armv8.0 with CRC and crypto", ARMV8_0 | CRYPTO | F(crc)},
     {"cortex-a72", "Armv8.0 with CRC and crypto", ARMV8_0 | CRYPTO | F(crc)},
     {"neoverse-n1", "Armv8.2 with LSE, FP16, dot product", ARMV8_2 | CRYPTO},

@@ -3,13 +3,25 @@
 // them are in crypto.c.
 #include "guest/aarch64/helpers_simd.h"
 
-static uint32_t rol32(uint32_t x, unsigned n) { return x << n | x >> (32 - n); }
-static uint32_t ror32(uint32_t x, unsigned n) { return x >> n | x << (32 - n); }
-static uint64_t ror64(uint64_t x, unsigned n) { return x >> n | x << (64 - n); }
+static uint32_t rol32(uint32_t x, unsigned n) {
+    return x << n | x >> (32 - n);
+}
+static uint32_t ror32(uint32_t x, unsigned n) {
+    return x >> n | x << (32 - n);
+}
+static uint64_t ror64(uint64_t x, unsigned n) {
+    return x >> n | x << (64 - n);
+}
 
-static uint32_t choose(uint32_t x, uint32_t y, uint32_t z) { return ((y ^ z) & x) ^ z; }
-static uint32_t majority(uint32_t x, uint32_t y, uint32_t z) { return (x & y) | ((x | y) & z); }
-static uint32_t parity(uint32_t x, uint32_t y, uint32_t z) { return x ^ y ^ z; }
+static uint32_t choose(uint32_t x, uint32_t y, uint32_t z) {
+    return ((y ^ z) & x) ^ z;
+}
+static uint32_t majority(uint32_t x, uint32_t y, uint32_t z) {
+    return (x & y) | ((x | y) & z);
+}
+static uint32_t parity(uint32_t x, uint32_t y, uint32_t z) {
+    return x ^ y ^ z;
+}
 
 // ---- SHA1 ----
 
@@ -83,8 +95,12 @@ static void do_sha256su1(void *state, V128 *out, const V128 *a, const V128 *b, c
 
 // ---- SHA512: a is Vd, b Vn, c Vm ----
 
-static uint64_t big_sigma1(uint64_t x) { return ror64(x, 14) ^ ror64(x, 18) ^ ror64(x, 41); }
-static uint64_t big_sigma0(uint64_t x) { return ror64(x, 28) ^ ror64(x, 34) ^ ror64(x, 39); }
+static uint64_t big_sigma1(uint64_t x) {
+    return ror64(x, 14) ^ ror64(x, 18) ^ ror64(x, 41);
+}
+static uint64_t big_sigma0(uint64_t x) {
+    return ror64(x, 28) ^ ror64(x, 34) ^ ror64(x, 39);
+}
 
 static void do_sha512h(void *state, V128 *out, const V128 *a, const V128 *b, const V128 *c,
                        uint64_t imm) {
@@ -131,9 +147,12 @@ static void do_sm3tt(void *state, V128 *out, const V128 *a, const V128 *b, const
                      uint64_t imm) {
     uint32_t w = c->w[imm & 3], d1 = a->w[1], d2 = a->w[2], d3 = a->w[3], t;
     bool second = imm & 4, b_form = imm & 8;
-    if (!b_form) t = d1 ^ d2 ^ d3;
-    else if (second) t = (d3 & d2) | (~d3 & d1);
-    else t = majority(d1, d2, d3);
+    if (!b_form)
+        t = d1 ^ d2 ^ d3;
+    else if (second)
+        t = (d3 & d2) | (~d3 & d1);
+    else
+        t = majority(d1, d2, d3);
     t += a->w[0] + w + (second ? b->w[3] : b->w[3] ^ rol32(d3, 12));
     if (second) t ^= rol32(t, 9) ^ rol32(t, 17);
     *out = (V128){.w = {d1, rol32(d2, second ? 19 : 9), d3, t}};

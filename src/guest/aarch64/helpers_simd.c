@@ -2,9 +2,9 @@
 // rounding and saturation, polynomial products, reciprocal estimates and the like. Plain loops over
 // lanes, correct first; each follows the pseudocode of the Arm ARM (DDI 0487).
 //
-// Called from translated code by pointer (see IrHelper); all are pure but for sticky FP flags, which
-// go to the vCPU. Floating-point steps are the IR's own ops through ir_eval(), so that rounding mode,
-// NaNs and flags mean the same here as there. Reentrant, no memory.
+// Called from translated code by pointer (see IrHelper); all are pure but for sticky FP flags,
+// which go to the vCPU. Floating-point steps are the IR's own ops through ir_eval(), so that
+// rounding mode, NaNs and flags mean the same here as there. Reentrant, no memory.
 #include "guest/aarch64/helpers_simd.h"
 
 #include "engine/vcpu.h"
@@ -60,8 +60,10 @@ static void do_shift_reg(void *state, V128 *out, const V128 *a, const V128 *b, c
         if (shift < 0) {
             x = shift_floor(x, -shift, imm & SIMD_ROUND);
         } else if (shift >= (int)bits) { // all bits leave; what saturates goes as far as it can
-            if (imm & SIMD_SATURATE && x != 0) x = x < 0 ? -((Wide)1 << 100) : (Wide)1 << 100;
-            else x = 0;
+            if (imm & SIMD_SATURATE && x != 0)
+                x = x < 0 ? -((Wide)1 << 100) : (Wide)1 << 100;
+            else
+                x = 0;
         } else {
             x = (Wide)((unsigned __int128)x << shift);
         }
@@ -197,7 +199,9 @@ static uint64_t fp_nan(IrFpEnv *env, const FpLane *x) {
     return fp_eval(env, IR_fadd, x->size, 0, x->raw, x->raw, 0);
 }
 
-static uint64_t fp_infinity(const FpLane *x) { return (uint64_t)x->exp_max << x->frac_bits; }
+static uint64_t fp_infinity(const FpLane *x) {
+    return (uint64_t)x->exp_max << x->frac_bits;
+}
 
 static uint64_t fp_default_nan(const FpLane *x) {
     return fp_infinity(x) | 1ull << (x->frac_bits - 1);
@@ -215,8 +219,8 @@ static uint64_t frecpe(IrFpEnv *env, unsigned size, uint64_t raw) {
     if (x.exp == 0 && x.frac >> 50 == 0) { // below 2^-(bias + 1): the reciprocal overflows
         env->flags |= IR_FPF_OVERFLOW | IR_FPF_INEXACT;
         IrRm rm = env->mode & IR_FPM_RM;
-        bool to_inf = rm == IR_RM_NEAREST || (rm == IR_RM_UP && !x.sign) ||
-                      (rm == IR_RM_DOWN && x.sign);
+        bool to_inf =
+            rm == IR_RM_NEAREST || (rm == IR_RM_UP && !x.sign) || (rm == IR_RM_DOWN && x.sign);
         return x.sign | (fp_infinity(&x) - !to_inf);
     }
     if (env->mode & (size == 1 ? IR_FPM_FZ16 : IR_FPM_FZ) && x.exp >= 2 * bias - 1) {
@@ -308,7 +312,10 @@ static uint64_t frint_n(IrFpEnv *env, unsigned size, uint64_t raw, bool by_mode,
     uint64_t most_negative = 1ull << (x.bits - 1) | (uint64_t)(bias + n - 1) << x.frac_bits;
     if (!x.nan && !x.inf) {
         IrFpEnv trial = *env;
-        IrInst in = {.op = IR_fround, .type = fp_type(size), .a = 1, .aux2 = 1,
+        IrInst in = {.op = IR_fround,
+                     .type = fp_type(size),
+                     .a = 1,
+                     .aux2 = 1,
                      .aux = by_mode ? IR_RM_MODE : IR_RM_ZERO};
         V128 args[3] = {{.d = {raw, 0}}}, out = {0};
         ir_eval(&in, in.type, args, NULL, &trial, &out);

@@ -3,8 +3,12 @@
 #include "guest/aarch64/simd.h"
 
 // imm5 of the copy group: the lowest set bit is the element size, what is above the index.
-static unsigned copy_size(unsigned imm5) { return (unsigned)__builtin_ctz(imm5); }
-static unsigned copy_index(unsigned imm5) { return imm5 >> (copy_size(imm5) + 1); }
+static unsigned copy_size(unsigned imm5) {
+    return (unsigned)__builtin_ctz(imm5);
+}
+static unsigned copy_index(unsigned imm5) {
+    return imm5 >> (copy_size(imm5) + 1);
+}
 
 // DUP Vd.T, Vn.Ts[index]
 bool lift_dup_element(Lift *l, const Args_dup_element *a) {
@@ -32,8 +36,8 @@ bool lift_dup_general(Lift *l, const Args_dup_general *a) {
 // INS Vd.Ts[index], Rn (MOV)
 bool lift_ins_general(Lift *l, const Args_ins_general *a) {
     IrElem e = int_elem(copy_size(a->imm5));
-    IrRef v = v_set_lane(l, ir_vec_of(e), v_get(l, a->rd), copy_index(a->imm5),
-                         lift_reg(l, e, a->rn));
+    IrRef v =
+        v_set_lane(l, ir_vec_of(e), v_get(l, a->rd), copy_index(a->imm5), lift_reg(l, e, a->rn));
     lift_put_v(l, a->rd, v);
     return true;
 }
@@ -43,8 +47,7 @@ bool lift_ins_element(Lift *l, const Args_ins_element *a) {
     unsigned size = copy_size(a->imm5);
     IrElem e = int_elem(size);
     IrRef lane = v_lane(l, e, v_get(l, a->rn), a->imm4 >> size);
-    lift_put_v(l, a->rd,
-               v_set_lane(l, ir_vec_of(e), v_get(l, a->rd), copy_index(a->imm5), lane));
+    lift_put_v(l, a->rd, v_set_lane(l, ir_vec_of(e), v_get(l, a->rd), copy_index(a->imm5), lane));
     return true;
 }
 
@@ -63,7 +66,8 @@ bool lift_smov(Lift *l, const Args_smov *a) {
 
 // ZIP1, ZIP2, UZP1, UZP2, TRN1, TRN2 Vd.T, Vn.T, Vm.T
 bool lift_simd_permute(Lift *l, const Args_simd_permute *a) {
-    static const IrOp ops[] = {IR_NOP, IR_uzpe, IR_trne, IR_ziplo, IR_NOP, IR_uzpo, IR_trno, IR_ziphi};
+    static const IrOp ops[] = {IR_NOP, IR_uzpe, IR_trne, IR_ziplo,
+                               IR_NOP, IR_uzpo, IR_trno, IR_ziphi};
     unsigned opcode = bits_get(l->insn, 12, 3);
     Shape s = shape_vec(int_elem(a->size), a->q);
     IrRef n = v_get(l, a->rn), m = v_get(l, a->rm), v;
@@ -126,7 +130,8 @@ static uint64_t expand_imm(unsigned op, unsigned cmode, uint64_t imm8) {
             for (x = 0; imm8; imm8 &= imm8 - 1) x |= 0xffull << 8 * __builtin_ctzll(imm8);
             return x;
         }
-        x = op ? fp_expand_imm(3, (unsigned)imm8) : fp_expand_imm(2, (unsigned)imm8) * 0x0000000100000001ull;
+        x = op ? fp_expand_imm(3, (unsigned)imm8)
+               : fp_expand_imm(2, (unsigned)imm8) * 0x0000000100000001ull;
     }
     return x;
 }
@@ -140,8 +145,10 @@ bool lift_simd_mod_imm(Lift *l, const Args_simd_mod_imm *a) {
     IrRef v = ir_vconst(l->r, IR_V128, bits, a->q || accumulate ? bits : 0);
     if (accumulate) // BIC clears, ORR sets
         v = ir_op2(l->r, invert ? IR_and : IR_or, IR_V128, v_get(l, a->rd), v);
-    if (accumulate) v_put(l, a->rd, v, shape_vec(IR_I64, a->q));
-    else lift_put_v(l, a->rd, v);
+    if (accumulate)
+        v_put(l, a->rd, v, shape_vec(IR_I64, a->q));
+    else
+        lift_put_v(l, a->rd, v);
     return true;
 }
 

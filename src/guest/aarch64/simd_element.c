@@ -18,8 +18,8 @@ bool lift_simd_int_element(Lift *l, const Args_simd_int_element *a) {
         unsigned op;
     } Op;
     static const Op ops[32] = {
-        [0x10] = {simd_mla, IR_add},  [0x14] = {simd_mla, IR_sub}, [0x08] = {simd_mul, 0},
-        [0x0c] = {simd_sqdmulh, 0},   [0x0d] = {simd_sqdmulh, 1},  [0x1d] = {simd_rdm, 0},
+        [0x10] = {simd_mla, IR_add},   [0x14] = {simd_mla, IR_sub}, [0x08] = {simd_mul, 0},
+        [0x0c] = {simd_sqdmulh, 0},    [0x0d] = {simd_sqdmulh, 1},  [0x1d] = {simd_rdm, 0},
         [0x1f] = {simd_rdm, SIMD_SUB},
     };
     const Op *op = &ops[bits_get(l->insn, 29, 1) << 4 | bits_get(l->insn, 12, 4)];

@@ -1,5 +1,6 @@
-// simd_extra.c - "Advanced SIMD three same extra" and what came with it after ARMv8.0: dot and matrix
-// products, complex numbers, products of halves added to singles. By-element forms are here too.
+// simd_extra.c - "Advanced SIMD three same extra" and what came with it after ARMv8.0: dot and
+// matrix products, complex numbers, products of halves added to singles. By-element forms are here
+// too.
 #include "guest/aarch64/simd.h"
 
 // ---- products of bytes ----
@@ -46,9 +47,10 @@ bool lift_simd_usdot_element(Lift *l, const Args_simd_usdot_element *a) {
 
 // SMMLA, UMMLA, USMMLA Vd.4S, Vn.16B, Vm.16B (FEAT_I8MM)
 bool lift_simd_mmla(Lift *l, const Args_simd_mmla *a) {
-    uint64_t imm = bits_get(l->insn, 11, 1) ? SIMD_ROUND : bits_get(l->insn, 29, 1) ? 0 : SIMD_SIGNED;
-    v_put(l, a->rd,
-          v_call(l, &simd_mmla, v_get(l, a->rn), v_get(l, a->rm), v_get(l, a->rd), imm),
+    uint64_t imm = bits_get(l->insn, 11, 1)   ? SIMD_ROUND
+                   : bits_get(l->insn, 29, 1) ? 0
+                                              : SIMD_SIGNED;
+    v_put(l, a->rd, v_call(l, &simd_mmla, v_get(l, a->rn), v_get(l, a->rm), v_get(l, a->rd), imm),
           shape_vec(IR_I32, 1));
     return true;
 }

@@ -16,7 +16,8 @@ static void put_base(Lift *l, unsigned rn, IrRef next) {
 
 // ---- interleaving: `n` registers (2..4) and n pieces of memory, in lanes of s ----
 
-// Piece j's bytes come from register k where this says so (out of range elsewhere): for LD3 and ST3.
+// Piece j's bytes come from register k where this says so (out of range elsewhere): for LD3 and
+// ST3.
 static IrRef three_by_table(Lift *l, const IrRef in[3], unsigned out, unsigned size, unsigned bytes,
                             bool load) {
     IrRef v = 0;
@@ -102,8 +103,10 @@ static void load_pieces(Lift *l, IrRef base, unsigned at, unsigned bytes, IrRef 
 }
 static void store_pieces(Lift *l, IrRef base, unsigned at, unsigned bytes, const IrRef mem[4]) {
     for (unsigned i = 0; i < (bytes + 15) / 16; i++) {
-        if (bytes - i * 16 >= 16) ir_store(l->r, IR_V128, 0, base, at + i * 16, mem[i]);
-        else ir_store(l->r, IR_F64, 0, base, at + i * 16, v_lane(l, IR_F64, mem[i], 0));
+        if (bytes - i * 16 >= 16)
+            ir_store(l->r, IR_V128, 0, base, at + i * 16, mem[i]);
+        else
+            ir_store(l->r, IR_F64, 0, base, at + i * 16, v_lane(l, IR_F64, mem[i], 0));
     }
 }
 

@@ -111,14 +111,18 @@ bool lift_simd_cmp_zero(Lift *l, const Args_simd_cmp_zero *a) {
 // XTN, SQXTN, SQXTUN, UQXTN and the same with "2"
 bool lift_simd_narrow(Lift *l, const Args_simd_narrow *a) {
     Shape s = a->scalar ? shape_scalar(int_elem(a->size)) : shape_vec(int_elem(a->size), 0);
-    IrRef n = v_get(l, a->rn), wrapped = v2(l, IR_vtrunc, s, n, n), v = wrapped;
+    IrRef n = v_get(l, a->rn), v;
     unsigned u = bits_get(l->insn, 29, 1), saturating = bits_get(l->insn, 14, 1);
     if (u || saturating) {
         IrOp op = !u ? IR_vsqxtn : saturating ? IR_vuqxtn : IR_vsqxtun;
-        v = v_saturated(l, s, v2(l, op, s, n, n), wrapped);
+        v = v_narrow_saturated(l, op, s, n);
+    } else {
+        v = v2(l, IR_vtrunc, s, n, n);
     }
-    if (a->scalar) v_put(l, a->rd, v, s);
-    else v_put_narrow(l, a->rd, v, a->q);
+    if (a->scalar)
+        v_put(l, a->rd, v, s);
+    else
+        v_put_narrow(l, a->rd, v, a->q);
     return true;
 }
 
@@ -218,8 +222,8 @@ bool lift_fcvtl(Lift *l, const Args_fcvtl *a) {
 bool lift_simd_fp_narrow(Lift *l, const Args_simd_fp_narrow *a) {
     IrType narrow = ir_vec_of(fp_elem(1 + a->sz));
     unsigned odd = bits_get(l->insn, 29, 1);
-    IrRef v = ir_emit(l->r, IR_fcvt, narrow, v_get(l, a->rn), 0, 0, 0, odd,
-                      ir_elem_bits(narrow) * 2);
+    IrRef v =
+        ir_emit(l->r, IR_fcvt, narrow, v_get(l, a->rn), 0, 0, 0, odd, ir_elem_bits(narrow) * 2);
     v_put_narrow(l, a->rd, v, a->q);
     return true;
 }

@@ -24,6 +24,14 @@ IrRef v_saturated(Lift *l, Shape s, IrRef value, IrRef wrapped) {
     return value;
 }
 
+IrRef v_narrow_saturated(Lift *l, IrOp op, Shape s, IrRef n) {
+    Shape wide = {type_wider(s.t), (uint8_t)(s.bits * 2)};
+    IrRef v = v2(l, op, s, n, n);
+    IrRef again = v1(l, op == IR_vsqxtn ? IR_vsextl : IR_vzextl, wide, v);
+    qc_or(l, v2(l, IR_xor, wide, again, n), wide);
+    return v;
+}
+
 IrRef v_call(Lift *l, const IrHelper *h, IrRef a, IrRef b, IrRef c, uint64_t imm) {
     IrRef args[] = {a, b, c};
     return ir_call(l->r, IR_V128, h, c ? 3 : b ? 2 : 1, args, imm);
@@ -149,31 +157,50 @@ typedef struct SameOp {
 enum { U = 32 };
 
 static const SameOp same_ops[64] = {
-    [0x00] = {plain, IR_shadd},       [U | 0x00] = {plain, IR_uhadd},
-    [0x01] = {saturating, IR_sqadd}, [U | 0x01] = {saturating, IR_uqadd},
-    [0x02] = {plain, IR_srhadd},      [U | 0x02] = {plain, IR_urhadd},
-    [0x04] = {halving_sub, IR_sari},  [U | 0x04] = {halving_sub, IR_shri},
-    [0x05] = {saturating, IR_sqsub}, [U | 0x05] = {saturating, IR_uqsub},
-    [0x06] = {compare, IR_SGT},      [U | 0x06] = {compare, IR_UGT},
-    [0x07] = {compare, IR_SGE},      [U | 0x07] = {compare, IR_UGE},
-    [0x08] = {shift_by_reg, IR_sar}, [U | 0x08] = {shift_by_reg, IR_shr},
+    [0x00] = {plain, IR_shadd},
+    [U | 0x00] = {plain, IR_uhadd},
+    [0x01] = {saturating, IR_sqadd},
+    [U | 0x01] = {saturating, IR_uqadd},
+    [0x02] = {plain, IR_srhadd},
+    [U | 0x02] = {plain, IR_urhadd},
+    [0x04] = {halving_sub, IR_sari},
+    [U | 0x04] = {halving_sub, IR_shri},
+    [0x05] = {saturating, IR_sqsub},
+    [U | 0x05] = {saturating, IR_uqsub},
+    [0x06] = {compare, IR_SGT},
+    [U | 0x06] = {compare, IR_UGT},
+    [0x07] = {compare, IR_SGE},
+    [U | 0x07] = {compare, IR_UGE},
+    [0x08] = {shift_by_reg, IR_sar},
+    [U | 0x08] = {shift_by_reg, IR_shr},
     [0x09] = {shift_helper, SIMD_SATURATE | SIMD_SIGNED},
     [U | 0x09] = {shift_helper, SIMD_SATURATE},
     [0x0a] = {shift_helper, SIMD_ROUND | SIMD_SIGNED},
     [U | 0x0a] = {shift_helper, SIMD_ROUND},
     [0x0b] = {shift_helper, SIMD_ROUND | SIMD_SATURATE | SIMD_SIGNED},
     [U | 0x0b] = {shift_helper, SIMD_ROUND | SIMD_SATURATE},
-    [0x0c] = {plain, IR_smax},        [U | 0x0c] = {plain, IR_umax},
-    [0x0d] = {plain, IR_smin},        [U | 0x0d] = {plain, IR_umin},
-    [0x0e] = {abs_diff, IR_smax},     [U | 0x0e] = {abs_diff, IR_umax},
-    [0x0f] = {abs_diff_acc, IR_smax}, [U | 0x0f] = {abs_diff_acc, IR_umax},
-    [0x10] = {plain, IR_add},        [U | 0x10] = {plain, IR_sub},
-    [0x11] = {test_bits, 0},         [U | 0x11] = {compare, IR_EQ},
-    [0x12] = {simd_mla, IR_add},      [U | 0x12] = {simd_mla, IR_sub},
-    [0x13] = {simd_mul, 0},           [U | 0x13] = {poly_mul, 0},
-    [0x14] = {pairwise, IR_smax},     [U | 0x14] = {pairwise, IR_umax},
-    [0x15] = {pairwise, IR_smin},     [U | 0x15] = {pairwise, IR_umin},
-    [0x16] = {simd_sqdmulh, 0},       [U | 0x16] = {simd_sqdmulh, 1},
+    [0x0c] = {plain, IR_smax},
+    [U | 0x0c] = {plain, IR_umax},
+    [0x0d] = {plain, IR_smin},
+    [U | 0x0d] = {plain, IR_umin},
+    [0x0e] = {abs_diff, IR_smax},
+    [U | 0x0e] = {abs_diff, IR_umax},
+    [0x0f] = {abs_diff_acc, IR_smax},
+    [U | 0x0f] = {abs_diff_acc, IR_umax},
+    [0x10] = {plain, IR_add},
+    [U | 0x10] = {plain, IR_sub},
+    [0x11] = {test_bits, 0},
+    [U | 0x11] = {compare, IR_EQ},
+    [0x12] = {simd_mla, IR_add},
+    [U | 0x12] = {simd_mla, IR_sub},
+    [0x13] = {simd_mul, 0},
+    [U | 0x13] = {poly_mul, 0},
+    [0x14] = {pairwise, IR_smax},
+    [U | 0x14] = {pairwise, IR_umax},
+    [0x15] = {pairwise, IR_smin},
+    [U | 0x15] = {pairwise, IR_umin},
+    [0x16] = {simd_sqdmulh, 0},
+    [U | 0x16] = {simd_sqdmulh, 1},
     [0x17] = {pairwise, IR_add},
 };
 
@@ -217,9 +244,7 @@ bool lift_simd_logic(Lift *l, const Args_simd_logic *a) {
     case 1: v = ir_op2(l->r, IR_andn, IR_V128, n, m); break;
     case 2: v = n == m ? n : ir_op2(l->r, IR_or, IR_V128, n, m); break; // MOV is ORR of one
     case 3: v = ir_op2(l->r, IR_or, IR_V128, n, ir_op1(l->r, IR_not, IR_V128, m)); break;
-    case 4:
-        v = n == m ? v_zero(l, IR_V128) : ir_op2(l->r, IR_xor, IR_V128, n, m);
-        break;
+    case 4: v = n == m ? v_zero(l, IR_V128) : ir_op2(l->r, IR_xor, IR_V128, n, m); break;
     case 5: v = v_bsl(l, v_get(l, a->rd), n, m); break;
     case 6: v = v_bsl(l, m, n, v_get(l, a->rd)); break;
     default: v = v_bsl(l, m, v_get(l, a->rd), n); break;
@@ -231,7 +256,8 @@ bool lift_simd_logic(Lift *l, const Args_simd_logic *a) {
 // ---- floating point ----
 
 static IrRef fp_divide(Lift *l, Shape s, IrRef d, IrRef n, IrRef m, unsigned op) {
-    return v2(l, IR_fdiv, s, v_doubled(l, n, s), v_doubled(l, m, s)); // 0 / 0 above would be invalid
+    return v2(l, IR_fdiv, s, v_doubled(l, n, s),
+              v_doubled(l, m, s)); // 0 / 0 above would be invalid
 }
 
 // FMLA, FMLS (op 1)

@@ -1,10 +1,17 @@
 // simd_shift.c - "Advanced SIMD shift by immediate" and its scalar forms. immh's highest set bit is
-// the element size; immh:immb counts right shifts down from twice the width, left shifts up from it.
+// the element size; immh:immb counts right shifts down from twice the width, left shifts up from
+// it.
 #include "guest/aarch64/simd.h"
 
-static unsigned imm_size(unsigned immh) { return 31 - (unsigned)__builtin_clz(immh); }
-static unsigned imm_right(unsigned size, unsigned immhb) { return (16u << size) - immhb; }
-static unsigned imm_left(unsigned size, unsigned immhb) { return immhb - (8u << size); }
+static unsigned imm_size(unsigned immh) {
+    return 31 - (unsigned)__builtin_clz(immh);
+}
+static unsigned imm_right(unsigned size, unsigned immhb) {
+    return (16u << size) - immhb;
+}
+static unsigned imm_left(unsigned size, unsigned immhb) {
+    return immhb - (8u << size);
+}
 
 static Shape shape_of(unsigned size, unsigned q, bool scalar) {
     return scalar ? shape_scalar(int_elem(size)) : shape_vec(int_elem(size), q);
@@ -55,9 +62,12 @@ bool lift_simd_sqshl(Lift *l, const Args_simd_sqshl *a) {
     bool to_unsigned = unsigned_result && !bits_get(l->insn, 12, 1); // SQSHLU: of signed
     IrRef n = v_get(l, a->rn), sign = v_imm(l, IR_sari, s.t, n, 63), limit;
     uint64_t max = bits_mask(shape_esize(s) - 1);
-    if (!unsigned_result) limit = v2(l, IR_xor, s, sign, v_splat_const(l, s.t, max));
-    else if (to_unsigned) limit = v1(l, IR_not, s, sign);
-    else limit = v_splat_const(l, s.t, ~0ull);
+    if (!unsigned_result)
+        limit = v2(l, IR_xor, s, sign, v_splat_const(l, s.t, max));
+    else if (to_unsigned)
+        limit = v1(l, IR_not, s, sign);
+    else
+        limit = v_splat_const(l, s.t, ~0ull);
     IrRef wrapped = v_imm(l, IR_shli, s.t, n, shift);
     IrOp back_op = unsigned_result ? IR_shri : IR_sari;
     IrRef fits = v_cmp(l, s, IR_EQ, v_imm(l, back_op, s.t, wrapped, shift), n);
@@ -76,13 +86,13 @@ bool lift_simd_shr_narrow(Lift *l, const Args_simd_shr_narrow *a) {
     IrOp op = a->saturate == 1 || a->saturate == 3 ? IR_sari : IR_shri;
     IrRef n = v_get(l, a->rn);
     n = a->round ? v_shift_round(l, op, wide, n, shift) : v_imm(l, op, wide, n, shift);
-    IrRef v = v2(l, IR_vtrunc, s, n, n);
-    if (a->saturate) {
-        static const IrOp ops[] = {IR_NOP, IR_vsqxtn, IR_vuqxtn, IR_vsqxtun};
-        v = v_saturated(l, s, v2(l, ops[a->saturate], s, n, n), v);
-    }
-    if (a->scalar) v_put(l, a->rd, v, s);
-    else v_put_narrow(l, a->rd, v, a->q);
+    static const IrOp ops[] = {IR_vtrunc, IR_vsqxtn, IR_vuqxtn, IR_vsqxtun};
+    IrRef v =
+        a->saturate ? v_narrow_saturated(l, ops[a->saturate], s, n) : v2(l, IR_vtrunc, s, n, n);
+    if (a->scalar)
+        v_put(l, a->rd, v, s);
+    else
+        v_put_narrow(l, a->rd, v, a->q);
     return true;
 }
 
@@ -113,8 +123,8 @@ bool lift_simd_fp_to_fixed(Lift *l, const Args_simd_fp_to_fixed *a) {
     if (size == 1 && !lift_has(l, A64_FEAT(fp16))) return false;
     Shape s = shape_of(size, a->q, a->scalar);
     IrOp op = bits_get(l->insn, 29, 1) ? IR_f2u : IR_f2s;
-    IrRef v = ir_emit(l->r, op, s.t, fv_get(l, a->rn, shape_as(s, fp_elem(size))), 0, 0,
-                      IR_RM_ZERO, 0, imm_right(size, a->immhb));
+    IrRef v = ir_emit(l->r, op, s.t, fv_get(l, a->rn, shape_as(s, fp_elem(size))), 0, 0, IR_RM_ZERO,
+                      0, imm_right(size, a->immhb));
     v_put(l, a->rd, v, s);
     return true;
 }

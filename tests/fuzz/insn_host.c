@@ -1,0 +1,174 @@
+// insn_host.c - runs cases (insn_case.h) from stdin through the AArch64 lifter and a host of this
+// build, without engine or personality, and writes what became of them to stdout.
+//
+//   insn_host [interp|x86_64] [--isa LIMIT] [--print]      --print: the IR of every case, on stderr
+#include "insn_case.h"
+
+#include "guest/aarch64/guest.h"
+#include "guest/aarch64/lift.h"
+#include "guest/aarch64/state.h"
+#include "host/host.h"
+
+#include <setjmp.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+extern const Guest guest_aarch64;
+extern const Host host_x86_64 __attribute__((weak));
+
+typedef struct Machine {
+    const Host *host;
+    HostCtx *ctx;
+    Arena arena;
+    IrRegion region;
+    HostCode code;
+    uint8_t *code_start;
+    HostLink links[64];    // a case has few exits,
+    HostFault faults[512]; // and eight instructions
+    A64State *state;
+    bool print;
+} Machine;
+
+static sigjmp_buf caught;
+
+static void on_signal(int sig) {
+    siglongjmp(caught, sig);
+}
+
+static const uint8_t *fetch(void *ctx, uint64_t pc, unsigned bytes) {
+    const Case *c = ctx;
+    return (const uint8_t *)c->insns + (pc & (CASE_SLOT_BYTES - 1)) - CASE_INSN_OFFSET;
+}
+
+static void load_state(Machine *m, const Case *c, uint64_t pc) {
+    A64State *s = m->state;
+    a64_reset(s, guest_aarch64.cpus[0].features);
+    memcpy(s->x, c->x, sizeof s->x);
+    s->sp = c->sp;
+    s->pc = pc;
+    memcpy(s->v, c->v, sizeof s->v);
+    s->nzcv = ir_flags_from_nzcv(c->nzcv);
+    s->fpcr = c->fpcr;
+    VcpuHot *hot = vcpu_hot(s);
+    a64_set_fpsr(s, c->fpsr);
+    hot->fp.mode = guest_aarch64.fp_mode(s);
+    hot->fp.rules = IR_FP_ARM;
+    hot->mode = guest_aarch64.mode(s);
+    hot->budget = 1000;
+}
+
+static void save_state(Machine *m, Case *c) {
+    const A64State *s = m->state;
+    memcpy(c->x, s->x, sizeof s->x);
+    c->sp = s->sp;
+    memcpy(c->v, s->v, sizeof s->v);
+    c->nzcv = ir_flags_to_nzcv(s->nzcv);
+    c->fpcr = s->fpcr;
+    c->fpsr = a64_get_fpsr(s);
+}
+
+static uint32_t run(Machine *m, Case *c, uint64_t pc) {
+    load_state(m, c, pc);
+    HostOutput out = {.links = m->links, .faults = m->faults};
+    DgmErr err = {.text = ""};
+    arena_reset(&m->arena);
+    ir_region_init(&m->region, &m->arena, guest_aarch64.fields, guest_aarch64.n_fields,
+                   guest_aarch64.pc_field);
+    ir_region_reset(&m->region, pc);
+    GuestLift how = {.pc = pc,
+                     .mode = vcpu_hot(m->state)->mode,
+                     .features = m->state->features,
+                     .max_insns = c->n_insns,
+                     .fetch = fetch,
+                     .fetch_ctx = c};
+    guest_aarch64.lift(&m->region, &how);
+    if (m->print) {
+        Buf text = {0};
+        ir_print(&m->region, &text);
+        fprintf(stderr, "%s\n", text.data);
+        buf_free(&text);
+    }
+    if (!ir_verify(&m->region, &err)) {
+        fprintf(stderr, "insn_host: %08x: %s\n", c->insns[0], err.text);
+        return 100;
+    }
+    m->code.at = m->code_start;
+    HostError e = m->host->compile(m->ctx, &m->region, &m->code, &out, &err);
+    if (e != HOST_OK) {
+        fprintf(stderr, "insn_host: %08x: not compiled (%d): %s\n", c->insns[0], e, err.text);
+        return 101;
+    }
+    int sig = sigsetjmp(caught, 1);
+    if (sig) return (uint32_t)sig;
+    m->host->fp_sync(m->ctx, m->state);
+    uint64_t exit = m->host->enter(m->ctx, m->state, out.entry);
+    m->host->fp_sync(m->ctx, m->state);
+    if (exit < HOST_EXIT_TRAP) return 0;
+    switch ((exit - HOST_EXIT_TRAP) & 255) {
+    case IR_TRAP_UNDEFINED:
+    case IR_TRAP_UNIMPLEMENTED: return SIGILL;
+    case IR_TRAP_BREAKPOINT: return SIGTRAP;
+    case IR_TRAP_ALIGN: return SIGBUS;
+    default: return 0;
+    }
+}
+
+static bool transfer(bool in, void *p, size_t n) {
+    for (size_t done = 0; done < n;) {
+        ssize_t k = in ? read(0, (char *)p + done, n - done) : write(1, (char *)p + done, n - done);
+        if (k <= 0) return false;
+        done += (size_t)k;
+    }
+    return true;
+}
+
+int main(int argc, char **argv) {
+    Machine m = {.host = &host_interp};
+    const char *isa = NULL;
+    for (int i = 1; i < argc; i++) {
+        if (!strcmp(argv[i], "x86_64"))
+            m.host = &host_x86_64;
+        else if (!strcmp(argv[i], "--print"))
+            m.print = true;
+        else if (!strcmp(argv[i], "--isa") && i + 1 < argc)
+            isa = argv[++i];
+    }
+    size_t code_bytes = 64u << 20;
+    uint8_t *code = mmap(NULL, code_bytes, PROT_READ | PROT_WRITE | PROT_EXEC,
+                         MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    uint8_t *mem = mmap((void *)CASE_MEM, 4096, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    size_t state_bytes = ALIGN_UP(sizeof(VcpuHot) + sizeof(A64State), 64);
+    VcpuHot *hot = aligned_alloc(64, state_bytes);
+    if (!m.host || code == MAP_FAILED || mem == MAP_FAILED || !hot) {
+        fprintf(stderr, "insn_host: no such host, or no memory\n");
+        return 1;
+    }
+    memset(hot, 0, state_bytes);
+    for (unsigned i = 0; i < JUMP_CACHE_ENTRIES; i++) hot->jump_cache[i].pc = ~0ull;
+    m.state = (A64State *)(hot + 1);
+    m.code = (HostCode){.at = code, .end = code + code_bytes};
+    const Guest *g = &guest_aarch64;
+    DgmErr err = {.text = ""};
+    m.ctx = m.host->create(g->fields, g->n_fields, g->pc_field, g->state_bytes, g->hot_ints,
+                           g->n_hot_ints, g->hot_vecs, g->n_hot_vecs, isa, &m.code, &err);
+    if (!m.ctx) {
+        fprintf(stderr, "insn_host: %s\n", err.text);
+        return 1;
+    }
+    m.code_start = m.code.at;
+    static const int signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP};
+    for (unsigned i = 0; i < ARRAY_LEN(signals); i++) signal(signals[i], on_signal);
+    Case c;
+    for (unsigned i = 0; transfer(true, &c, sizeof c); i++) {
+        memcpy(mem, c.mem, sizeof c.mem);
+        c.status = run(&m, &c,
+                       CASE_CODE + (uint64_t)(i % CASE_SLOTS) * CASE_SLOT_BYTES + CASE_INSN_OFFSET);
+        save_state(&m, &c);
+        memcpy(c.mem, mem, sizeof c.mem);
+        if (!transfer(false, &c, sizeof c)) return 1;
+    }
+    return 0;
+}
