@@ -346,6 +346,14 @@ bool space_allows(AddressSpace *s, uint64_t addr, uint64_t len, int prot) {
     return yes;
 }
 
+uint64_t space_mapping_bytes(AddressSpace *s, uint64_t addr) {
+    pthread_rwlock_rdlock(&s->lock);
+    size_t i = find(s, addr);
+    uint64_t n = i < s->n && s->at[i].lo == addr ? s->at[i].hi - addr : 0;
+    pthread_rwlock_unlock(&s->lock);
+    return n;
+}
+
 const uint8_t *space_fetch(AddressSpace *s, uint64_t pc, unsigned bytes) {
     return space_allows(s, pc, bytes, PROT_EXEC) ? (const uint8_t *)pc : NULL;
 }

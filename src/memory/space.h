@@ -52,6 +52,9 @@ uint64_t space_brk(AddressSpace *s, uint64_t addr);
 // Takes a mapping that the host has already made for the guest (shmat) into the list.
 int64_t space_adopt(AddressSpace *s, uint64_t addr, uint64_t len, int prot);
 
+// Bytes of the mapping that starts exactly at addr, 0 when none does.
+uint64_t space_mapping_bytes(AddressSpace *s, uint64_t addr);
+
 // For the translator: `bytes` readable bytes of code at pc, or NULL when not all of them are mapped
 // executable.
 const uint8_t *space_fetch(AddressSpace *s, uint64_t pc, unsigned bytes);

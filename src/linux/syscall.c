@@ -1,0 +1,94 @@
+// syscall.c - the guest's system calls: one table (syscalls.def), one way in.
+//
+// A call is looked up by number, its paths are translated when there is a sysroot or rootfs, and it
+// is passed to the host, handled by sys_<name>, or refused. The result goes back as Linux gives it:
+// a value or -errno.
+#include "linux/syscall.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/syscall.h>
+
+#define PASS(name)   .host_nr = SYS_##name
+#define EMUL(name)   .host_nr = -1, .fn = sys_##name
+#define REFUSE(name) .host_nr = -1
+
+static const Syscall table[] = {
+#define SYSCALL(nr, name_, args_, how) [nr] = {.name = #name_, .args = args_, how(name_)},
+#include "linux/syscalls.def"
+#undef SYSCALL
+};
+
+const Syscall *syscall_find(uint64_t nr) {
+    return nr < ARRAY_LEN(table) && table[nr].name ? &table[nr] : NULL;
+}
+
+// Room for the paths of one call; two at most (renameat).
+typedef struct Paths {
+    char host[2][PATH_MAX];
+    unsigned n;
+} Paths;
+
+static unsigned at_flags(const Syscall *s, const uint64_t a[6]) {
+    const char *f = strchr(s->args, 'F');
+    return f ? (unsigned)a[f - s->args] : 0;
+}
+
+// Replaces the guest's paths in a[] by the host's. 0 or -errno.
+static int64_t translate_paths(Vcpu *v, const Syscall *s, uint64_t a[6], Paths *paths) {
+    unsigned flags = at_flags(s, a);
+    int dirfd = AT_FDCWD;
+    for (unsigned i = 0; s->args[i]; i++) {
+        char kind = s->args[i];
+        if (kind == 'a') dirfd = (int)a[i];
+        if (!strchr("sncN", kind)) continue;
+        unsigned how =
+            kind == 'n' || (kind == 'N' && (flags & AT_SYMLINK_NOFOLLOW)) ? PATH_NOFOLLOW : 0;
+        if (kind == 'c') how = PATH_NOFOLLOW | PATH_CREATE;
+        if (flags & AT_EMPTY_PATH) how |= PATH_EMPTY;
+        int64_t e = path_arg(v, dirfd, a[i], how, paths->host[paths->n], &a[i]);
+        if (e < 0) return e;
+        if (paths->n < 1) paths->n++;
+        dirfd = AT_FDCWD;
+    }
+    return 0;
+}
+
+static int64_t pass(Vcpu *v, const Syscall *s, const uint64_t a[6]) {
+    uint64_t b[6];
+    memcpy(b, a, sizeof b);
+    Paths paths;
+    paths.n = 0;
+    if (paths_translated(process_of(v)) && strpbrk(s->args, "sncN")) {
+        int64_t e = translate_paths(v, s, b, &paths);
+        if (e < 0) return e;
+    }
+    return safe_syscall(v, s->host_nr, b[0], b[1], b[2], b[3], b[4], b[5]);
+}
+
+static int64_t refuse(Vcpu *v, const Syscall *s, uint64_t nr) {
+    const Log *log = &v->m->log;
+    if (log->topics & LOG_UNIMP)
+        log_printf(log, "dragoman: unimplemented system call %s (%lu)\n",
+                   s ? s->name : "of unknown name", nr);
+    return -ENOSYS;
+}
+
+void linux_syscall(Vcpu *v, unsigned imm) {
+    const GuestLinuxAbi *abi = abi_of(v);
+    uint64_t nr = vcpu_reg(v, abi->syscall_nr), a[6];
+    for (unsigned i = 0; i < 6; i++) a[i] = vcpu_reg(v, abi->syscall_args[i]);
+    const Syscall *s = syscall_find(nr);
+    bool strace = process_of(v)->strace;
+    if (strace) strace_enter(v, s, nr, a);
+    int64_t r = !s                ? refuse(v, s, nr)
+                : s->fn           ? s->fn(v, a)
+                : s->host_nr >= 0 ? pass(v, s, a)
+                                  : refuse(v, s, nr);
+    if (strace) strace_leave(v, s, a, r);
+    if (r == LINUX_NO_RESULT) return;
+    if (r == LINUX_RESTART)
+        thread_restart(v);
+    else
+        vcpu_set_reg(v, abi->syscall_ret, (uint64_t)r);
+}
