@@ -113,11 +113,11 @@ int program_open(LinuxProcess *p, const char *path, char *const *argv, Program *
             e = err_set(err, -ELOOP, "%s: too many #! interpreters in a row", path);
             break;
         }
-        char *interp;
+        char *interp = NULL;
         e = script_line(out, line, name, &interp, err);
         close(out->fd);
         out->fd = -1;
-        name = interp;
+        if (!e) name = interp;
     }
     if (!e) e = elf_parse_fd(out->fd, name, &out->image, err);
     if (e) program_close(out);
