@@ -481,5 +481,6 @@ void x86_forget_homes(X86 *x) {
     for (unsigned f = 0; f < x->r->n_fields; f++) {
         Bank b = bank_of(x, x86_in_vec(x->r->fields[f].type));
         if (x->mem_val[f]) rescue_field(x, &b, f);
+        *b.locked = 0; // any number of them: those before are spilled
     }
 }

@@ -110,8 +110,8 @@ static void load_scalar_arg(X86 *x, unsigned reg, unsigned slot, IrType t) {
 
 static void call_c(X86 *x, const IrHelper *h) {
     bool sync = h->reads_state || h->writes_state || h->can_fault;
+    if (h->writes_state) x86_forget_homes(x); // first: it fetches old values into temporaries
     x86_spill_temps(x);
-    if (h->writes_state) x86_forget_homes(x);
     call_to(x, sync ? x->h->save_all_ints : x->h->save_ints);
     call_to(x, x->h->save_vecs);
     if (h->can_fault) {

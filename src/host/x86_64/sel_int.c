@@ -398,6 +398,10 @@ static unsigned cond_flags(X86 *x, const IrInst *in) {
     unsigned f = x86_use_int(x, in->a), no = in->aux & 1;
     static const uint16_t bit[] = {IR_FLAG_Z, IR_FLAG_C, IR_FLAG_N, IR_FLAG_V};
     x86_flags_lost(x);
+    if (in->aux >= IR_C_AL) {
+        alu_rr(x, 32, ALU_CMP, f, f);
+        return CC_E;
+    }
     if (in->aux < IR_C_HI) {
         test_ri(x, 32, f, bit[in->aux >> 1]);
         return CC_NE ^ no;
@@ -441,9 +445,9 @@ static bool sel_compare(X86 *x, IrRef v, const IrInst *in) {
 }
 
 static bool sel_select(X86 *x, IrRef v, const IrInst *in) {
-    unsigned b = x86_use_int(x, in->b);
-    x86_use_int(x, in->c);
     unsigned cc = x86_condition(x, v, in->a);
+    x->int_locked = 0; // EFLAGS have it, and moves and loads leave them alone
+    unsigned b = x86_use_int(x, in->b);
     unsigned d = x86_def_int_over(x, v, in->c);
     cmovcc(x, width(in->type), cc, d, b);
     return true;
