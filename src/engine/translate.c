@@ -78,22 +78,12 @@ static Block *block_keep(Machine *m, const IrRegion *r, uint32_t mode, const Hos
     return b;
 }
 
-// How many links and fault entries a region can need at most (an atomic loop has two accesses).
-static void count_side_data(const IrRegion *r, uint32_t *links, uint32_t *faults) {
-    *links = *faults = 0;
-    for (uint32_t i = 0; i < r->n_insts; i++) {
-        *links += r->insts[i].op == IR_exit || r->insts[i].op == IR_exit_if;
-        if (ir_op_info[r->insts[i].op].effect == IR_MEM) *faults += 2;
-    }
-}
-
 static HostError compile(Machine *m, const IrRegion *r, HostOutput *out) {
-    uint32_t n_links, n_faults;
-    count_side_data(r, &n_links, &n_faults);
     // Code refers to its links by address, so they are made where they stay.
     *out = (HostOutput){0};
-    out->links = arena_alloc(&m->meta, MAX(1, n_links) * sizeof *out->links);
-    out->faults = arena_alloc(&m->meta, MAX(1, n_faults) * sizeof *out->faults);
+    out->links = arena_alloc(&m->meta, MAX(1, r->n_exits) * sizeof *out->links);
+    out->faults = arena_alloc(&m->meta, MAX(1, 2 * r->n_mem) *
+                                            sizeof *out->faults); // a loop has two accesses
     if (!out->links || !out->faults) {
         err_set(&m->err, -ENOMEM, "translating %#lx: %s", r->pc,
                 out->links ? "too many exits" : "out of memory");
@@ -117,7 +107,7 @@ Block *block_get(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t max_insns) {
     uint32_t key = max_insns < m->max_block_insns ? mode | max_insns << BLOCK_CUT_SHIFT : mode;
     Block *b = block_table_find(m->blocks, pc, key);
     if (b) return b;
-    uint64_t start_ns = now_ns();
+    uint64_t start_ns = m->count ? now_ns() : 0; // a clock read costs as much as an instruction
     IrRegion *r = &m->region;
     GuestLift how = {.pc = pc,
                      .mode = mode,
@@ -158,6 +148,6 @@ Block *block_get(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t max_insns) {
     m->stats.host_bytes += b->code_bytes;
     m->stats.ir_insts += r->n_insts;
     if (log_on(&m->log, LOG_HOST, pc)) log_host_code(m, b);
-    m->stats.translate_ns += now_ns() - start_ns;
+    if (m->count) m->stats.translate_ns += now_ns() - start_ns;
     return b;
 }

@@ -33,7 +33,7 @@ void ir_region_reset(IrRegion *r, uint64_t pc) {
     r->pc = pc;
     r->n_insts = 0;
     r->n_blocks = r->n_vconsts = r->n_calls = 0;
-    r->size_bytes = r->n_insns = 0;
+    r->size_bytes = r->n_insns = r->n_exits = r->n_mem = 0;
     r->fp_exact = r->failed = false;
     memset(r->current, 0, sizeof r->current);
     memset(r->recent_consts, 0, sizeof r->recent_consts);
@@ -69,6 +69,8 @@ static IrRef append(IrRegion *r, IrInst in) {
         }
         r->insts = insts;
     }
+    r->n_exits += in.op == IR_exit || in.op == IR_exit_if;
+    r->n_mem += ir_op_info[in.op].effect == IR_MEM;
     r->insts[r->n_insts] = in;
     return r->n_insts++;
 }

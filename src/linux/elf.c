@@ -214,7 +214,7 @@ static int map_segment(AddressSpace *as, int fd, const ElfSegment *s, uint64_t b
         if (mem_end > file_end && file_end < file_hi) {
             bool writable = s->prot & PROT_WRITE;
             if (!writable && space_mprotect(as, lo, file_hi - lo, PROT_READ | PROT_WRITE)) return -ENOMEM;
-            memset((void *)(space_base(as) + file_end), 0, MIN(file_hi, mem_end) - file_end);
+            memset((void *)(space_base(as) + file_end), 0, file_hi - file_end); // all of the page, as Linux does
             if (!writable && space_mprotect(as, lo, file_hi - lo, s->prot)) return -ENOMEM;
         }
     }

@@ -156,8 +156,15 @@ static void visit_operands(Walk *w, uint32_t i, const IrInst *in) {
 }
 
 void x86_analyse(X86 *x) {
-    Walk walk = {.x = x, .r = x->r, .epoch = 1, .barrier = NO_POS}, *w = &walk;
-    for (unsigned f = 0; f < IR_MAX_FIELDS; f++) w->get_pos[f] = NO_POS;
+    Walk walk, *w = &walk;
+    w->x = x;
+    w->r = x->r;
+    w->epoch = 1;
+    w->barrier = NO_POS;
+    for (unsigned f = 0; f < x->r->n_fields; f++) {
+        w->get_pos[f] = NO_POS;
+        w->dead_epoch[f] = 0;
+    }
     for (uint32_t i = x->r->n_insts; --i > 0;) {
         const IrInst *in = &x->r->insts[i];
         Val *v = &x->val[i];
@@ -179,8 +186,13 @@ void x86_analyse(X86 *x) {
                 w->dead_epoch[in->imm] = 0;
             }
             break;
-        case IR_MEM:
-        case IR_CTL: barrier(w, i); break;
+        case IR_CTL:
+            if (in->op == IR_exit_ind || ((in->op == IR_exit || in->op == IR_exit_if) &&
+                                          (uint64_t)in->imm < x->r->pc + x->r->size_bytes))
+                x->may_loop = true;
+            barrier(w, i);
+            break;
+        case IR_MEM: barrier(w, i); break;
         case IR_WRITE:
             if (in->op == IR_put) {
                 visit_put(w, i, in);

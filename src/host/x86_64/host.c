@@ -217,16 +217,9 @@ static void emit_interrupt_stub(X86 *x, const Cold *c) {
 
 // Every loop passes a block that jumps backwards or indirectly; those look for an interrupt.
 static void check_interrupt(X86 *x) {
-    const IrRegion *r = x->r;
-    for (uint32_t i = r->n_insts; --i > 0;) {
-        const IrInst *in = &r->insts[i];
-        bool backward = (in->op == IR_exit || in->op == IR_exit_if) &&
-                        (uint64_t)in->imm <= x->r->pc + x->r->size_bytes;
-        if (!backward && in->op != IR_exit_ind) continue;
-        alu_mi(x, 8, ALU_CMP, mem_state(HOT_DISP(interrupt)), 0);
-        x86_cold(x, CC_NE, emit_interrupt_stub);
-        return;
-    }
+    if (!x->may_loop) return;
+    alu_mi(x, 8, ALU_CMP, mem_state(HOT_DISP(interrupt)), 0);
+    x86_cold(x, CC_NE, emit_interrupt_stub);
 }
 
 static void share_register(X86 *x, IrRef v, const IrInst *in) {

@@ -118,6 +118,7 @@ struct X86 {
     const IrRegion *r;
     uint8_t *at, *start, *limit; // code; limit leaves room for the largest single instruction
     bool overflow;
+    bool may_loop; // jumps backwards or indirectly
     const V128 *vconsts; // copy of the region's constants, near the code
     Val *val;
     IrRef now;                      // instruction being compiled
