@@ -1,4 +1,5 @@
-// host_signals.c - the one file with process-wide state: what the host OS itself makes process-wide.
+// host_signals.c - the one file with process-wide state: what the host OS itself makes
+// process-wide.
 //
 // Fault signals are always ours while any thread runs a vCPU. A fault in translated code or in a
 // helper becomes the guest's (engine_handle_fault); one in host_copy() makes that return false; any
@@ -195,8 +196,8 @@ HostDisposition host_signals_disposition(int signo) {
 
 int host_signals_enter(Vcpu *v, HostSignalFn fn, DgmErr *err) {
     int e = 0;
-    void *stack = mmap(NULL, ALT_STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-                       -1, 0);
+    void *stack =
+        mmap(NULL, ALT_STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (stack == MAP_FAILED) return err_set(err, -ENOMEM, "signal stack: out of memory");
     pthread_mutex_lock(&shared.lock);
     if (!shared.users)

@@ -63,8 +63,8 @@ static int check_header(const Elf64_Ehdr *h, int64_t got, const char *name, DgmE
     if (h->e_ident[EI_DATA] != ELFDATA2LSB) {
         unsigned machine = (unsigned)(h->e_machine >> 8 | h->e_machine << 8) & 0xffff;
         if (h->e_ident[EI_DATA] == ELFDATA2MSB)
-            return err_set(err, -ENOEXEC, "%s: built for big-endian %s (EM %u); not supported", name,
-                           machine_name(machine), machine);
+            return err_set(err, -ENOEXEC, "%s: built for big-endian %s (EM %u); not supported",
+                           name, machine_name(machine), machine);
         return err_set(err, -ENOEXEC, "%s: bad ELF header: no byte order", name);
     }
     unsigned elf_class = h->e_ident[EI_CLASS];
@@ -125,8 +125,8 @@ static int add_segment(ElfImage *out, const Elf64_Phdr *p, uint64_t file_bytes, 
     return 0;
 }
 
-static int read_interp(ElfRead read, void *ctx, const Elf64_Phdr *p, const char *name, ElfImage *out,
-                       DgmErr *err) {
+static int read_interp(ElfRead read, void *ctx, const Elf64_Phdr *p, const char *name,
+                       ElfImage *out, DgmErr *err) {
     if (p->p_filesz < 2 || p->p_filesz > sizeof out->interp)
         return err_set(err, -ENOEXEC, "%s: bad ELF header: interpreter's name of %lu bytes", name,
                        (unsigned long)p->p_filesz);
@@ -213,7 +213,8 @@ static int map_segment(AddressSpace *as, int fd, const ElfSegment *s, uint64_t b
         if (r < 0) return (int)r;
         if (mem_end > file_end && file_end < file_hi) {
             bool writable = s->prot & PROT_WRITE;
-            if (!writable && space_mprotect(as, lo, file_hi - lo, PROT_READ | PROT_WRITE)) return -ENOMEM;
+            if (!writable && space_mprotect(as, lo, file_hi - lo, PROT_READ | PROT_WRITE))
+                return -ENOMEM;
             memset((void *)(space_base(as) + file_end), 0, file_hi - file_end); // all of the page, as Linux does
             if (!writable && space_mprotect(as, lo, file_hi - lo, s->prot)) return -ENOMEM;
         }

@@ -62,12 +62,12 @@ typedef struct LinuxProcess {
     pthread_cond_t thread_gone;
     struct LinuxThread *threads;
     unsigned n_threads;
-    _Atomic bool exiting;            // (any) exit_group was called, or a signal killed all
-    int exit_status, exit_signal;    // valid when exiting; first come
+    _Atomic bool exiting;         // (any) exit_group was called, or a signal killed all
+    int exit_status, exit_signal; // valid when exiting; first come
     _Atomic bool exit_decided;
-    bool forked; // this is a child that the guest made: at its end it leaves by _exit
-    _Atomic uint32_t umask_hint; // unused by start; free for sys_file
-    struct LinuxFiles *files;    // linuxb's: path.c / sys_file.c state; freed by files_free
+    int vfork_fd;             // 1 + the pipe end that our vfork parent waits for; 0: none
+    bool forked;              // this is a child that the guest made: at its end it leaves by _exit
+    struct LinuxFiles *files; // linuxb's: path.c / sys_file.c state; freed by files_free
 } LinuxProcess;
 
 typedef struct LinuxThread {
@@ -76,9 +76,9 @@ typedef struct LinuxThread {
     struct LinuxThread *next; // under thread_lock
     pid_t tid;                // (any) of the host, and so of the guest
     pthread_t host;
-    bool is_main;             // runs on linux_run's caller's thread
-    uint64_t sigmask;         // the guest's; bit signo-1
-    uint64_t saved_sigmask;   // rt_sigsuspend: what the frame shall restore
+    bool is_main;           // runs on linux_run's caller's thread
+    uint64_t sigmask;       // the guest's; bit signo-1
+    uint64_t saved_sigmask; // rt_sigsuspend: what the frame shall restore
     bool has_saved_sigmask;
     GuestSigaltstack altstack;
     uint64_t clear_child_tid, robust_list, robust_bytes;
@@ -198,7 +198,8 @@ typedef struct Program {
     Arena words;
     ElfImage image;
 } Program;
-int program_open(LinuxProcess *p, const char *path, char *const *argv, Program *out, DgmErr *err);
+int program_open(LinuxProcess *p, const char *path, bool user, char *const *argv, Program *out,
+                 DgmErr *err);
 void program_close(Program *g);
 
 // ---- signals (signal.c) ----
@@ -209,7 +210,11 @@ void linux_poll(Vcpu *v);
 void linux_host_signal(Vcpu *v, int signo, const siginfo_t *si, void *ucontext);
 // Sets the guest's mask and the host's with it.
 void thread_set_sigmask(LinuxThread *t, uint64_t mask);
-// Around running: takes the host's dispositions and mask over (returning the mask), gives them back.
+// A mask for the time of one call (ppoll, pselect6, epoll_pwait); end returns `result`.
+void thread_mask_begin(LinuxThread *t, uint64_t mask);
+int64_t thread_mask_end(LinuxThread *t, int64_t result);
+// Around running: takes the host's dispositions and mask over (returning the mask), gives them
+// back.
 uint64_t signals_start(LinuxProcess *p, LinuxThread *t);
 void signals_end(LinuxProcess *p, LinuxThread *t, uint64_t host_mask);
 bool signals_pending(LinuxThread *t); // one that the guest's mask lets through is in our hands
@@ -219,7 +224,8 @@ bool signals_pending(LinuxThread *t); // one that the guest's mask lets through 
 // Ends the whole process: every thread leaves vcpu_run soon. First come, first served.
 void process_exit(Vcpu *v, int status, int signal);
 LinuxThread *thread_new(LinuxProcess *p, Vcpu *v, bool is_main);
-void thread_end(LinuxThread *t);      // what the kernel does at a thread's end; then thread_free
+// A fork's child ends, as exit_status and exit_signal say.
+_Noreturn void process_leave_forked(LinuxProcess *p);
 void thread_free(LinuxThread *t);     // takes it out of the list
 void threads_stop_others(Vcpu *self); // exit_group: waits until they are gone
 

@@ -21,13 +21,13 @@ const Personality linux_personality = {
 
 // ---- finding the program ----
 
-static int open_program(LinuxProcess *p, const char *path, bool first, Program *g, DgmErr *err) {
+// user: the path is the user's, who may name a file of the host beside the rootfs.
+static int open_program(LinuxProcess *p, const char *path, bool user, Program *g, DgmErr *err) {
     int e = -ENOENT;
     g->host_path[0] = 0;
-    if (p->rootfs || !first) e = path_host(p, AT_FDCWD, path, 0, g->host_path);
+    if (p->rootfs || !user) e = path_host(p, AT_FDCWD, path, 0, g->host_path);
     struct stat st;
-    // the user may also name the program by its host path
-    if (first && (e || stat(g->host_path, &st))) {
+    if (user && (e || stat(g->host_path, &st))) {
         if (strlen(path) >= sizeof g->host_path)
             return err_set(err, -ENAMETOOLONG, "%s: %s", path, strerror(ENAMETOOLONG));
         strcpy(g->host_path, path);
@@ -91,14 +91,15 @@ static int copy_argv(char *const *argv, Program *out) {
     return 0;
 }
 
-int program_open(LinuxProcess *p, const char *path, char *const *argv, Program *out, DgmErr *err) {
+int program_open(LinuxProcess *p, const char *path, bool user, char *const *argv, Program *out,
+                 DgmErr *err) {
     memset(out, 0, sizeof *out);
     out->fd = -1;
     if (copy_argv(argv, out)) return err_set(err, -ENOMEM, "%s: out of memory", path);
     const char *name = path;
     int e = 0;
     for (unsigned depth = 0; !e; depth++) {
-        e = open_program(p, name, !depth, out, err);
+        e = open_program(p, name, user && !depth, out, err);
         if (e && depth) {
             DgmErr inner = *err;
             err_set(err, e, "%s: its #! interpreter cannot be run: %.400s", path, inner.text);
@@ -150,7 +151,7 @@ int linux_find_guest(const LinuxConfig *c, const Guest **guest, DgmErr *err) {
     if (!e) {
         p->sysroot = without_slash(c->sysroot);
         p->rootfs = without_slash(c->rootfs);
-        e = program_open(p, c->path, c->argv, g, err);
+        e = program_open(p, c->path, true, c->argv, g, err);
         if (!e) {
             *guest = guest_by_elf(g->image.machine, g->image.elf_class);
             program_close(g);
@@ -280,7 +281,7 @@ int linux_start(Machine *m, const LinuxConfig *c, DgmErr *err) {
     pthread_mutex_init(&p->signal_lock, NULL);
     pthread_mutex_init(&p->thread_lock, NULL);
     pthread_cond_init(&p->thread_gone, NULL);
-    int e = program_open(p, c->path, c->argv, g, err);
+    int e = program_open(p, c->path, true, c->argv, g, err);
     if (!e) {
         e = load(p, c, g, err);
         program_close(g);
@@ -304,6 +305,7 @@ int linux_run(Machine *m, int *status, int *signal, DgmErr *err) {
     vcpu_run(v, -1);
     int stop = v->stop_code;
     threads_stop_others(v);
+    if (p->forked) process_leave_forked(p);
     signals_end(p, t, host_mask);
     host_signals_leave(v);
     if (stop < 0) return err_set(err, stop, "%s", m->err.text);
@@ -326,7 +328,7 @@ void linux_end(Machine *m) {
     m->os = NULL;
     for (char **w = p->self_argv; w && *w; w++) free(*w);
     free(p->self_argv);
-    char *strings[] = {p->sysroot, p->rootfs,  p->exe_guest,     p->exe_host,
+    char *strings[] = {p->sysroot, p->rootfs,  p->exe_guest,   p->exe_host,
                        p->cmdline, p->environ, (char *)p->auxv};
     for (unsigned i = 0; i < ARRAY_LEN(strings); i++) free(strings[i]);
     pthread_mutex_destroy(&p->signal_lock);

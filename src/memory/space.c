@@ -31,6 +31,12 @@ void space_free(AddressSpace *s) {
     free(s);
 }
 
+void space_fork_prepare(AddressSpace *s) {
+    pthread_rwlock_rdlock(&s->lock);
+}
+void space_fork_parent(AddressSpace *s) {
+    pthread_rwlock_unlock(&s->lock);
+}
 void space_fork_child(AddressSpace *s) {
     pthread_rwlock_init(&s->lock, NULL);
 }

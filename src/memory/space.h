@@ -64,6 +64,9 @@ int space_si_code(AddressSpace *s, uint64_t addr);
 bool space_allows(AddressSpace *s, uint64_t addr, uint64_t len, int prot);
 // Copies the list out (malloc'ed, *n entries, sorted); NULL when out of memory.
 SpaceRange *space_list(AddressSpace *s, size_t *n);
+// Around a host fork(): nobody changes the list meanwhile.
+void space_fork_prepare(AddressSpace *s);
+void space_fork_parent(AddressSpace *s);
 void space_fork_child(AddressSpace *s);
 
 #endif

@@ -1,0 +1,148 @@
+// exec.c - execve and execveat: the program is looked at in the guest's view first, so that errors
+// come before the point of no return; then we exec ourselves anew with it (self_argv), or, where
+// no rootfs is set, a program of the host's own.
+#include "linux/syscall.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum { MAX_WORDS = 1 << 20, MAX_WORD_BYTES = 128 << 10 };
+
+// A NULL-terminated array of guest strings; NULL as an array is empty. 0 or -errno.
+static int64_t read_words(Vcpu *v, uint64_t addr, Arena *arena, char ***out) {
+    size_t n = 0, cap = 64;
+    char **words = malloc(cap * sizeof *words), *room = malloc(MAX_WORD_BYTES);
+    int64_t e = words && room ? 0 : -ENOMEM;
+    while (!e) {
+        uint64_t at = 0;
+        if (addr && !guest_read(v, addr + n * 8, &at, 8)) e = -EFAULT;
+        if (e || !at) break;
+        int64_t len = guest_string(v, at, room, MAX_WORD_BYTES);
+        if (len < 0 || n == MAX_WORDS) {
+            e = len == -EFAULT ? -EFAULT : -E2BIG;
+            break;
+        }
+        if (n + 1 == cap) {
+            char **more = realloc(words, (cap *= 2) * sizeof *words);
+            if (!more) {
+                e = -ENOMEM;
+                break;
+            }
+            words = more;
+        }
+        words[n] = arena_alloc(arena, (size_t)len + 1);
+        if (!words[n]) {
+            e = -ENOMEM;
+            break;
+        }
+        memcpy(words[n++], room, (size_t)len + 1);
+    }
+    free(room);
+    if (e) {
+        free(words);
+        return e;
+    }
+    words[n] = NULL;
+    *out = words;
+    return 0;
+}
+
+// The host mask during a host execve is the guest's whole mask; handlers vanish there by
+// themselves.
+static int64_t host_exec(LinuxThread *t, const char *path, char *const *argv, char *const *envp) {
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &t->sigmask, NULL, sizeof t->sigmask);
+    int e = 0;
+    if (signals_pending(t))
+        e = -LINUX_RESTART;
+    else if (execve(path, argv, envp))
+        e = errno;
+    thread_set_sigmask(t, t->sigmask);
+    return -e;
+}
+
+// dragoman run OPTIONS -0 ARGV0 -- PROGRAM ARGS
+static int64_t exec_guest(LinuxThread *t, const Program *g, char *const *envp) {
+    LinuxProcess *p = t->p;
+    size_t n_self = 0, argc = 0;
+    while (p->self_argv[n_self]) n_self++;
+    while (g->argv[argc]) argc++;
+    char **argv = calloc(n_self + argc + 5, sizeof *argv);
+    if (!argv) return -ENOMEM;
+    size_t n = 0;
+    for (size_t i = 0; i < n_self; i++) argv[n++] = p->self_argv[i];
+    argv[n++] = (char *)"-0";
+    argv[n++] = g->argv[0];
+    argv[n++] = (char *)"--";
+    argv[n++] = (char *)(p->rootfs ? g->guest_path : g->host_path);
+    for (size_t i = 1; i < argc; i++) argv[n++] = g->argv[i];
+    int64_t r = host_exec(t, p->self_argv[0], argv, envp);
+    free(argv);
+    return r;
+}
+
+static int64_t exec(Vcpu *v, const char *path, char *const *argv, char *const *envp) {
+    LinuxProcess *p = process_of(v);
+    Program *g = malloc(sizeof *g);
+    if (!g) return -ENOMEM;
+    DgmErr err;
+    int64_t r = program_open(p, path, false, argv, g, &err);
+    if (!r) {
+        r = p->self_argv ? exec_guest(thread_of(v), g, envp) : -ENOEXEC;
+        program_close(g);
+    } else if (r == -ENOEXEC && !p->rootfs) {
+        // perhaps the host's own program, or a script for one
+        r = path_host(p, AT_FDCWD, path, 0, g->host_path);
+        if (!r) r = host_exec(thread_of(v), g->host_path, argv, envp);
+    }
+    free(g);
+    return r;
+}
+
+static int64_t exec_words(Vcpu *v, const char *path, uint64_t argv_at, uint64_t envp_at) {
+    Arena arena = {0};
+    char **argv = NULL, **envp = NULL;
+    int64_t r = read_words(v, argv_at, &arena, &argv);
+    if (!r) r = read_words(v, envp_at, &arena, &envp);
+    if (!r) r = exec(v, path, argv, envp);
+    free(argv);
+    free(envp);
+    arena_free(&arena);
+    return r;
+}
+
+int64_t sys_execve(Vcpu *v, const uint64_t a[6]) {
+    char path[PATH_MAX];
+    int64_t n = guest_string(v, a[0], path, sizeof path);
+    if (n < 0) return n;
+    return n ? exec_words(v, path, a[1], a[2]) : -ENOENT;
+}
+
+int64_t sys_execveat(Vcpu *v, const uint64_t a[6]) {
+    char name[PATH_MAX], dir[PATH_MAX], guest[PATH_MAX], link[64];
+    int64_t n = guest_string(v, a[1], name, sizeof name);
+    int flags = (int)a[4];
+    if (n < 0) return n;
+    if (flags & ~(AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW)) return -EINVAL;
+    if (!n && !(flags & AT_EMPTY_PATH)) return -ENOENT;
+    char host[PATH_MAX];
+    if (flags & AT_SYMLINK_NOFOLLOW && n) {
+        int e = path_host(process_of(v), (int)a[0], name, PATH_NOFOLLOW, host);
+        if (e) return e;
+        if (readlinkat(name[0] == '/' ? AT_FDCWD : (int)a[0], host, dir, sizeof dir) >= 0)
+            return -ELOOP;
+    }
+    if (name[0] == '/' || ((int)a[0] == AT_FDCWD && n)) return exec_words(v, name, a[2], a[3]);
+    if ((int)a[0] == AT_FDCWD) return -EACCES; // the current directory itself
+    snprintf(link, sizeof link, "/proc/self/fd/%d", (int)a[0]);
+    ssize_t len = readlink(link, dir, sizeof dir - 1);
+    if (len < 0) return -EBADF;
+    dir[len] = 0;
+    int e = path_guest(process_of(v), dir, guest);
+    if (e) return e;
+    if (n && snprintf(host, sizeof host, "%.*s/%s", PATH_MAX - 2, guest, name) >= PATH_MAX)
+        return -ENAMETOOLONG;
+    return exec_words(v, n ? host : guest, a[2], a[3]);
+}
