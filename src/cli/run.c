@@ -24,7 +24,7 @@ enum { MAX_SELF_ARGS = 256, BINFMT_PRESERVE_ARGV0 = 1 };
 typedef struct Run {
     dgm_options opt;
     char **env; // NULL-terminated, ours
-    bool stats;
+    bool stats, qemu;   // qemu: its command line
     char *self[MAX_SELF_ARGS];
     int n_self;
     char exe[PATH_MAX];
@@ -71,9 +71,30 @@ static int set_env(Run *r, const char *arg) {
     return 0;
 }
 
+// qemu's -E and -U take several, separated by commas.
+static int each_of_list(Run *r, const char *arg, int (*set)(Run *, const char *)) {
+    int status = 0;
+    char *words = strdup(arg); // lives as long as the environment that points into it
+    if (!words) {
+        complain("%s: out of memory", arg);
+        return EXIT_NOT_EXECUTABLE;
+    }
+    for (char *word = words, *next; word && !status; word = next) {
+        next = strchr(word, ',');
+        if (next) *next++ = 0;
+        status = set(r, word);
+    }
+    return status;
+}
+
 static int unset_env(Run *r, const char *arg) {
     env_unset(r->env, arg);
     return 0;
+}
+
+static int set_env_option(Run *r, const char *arg) { return r->qemu ? each_of_list(r, arg, set_env) : set_env(r, arg); }
+static int unset_env_option(Run *r, const char *arg) {
+    return r->qemu ? each_of_list(r, arg, unset_env) : unset_env(r, arg);
 }
 
 // ---- the other options ----
@@ -161,8 +182,8 @@ static const Option options[] = {
     {"-L", "-L", "DIR", "look for the program's interpreter and libraries in DIR first",
      set_sysroot, false},
     {"--rootfs", "-rootfs", "DIR", "DIR is the program's whole file system", set_rootfs, false},
-    {"-E", "-E", "NAME=VALUE", "set an environment variable of the program", set_env, true},
-    {"-U", "-U", "NAME", "unset an environment variable of the program", unset_env, true},
+    {"-E", "-E", "NAME=VALUE", "set an environment variable of the program", set_env_option, true},
+    {"-U", "-U", "NAME", "unset an environment variable of the program", unset_env_option, true},
     {"-0", "-0", "ARGV0", "what the program sees as its own name", set_argv0, true},
     {"-s", "-s", "SIZE", "stack size of the main thread (8M)", set_stack, false},
     {"--cpu", "-cpu", "NAME", "guest CPU model; 'help' lists them", set_cpu, false},
@@ -326,7 +347,7 @@ static int run_program(Run *r, const char *path, char **argv) {
 }
 
 static bool run_init(Run *r, bool qemu) {
-    *r = (Run){.opt = dgm_options_default()};
+    *r = (Run){.opt = dgm_options_default(), .qemu = qemu};
     ssize_t n = readlink("/proc/self/exe", r->exe, sizeof r->exe - 1);
     if (n > 0) r->exe[n] = 0;
     r->self[r->n_self++] = r->exe;

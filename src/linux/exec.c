@@ -106,7 +106,8 @@ static int64_t exec_words(Vcpu *v, const char *path, uint64_t argv_at, uint64_t 
     char **argv = NULL, **envp = NULL;
     int64_t r = read_words(v, argv_at, &arena, &argv);
     if (!r) r = read_words(v, envp_at, &arena, &envp);
-    if (!r) r = exec(v, path, argv, envp);
+    const char *self = proc_link(v, path); // /proc/self/exe is the guest's program, not us
+    if (!r) r = exec(v, self ? self : path, argv, envp);
     free(argv);
     free(envp);
     arena_free(&arena);

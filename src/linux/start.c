@@ -177,10 +177,10 @@ static int open_interp(LinuxProcess *p, const char *interp, const char *prog, Dg
     int e = errno;
     const char *root = p->rootfs ? p->rootfs : p->sysroot;
     if (e == ENOENT || e == ENOTDIR)
-        return err_set(err, -ENOENT, "%s: interpreter of %s not found%s%s%s", interp, prog,
+        return err_set(err, -ENOENT, "%s: its interpreter %s was not found%s%s%s", prog, interp,
                        root ? " under " : "", root ? root : "",
                        p->rootfs ? "" : ": give -L or --rootfs");
-    return err_set(err, -EACCES, "%s: interpreter of %s: %s", interp, prog, strerror(e));
+    return err_set(err, -EACCES, "%s: its interpreter %s: %s", prog, interp, strerror(e));
 }
 
 static int load_interp(LinuxProcess *p, const Program *g, ElfLoaded *out, DgmErr *err) {

@@ -23,6 +23,8 @@ const Syscall *syscall_find(uint64_t nr) {
     return nr < ARRAY_LEN(table) && table[nr].name ? &table[nr] : NULL;
 }
 
+#define PATH_KINDS "sncNwW"
+
 // Room for the paths of one call; two at most (renameat).
 typedef struct Paths {
     char host[2][PATH_MAX];
@@ -41,10 +43,11 @@ static int64_t translate_paths(Vcpu *v, const Syscall *s, uint64_t a[6], Paths *
     for (unsigned i = 0; s->args[i]; i++) {
         char kind = s->args[i];
         if (kind == 'a') dirfd = (int)a[i];
-        if (!strchr("sncN", kind)) continue;
+        if (!strchr(PATH_KINDS, kind)) continue;
         unsigned how =
-            kind == 'n' || (kind == 'N' && (flags & AT_SYMLINK_NOFOLLOW)) ? PATH_NOFOLLOW : 0;
+            kind == 'n' || ((kind == 'N' || kind == 'W') && (flags & AT_SYMLINK_NOFOLLOW)) ? PATH_NOFOLLOW : 0;
         if (kind == 'c') how = PATH_NOFOLLOW | PATH_CREATE;
+        if (kind == 'w' || kind == 'W') how |= PATH_CREATE; // not from the sysroot
         if (flags & AT_EMPTY_PATH) how |= PATH_EMPTY;
         int64_t e = path_arg(v, dirfd, a[i], how, paths->host[paths->n], &a[i]);
         if (e < 0) return e;
@@ -59,7 +62,7 @@ static int64_t pass(Vcpu *v, const Syscall *s, const uint64_t a[6]) {
     memcpy(b, a, sizeof b);
     Paths paths;
     paths.n = 0;
-    if (paths_translated(process_of(v)) && strpbrk(s->args, "sncN")) {
+    if (paths_translated(process_of(v)) && strpbrk(s->args, PATH_KINDS)) {
         int64_t e = translate_paths(v, s, b, &paths);
         if (e < 0) return e;
     }

@@ -12,7 +12,7 @@ const IrField a64_fields[A64_FIELD_COUNT] = {
 // Rounding, default NaN and half-precision format have host instructions or are rare operations of
 // their own; what flushes denormals or changes NaNs' and signs' rules makes every FP operation odd.
 uint32_t a64_lift_mode_of(uint32_t fpcr) {
-    return (fpcr & (FPCR_FZ | FPCR_FZ16 | FPCR_FIZ | FPCR_AH | FPCR_AHP | FPCR_NEP)) ? 1 : 0;
+    return (fpcr & (FPCR_FZ | FPCR_FZ16 | FPCR_FIZ | FPCR_AH | FPCR_AHP | FPCR_NEP | FPCR_DN)) ? 1 : 0;
 }
 
 uint32_t a64_fp_mode_of(uint32_t fpcr) {

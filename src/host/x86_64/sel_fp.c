@@ -353,11 +353,11 @@ bool sel_fcvt(X86 *x, const IrInst *in) {
 
 // roundps' immediate: IrRm is nearest, up, down, zero; AWAY is made below. Bit 3 keeps inexact from
 // being raised.
-enum { ROUND_AWAY = 4 };
+enum { ROUND_AWAY = 16 };
 static int round_imm(unsigned rm) {
     switch (rm) {
-    case IR_RM_NEAREST:
-    case IR_RM_MODE: return 0;
+    case IR_RM_NEAREST: return 0;
+    case IR_RM_MODE: return 4; // as MXCSR says
     case IR_RM_DOWN: return 1;
     case IR_RM_UP: return 2;
     case IR_RM_ZERO: return 3;
