@@ -253,6 +253,7 @@ static void make(Box *b, Block *c, uint64_t pc, const char *text) {
     r.pc = pc;
     if (!ir_parse(&r, text, &err) || !ir_verify(&r, &err)) fail_msg("%s", err.text);
     r.pc = pc;
+    r.size_bytes = 4; // as lifted: what jumps back is known by it
     c->out = (HostOutput){.links = c->links};
     if (host_x86_64.compile(b->ctx, &r, &b->at, &c->out, &err) != HOST_OK) fail_msg("%s", err.text);
 }
