@@ -110,7 +110,8 @@ Vcpu *vcpu_new(Machine *m, const void *state) {
     v->hot->fp.mode = m->guest->fp_mode(v->state);
     v->hot->mode = m->guest->mode(v->state);
     v->hot->mem_base = space_base(m->as);
-    for (unsigned i = 0; i < JUMP_CACHE_ENTRIES; i++) v->hot->jump_cache[i].pc = ~0ull;
+    for (unsigned i = 0; i < JUMP_CACHE_ENTRIES; i++)
+        v->hot->jump_cache[i].pc = jump_cache_no_pc(i);
     m->host->fp_sync(m->host_ctx, v->state);
     pthread_mutex_lock(&m->lock);
     v->next = m->vcpus;

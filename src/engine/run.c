@@ -9,7 +9,7 @@
 
 static void jump_cache_clear(Vcpu *v) {
     for (unsigned i = 0; i < JUMP_CACHE_ENTRIES; i++)
-        __atomic_store_n(&v->hot->jump_cache[i].pc, ~0ull, __ATOMIC_RELAXED);
+        __atomic_store_n(&v->hot->jump_cache[i].pc, jump_cache_no_pc(i), __ATOMIC_RELAXED);
 }
 
 static JumpCacheEntry *jump_cache_slot(Vcpu *v, uint64_t pc) {

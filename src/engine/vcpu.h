@@ -11,9 +11,15 @@
 enum { JUMP_CACHE_ENTRIES = 4096 }; // direct mapped by (pc >> 2)
 
 typedef struct JumpCacheEntry {
-    uint64_t pc;      // guest pc, ~0 when empty
+    uint64_t pc;      // guest pc; jump_cache_no_pc() when empty
     const void *code; // host entry of the block there, in the vCPU's current mode
 } JumpCacheEntry;
+
+// What an empty entry i holds: a pc that belongs to another entry, so that no jump finds it, not even
+// one to ~0.
+static inline uint64_t jump_cache_no_pc(unsigned i) {
+    return i ? 0 : ~0ull;
+}
 
 typedef struct VcpuHot {
     JumpCacheEntry jump_cache[JUMP_CACHE_ENTRIES];

@@ -68,10 +68,16 @@ static bool fuse_address(Walk *w, uint32_t i, const IrInst *in) {
     return true;
 }
 
+bool x86_compares(const IrRegion *r, const IrInst *icmp) {
+    IrType t = ir_type(r, icmp->a); // upper bits of I8 and I16 may hold anything, those of I1 are 0
+    return t == IR_I32 || t == IR_I64 || (t == IR_I1 && icmp->aux < IR_SLT);
+}
+
 // A comparison that only this exit_if or select needs (or that is cheap to make again).
 static void use_condition(Walk *w, uint32_t i, IrRef v) {
     const IrInst *c = &w->r->insts[v];
-    if ((c->op == IR_icmp || c->op == IR_fcmp || c->op == IR_cond) && !w->x->val[v].uses) {
+    bool can = c->op == IR_icmp ? x86_compares(w->r, c) : c->op == IR_fcmp || c->op == IR_cond;
+    if (can && !w->x->val[v].uses) {
         w->x->val[i].flags |= VAL_FUSED_COND;
         w->x->val[v].flags |= VAL_ABSORBED;
         use(w, c->a, i);

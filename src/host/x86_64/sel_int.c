@@ -549,10 +549,7 @@ bool x86_sel_int(X86 *x, IrRef v) {
     case IR_trunc: return sel_convert(x, v, in);
     case IR_select: return sel_select(x, v, in);
     case IR_cond: return sel_compare(x, v, in);
-    case IR_icmp: {
-        IrType t = ir_type(x->r, in->a);
-        return t != IR_I8 && t != IR_I16 && sel_compare(x, v, in);
-    }
+    case IR_icmp: return x86_compares(x->r, in) && sel_compare(x, v, in);
     case IR_fl_sub: return sel_fl_sub(x, v, in);
     case IR_fl_add:
     case IR_fl_adc: return sel_fl_add(x, v, in);

@@ -150,6 +150,7 @@ void x86_analyse(X86 *x);
 // Folds that both passes must see alike.
 bool x86_shares_register(const IrRegion *r,
                          const IrInst *in); // no code: the result is its operand's register
+bool x86_compares(const IrRegion *r, const IrInst *icmp); // by one cmp; else the evaluator does it
 bool x86_zero_upper(const IrRegion *r,
                     IrRef v); // the register of this I32 (or smaller) value has zeros above
 

@@ -149,7 +149,7 @@ static IrRef some_convert(IrRegion *r, Values *k) {
 }
 
 static IrRef some_condition(IrRegion *r, Values *k) {
-    unsigned kind = one_in(8) ? K_I8 + below(2) : K_I32 + below(2);
+    unsigned kind = one_in(8) ? K_I1 + below(3) : K_I32 + below(2);
     switch (below(4)) {
     case 0: return ir_cond(r, (IrCond)below(14), pick(r, k, K_FLAGS)); // may fold
     case 1: return ir_emit(r, IR_cond, IR_I1, pick(r, k, K_FLAGS), 0, 0, below(16), 0, 0);
@@ -331,8 +331,8 @@ static void run(const Host *host, HostCtx *ctx, const Code *code, Box *box, cons
                 uint64_t budget, const uint8_t *image, uint8_t *memory, Run *out) {
     memset(&box->hot, 0, sizeof box->hot);
     memset(box->hot.spill, 0xa5, sizeof box->hot.spill); // nobody may count on zeros
-    for (unsigned i = 0; i < JUMP_CACHE_ENTRIES; i++) box->hot.jump_cache[i].pc = ~0ull;
-    box->hot.jump_cache[JUMP_CACHE_ENTRIES - 1].pc = 0; // ~0 itself would be found here
+    for (unsigned i = 0; i < JUMP_CACHE_ENTRIES; i++)
+        box->hot.jump_cache[i].pc = jump_cache_no_pc(i);
     box->hot.budget = (int64_t)budget;
     box->state = *start;
     memcpy(memory, image, PAGE);
