@@ -210,9 +210,10 @@ void linux_poll(Vcpu *v);
 void linux_host_signal(Vcpu *v, int signo, const siginfo_t *si, void *ucontext);
 // Sets the guest's mask and the host's with it.
 void thread_set_sigmask(LinuxThread *t, uint64_t mask);
-// A mask for the time of one call (ppoll, pselect6, epoll_pwait); end returns `result`.
-void thread_mask_begin(LinuxThread *t, uint64_t mask);
-int64_t thread_mask_end(LinuxThread *t, int64_t result);
+// safe_syscall with the guest's mask at mask_at (0: none) for the time of the call; the host's call
+// gets no mask.
+int64_t masked_syscall(Vcpu *v, long nr, const uint64_t a[6], uint64_t mask_at,
+                       uint64_t mask_bytes);
 // Around running: takes the host's dispositions and mask over (returning the mask), gives them
 // back.
 uint64_t signals_start(LinuxProcess *p, LinuxThread *t);

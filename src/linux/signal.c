@@ -292,17 +292,21 @@ void linux_fault(Vcpu *v, int signo, int si_code, uint64_t addr) {
 
 // ---- temporary masks: ppoll, pselect6, epoll_pwait, rt_sigsuspend ----
 
-void thread_mask_begin(LinuxThread *t, uint64_t mask) {
+int64_t masked_syscall(Vcpu *v, long nr, const uint64_t a[6], uint64_t mask_at,
+                       uint64_t mask_bytes) {
+    LinuxThread *t = thread_of(v);
+    uint64_t mask;
+    if (!mask_at) return safe_syscall(v, nr, a[0], a[1], a[2], a[3], a[4], a[5]);
+    if (mask_bytes != sizeof mask) return -EINVAL;
+    if (!guest_read(v, mask_at, &mask, sizeof mask)) return -EFAULT;
     t->saved_sigmask = t->sigmask;
     thread_set_sigmask(t, mask);
-}
-
-int64_t thread_mask_end(LinuxThread *t, int64_t result) {
-    if (signals_pending(t))
+    int64_t r = safe_syscall(v, nr, a[0], a[1], a[2], a[3], a[4], a[5]);
+    if (r == LINUX_RESTART && signals_pending(t))
         t->has_saved_sigmask = true; // the frame takes it, or linux_poll() restores it
     else
         thread_set_sigmask(t, t->saved_sigmask);
-    return result;
+    return r;
 }
 
 // ---- system calls ----
@@ -355,12 +359,8 @@ int64_t sys_rt_sigpending(Vcpu *v, const uint64_t a[6]) {
 }
 
 int64_t sys_rt_sigsuspend(Vcpu *v, const uint64_t a[6]) {
-    LinuxThread *t = thread_of(v);
-    uint64_t mask;
-    if (a[1] != 8) return -EINVAL;
-    if (!guest_read(v, a[0], &mask, sizeof mask)) return -EFAULT;
-    thread_mask_begin(t, mask);
-    return thread_mask_end(t, safe_syscall(v, SYS_ppoll, 0, 0, 0, 0, 0, 0));
+    if (!a[0]) return -EFAULT;
+    return masked_syscall(v, SYS_ppoll, (uint64_t[6]){0}, a[0], a[1]);
 }
 
 // A signal of ours that the caller waits for: soft ones are not pending in the kernel.
@@ -446,9 +446,4 @@ int64_t sys_rt_sigreturn(Vcpu *v, const uint64_t a[6]) {
         t->altstack = stack.flags & SS_DISABLE ? (GuestSigaltstack){0} : stack;
     thread_set_sigmask(t, mask);
     return LINUX_NO_RESULT;
-}
-
-// Only the kernel calls it, through restart blocks, which never reach the guest.
-int64_t sys_restart_syscall(Vcpu *v, const uint64_t a[6]) {
-    return -EINTR;
 }

@@ -243,7 +243,8 @@ static int64_t epoll_wait_into(Vcpu *v, long nr, const uint64_t a[6]) {
     struct epoll_event *events = malloc((size_t)n * sizeof *events);
     if (!events) return -ENOMEM;
     int64_t r =
-        safe_syscall(v, nr, a[0], (uint64_t)(uintptr_t)events, (uint64_t)n, a[3], a[4], a[5]);
+        masked_syscall(v, nr, (uint64_t[6]){a[0], (uint64_t)(uintptr_t)events, (uint64_t)n, a[3]},
+                       a[4], a[5]);
     for (int64_t i = 0; i < r; i++) {
         GuestEpollEvent g = {.events = events[i].events, .data = events[i].data.u64};
         if (!guest_write(v, a[1] + (uint64_t)i * sizeof g, &g, sizeof g)) {
@@ -262,8 +263,11 @@ int64_t sys_epoll_pwait2(Vcpu *v, const uint64_t a[6]) {
     return epoll_wait_into(v, SYS_epoll_pwait2, a);
 }
 int64_t sys_ppoll(Vcpu *v, const uint64_t a[6]) {
-    return safe_syscall(v, SYS_ppoll, a[0], a[1], a[2], a[3], a[4], 0);
+    return masked_syscall(v, SYS_ppoll, (uint64_t[6]){a[0], a[1], a[2]}, a[3], a[4]);
 }
 int64_t sys_pselect6(Vcpu *v, const uint64_t a[6]) {
-    return safe_syscall(v, SYS_pselect6, a[0], a[1], a[2], a[3], a[4], a[5]);
+    uint64_t mask[2] = {0}; // pointer, size
+    if (a[5] && !guest_read(v, a[5], mask, sizeof mask)) return -EFAULT;
+    return masked_syscall(v, SYS_pselect6, (uint64_t[6]){a[0], a[1], a[2], a[3], a[4]}, mask[0],
+                          mask[1]);
 }
