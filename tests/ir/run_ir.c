@@ -227,7 +227,10 @@ static unsigned run_file(const char *name, Box *box, uint8_t *room, unsigned *n_
         printf("run_ir: %s:%s\n", name, why.data);
         bad++;
     }
+    // "; hosts: NAME" names the only host that a file is for
+    const char *only = strstr(text, "; hosts: ");
     for (unsigned h = 0; h < ARRAY_LEN(hosts) && !bad; h++) {
+        if (only && strncmp(only + 9, hosts[h]->name, strlen(hosts[h]->name))) continue;
         Code code = {.host = hosts[h]};
         if (!compile(&code, &r, room, &err)) {
             printf("run_ir: %s: %s: %s\n", name, hosts[h]->name, err.text);
