@@ -9,10 +9,11 @@ DRAGOMAN    ?= $(BUILD)/dragoman
 TEST_FLAGS  ?=
 BENCH_FLAGS ?=
 FUZZ_SECONDS ?= 60
+FUZZ_COUNT  ?= 500
 NINJA       := ninja -C
 
 .PHONY: all help setup guest run test unit programs interp bench bench-quick install clean distclean
-.PHONY: asan werror check-layers check-globals check-docs fuzz fuzz-build
+.PHONY: fuzz-insn asan werror check-layers check-globals check-docs fuzz fuzz-build
 
 all: $(BUILD)/build.ninja
 	@$(NINJA) $(BUILD) --quiet
@@ -28,6 +29,7 @@ help:
 	@echo "make asan           everything of make test under ASan and UBSan, in build-asan"
 	@echo "make fuzz           each fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS)"
 	@echo "make check-layers check-globals check-docs      the rules of the house"
+	@echo "make fuzz-insn      every A64 instruction with random operands against qemu-aarch64, for hours"
 	@echo "make clean          remove what was built; distclean: fetched guests as well"
 
 # Another compiler than last time means a new configuration; fetched guests in build/ stay.
@@ -92,6 +94,13 @@ fuzz-build:
 
 fuzz: fuzz-build
 	@scripts/run-fuzz build-fuzz/tests/fuzz $(FUZZ_SECONDS)
+
+fuzz-insn: all
+	@for isa in "" avx512 avx,fma sse4; do \
+	    tests/fuzz/insn_fuzz.py --host x86_64 $${isa:+--isa $$isa} --count $(FUZZ_COUNT) --seed $$RANDOM || exit 1; \
+	    tests/fuzz/insn_fuzz.py --host x86_64 $${isa:+--isa $$isa} --count $(FUZZ_COUNT) --length 6 --seed $$RANDOM || exit 1; \
+	done
+	@tests/fuzz/insn_fuzz.py --host interp --count $(FUZZ_COUNT)
 
 clean:
 	@rm -rf build-asan build-fuzz build-werror-*
