@@ -1,43 +1,50 @@
 // cache.c - the block table: blocks by guest (pc, mode), by guest page and by host pc.
 //
-// By guest pc: a chained hash that doubles, so that a million blocks cost one probe or two. By
-// page: a second chained hash of 4 KiB guest pages (a block never crosses one). By host pc: code is
-// handed out upwards, so the array of blocks in order of creation is sorted by address; a signal
-// handler reads it without the lock, which is why it is one reserved mapping that never moves and
-// its length is atomic.
+// By guest pc: an open hash at most half full whose entries hold the pc, so that a look-up is one
+// cache miss. Blocks that lie near each other in the guest lie near each other in the table too. By
+// page: a chained hash of 4 KiB guest pages (a block never crosses one). By host pc: code is handed
+// out upwards, so the array of blocks in order of creation is sorted by address; a signal handler
+// reads it without the lock, which is why it is one reserved mapping that never moves and its
+// length is atomic.
 #include "engine/engine.h"
 
 #include <stdlib.h>
 #include <sys/mman.h>
 
-enum { FIRST_BUCKETS = 1 << 12, PAGE_BUCKETS = 1 << 12, PAGE_SHIFT = 12, MAX_BLOCKS = 1 << 24 };
+enum { FIRST_ENTRIES = 1 << 13, PAGE_BUCKETS = 1 << 12, PAGE_SHIFT = 12, MAX_BLOCKS = 1 << 24 };
+
+typedef struct Entry {
+    uint64_t pc;
+    Block *block; // NULL: free; &gone: was removed, the search goes on
+} Entry;
+static const Block gone;
 
 struct BlockTable {
-    Block **buckets;
-    uint32_t n_buckets;
-    uint32_t n_blocks;
+    Entry *entries;
+    uint32_t n_entries; // a power of two
+    uint32_t n_used;    // entries that are not free, removed ones too
     Block *pages[PAGE_BUCKETS];
     Block **by_code; // MAX_BLOCKS reserved
     _Atomic uint32_t n_by_code;
 };
 
-static uint32_t hash_pc(uint64_t pc, uint32_t mode) {
-    uint64_t h = (pc ^ (uint64_t)mode << 48) * 0x9e3779b97f4a7c15ull;
-    return h >> 32;
+// Sixty-four entries for each KiB of guest code: about one for each block there.
+static uint32_t slot_of(uint64_t pc) {
+    return (uint32_t)((pc >> 10) * 0x9e3779b97f4a7c15ull >> 26) + (pc >> 4 & 63);
 }
 static uint32_t page_bucket(uint64_t pc) {
-    return hash_pc(pc >> PAGE_SHIFT, 0) % PAGE_BUCKETS;
+    return (uint32_t)((pc >> PAGE_SHIFT) * 0x9e3779b97f4a7c15ull >> 40) % PAGE_BUCKETS;
 }
 
 BlockTable *block_table_new(void) {
     BlockTable *t = calloc(1, sizeof *t);
     if (!t) return NULL;
-    t->n_buckets = FIRST_BUCKETS;
-    t->buckets = calloc(t->n_buckets, sizeof *t->buckets);
+    t->n_entries = FIRST_ENTRIES;
+    t->entries = calloc(t->n_entries, sizeof *t->entries);
     t->by_code = mmap(NULL, MAX_BLOCKS * sizeof *t->by_code, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (t->by_code == MAP_FAILED) t->by_code = NULL;
-    if (!t->buckets || !t->by_code) {
+    if (!t->entries || !t->by_code) {
         block_table_free(t);
         return NULL;
     }
@@ -47,53 +54,65 @@ BlockTable *block_table_new(void) {
 void block_table_free(BlockTable *t) {
     if (!t) return;
     if (t->by_code) munmap(t->by_code, MAX_BLOCKS * sizeof *t->by_code);
-    free(t->buckets);
+    free(t->entries);
     free(t);
 }
 
 void block_table_clear(BlockTable *t) {
-    memset(t->buckets, 0, t->n_buckets * sizeof *t->buckets);
+    memset(t->entries, 0, t->n_entries * sizeof *t->entries);
     memset(t->pages, 0, sizeof t->pages);
-    t->n_blocks = 0;
+    t->n_used = 0;
     atomic_store(&t->n_by_code, 0);
 }
 
-static void double_buckets(BlockTable *t) {
-    uint32_t n = t->n_buckets * 2;
-    Block **buckets = calloc(n, sizeof *buckets);
-    if (!buckets) return; // longer chains still work
-    for (uint32_t i = 0; i < t->n_buckets; i++)
-        for (Block *b = t->buckets[i], *next; b; b = next) {
-            next = b->next_in_bucket;
-            Block **slot = &buckets[hash_pc(b->pc, b->mode) % n];
-            b->next_in_bucket = *slot;
-            *slot = b;
+static void put(Entry *entries, uint32_t n, Block *b) {
+    uint32_t i = slot_of(b->pc) & (n - 1);
+    while (entries[i].block) i = (i + 1) & (n - 1);
+    entries[i] = (Entry){b->pc, b};
+}
+
+static bool grow(BlockTable *t) {
+    uint32_t n = t->n_entries * 2, used = 0;
+    Entry *entries = calloc(n, sizeof *entries);
+    if (!entries) return false;
+    for (uint32_t i = 0; i < t->n_entries; i++)
+        if (t->entries[i].block && t->entries[i].block != &gone) {
+            put(entries, n, t->entries[i].block);
+            used++;
         }
-    free(t->buckets);
-    t->buckets = buckets;
-    t->n_buckets = n;
+    free(t->entries);
+    t->entries = entries;
+    t->n_entries = n;
+    t->n_used = used;
+    return true;
 }
 
 bool block_table_add(BlockTable *t, Block *b) {
     uint32_t n = atomic_load(&t->n_by_code);
     if (n == MAX_BLOCKS) return false;
-    if (t->n_blocks >= t->n_buckets) double_buckets(t);
-    Block **slot = &t->buckets[hash_pc(b->pc, b->mode) % t->n_buckets];
-    b->next_in_bucket = *slot;
-    *slot = b;
-    slot = &t->pages[page_bucket(b->pc)];
+    // a table that cannot grow still works until it is all but full
+    if (t->n_used >= t->n_entries / 2 && !grow(t) && t->n_used >= t->n_entries - 1) return false;
+    put(t->entries, t->n_entries, b);
+    t->n_used++;
+    Block **slot = &t->pages[page_bucket(b->pc)];
     b->next_in_page = *slot;
     *slot = b;
     t->by_code[n] = b;
     atomic_store(&t->n_by_code, n + 1);
-    t->n_blocks++;
     return true;
 }
 
+static Entry *find(const BlockTable *t, uint64_t pc, uint32_t mode) {
+    for (uint32_t i = slot_of(pc);; i++) {
+        Entry *e = &t->entries[i & (t->n_entries - 1)];
+        if (!e->block) return NULL;
+        if (e->pc == pc && e->block != &gone && e->block->mode == mode) return e;
+    }
+}
+
 Block *block_table_find(const BlockTable *t, uint64_t pc, uint32_t mode) {
-    Block *b = t->buckets[hash_pc(pc, mode) % t->n_buckets];
-    while (b && (b->pc != pc || b->mode != mode)) b = b->next_in_bucket;
-    return b;
+    Entry *e = find(t, pc, mode);
+    return e ? e->block : NULL;
 }
 
 Block *block_table_find_host(const BlockTable *t, uint64_t host_pc) {
@@ -110,13 +129,6 @@ Block *block_table_find_host(const BlockTable *t, uint64_t host_pc) {
     return host_pc < (uintptr_t)b->entry + b->code_bytes ? b : NULL;
 }
 
-static void unhash(BlockTable *t, Block *b) {
-    Block **at = &t->buckets[hash_pc(b->pc, b->mode) % t->n_buckets];
-    while (*at != b) at = &(*at)->next_in_bucket;
-    *at = b->next_in_bucket;
-    t->n_blocks--;
-}
-
 static void remove_in_bucket(BlockTable *t, uint32_t bucket, uint64_t lo, uint64_t hi,
                              void (*fn)(void *ctx, Block *b), void *ctx) {
     for (Block **at = &t->pages[bucket]; *at;) {
@@ -124,7 +136,7 @@ static void remove_in_bucket(BlockTable *t, uint32_t bucket, uint64_t lo, uint64
         // A block of no bytes stands for a pc whose code could not be fetched.
         if (b->pc < hi && b->pc + MAX(b->size_bytes, 1u) > lo) {
             *at = b->next_in_page;
-            unhash(t, b);
+            find(t, b->pc, b->mode)->block = (Block *)&gone;
             fn(ctx, b);
         } else {
             at = &b->next_in_page;

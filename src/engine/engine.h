@@ -41,7 +41,7 @@ typedef struct Block {
     HostLink *links;         // ways out
     HostLink *incoming;      // links of other blocks that jump here
     const HostFault *faults; // sorted by host_off
-    struct Block *next_in_bucket, *next_in_page;
+    struct Block *next_in_page;
     uint16_t n_links;
     uint32_t n_faults;
     bool dead; // invalidated; must not be linked to

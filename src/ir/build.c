@@ -35,8 +35,6 @@ void ir_region_reset(IrRegion *r, uint64_t pc) {
     r->n_blocks = r->n_vconsts = r->n_calls = 0;
     r->size_bytes = r->n_insns = r->n_exits = r->n_mem = 0;
     r->fp_exact = r->failed = false;
-    memset(r->current, 0, sizeof r->current);
-    memset(r->recent_consts, 0, sizeof r->recent_consts);
     // insts[0] is the IR_NOP that "no value" names
     IrInst *insts = grow(r, r->insts, 0, &r->cap_insts, 1024, sizeof *insts);
     if (!insts) return;
@@ -50,7 +48,7 @@ void ir_block_begin(IrRegion *r, uint64_t pc) {
     if (!blocks) return;
     r->blocks = blocks;
     r->blocks[r->n_blocks++] = (IrBlock){.start = r->n_insts, .pc = pc};
-    memset(r->current, 0, sizeof r->current);
+    memset(r->current, 0, r->n_fields * sizeof *r->current);
     memset(r->recent_consts, 0, sizeof r->recent_consts);
 }
 
