@@ -68,7 +68,7 @@ static IrRef append(IrRegion *r, IrInst in) {
         r->insts = insts;
     }
     r->n_exits += in.op == IR_exit || in.op == IR_exit_if;
-    r->n_mem += ir_op_info[in.op].effect == IR_MEM;
+    r->n_mem += ir_op_effect[in.op] == IR_MEM;
     r->insts[r->n_insts] = in;
     return r->n_insts++;
 }
@@ -324,7 +324,7 @@ IrRef ir_emit(IrRegion *r, IrOp op, IrType t, IrRef a, IrRef b, IrRef c, unsigne
               unsigned aux2, int64_t imm) {
     IrInst in = {.op = op, .type = t, .aux = aux, .aux2 = aux2, .a = a, .b = b, .c = c, .imm = imm};
     IrRef v;
-    if (ir_op_info[op].effect == IR_PURE && a) {
+    if (ir_op_effect[op] == IR_PURE && a) {
         uint64_t k;
         if (commutes(op) && ir_const_value(r, a, &k) && !ir_const_value(r, b, &k)) {
             in.a = b;

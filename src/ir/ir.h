@@ -39,7 +39,13 @@ static inline unsigned ir_lanes(IrType t) { return 1u << (t >> 4); }
 static inline bool ir_is_vec(IrType t) { return t >> 4; }
 static inline bool ir_is_float(IrType t) { return ir_elem(t) >= IR_F16 && ir_elem(t) <= IR_F64; }
 static inline bool ir_is_int(IrType t) { return ir_elem(t) >= IR_I1 && ir_elem(t) <= IR_I128; }
-unsigned ir_elem_bits(IrType t);                 // 1 for I1, 32 for FLAGS
+static inline unsigned ir_elem_bits(IrType t) { // 1 for I1, 32 for FLAGS
+    static const uint8_t bits[16] = {
+        [IR_I1] = 1,     [IR_I8] = 8,   [IR_I16] = 16, [IR_I32] = 32, [IR_I64] = 64,
+        [IR_I128] = 128, [IR_F16] = 16, [IR_F32] = 32, [IR_F64] = 64, [IR_FLAGS] = 32,
+    };
+    return bits[ir_elem(t)];
+}
 static inline unsigned ir_bytes(IrType t) {      // in memory and guest state; I1 takes 1, FLAGS 4
     return (ir_elem_bits(t) + 7) / 8 * ir_lanes(t);
 }
@@ -67,6 +73,7 @@ typedef struct IrOpInfo {
     uint8_t effect;   // IrEffect
 } IrOpInfo;
 extern const IrOpInfo ir_op_info[IR_OP_COUNT];
+extern const uint8_t ir_op_effect[IR_OP_COUNT]; // the same effects, close together for those who walk regions
 
 typedef enum IrCc { IR_EQ, IR_NE, IR_ULT, IR_UGE, IR_ULE, IR_UGT, IR_SLT, IR_SGE, IR_SLE, IR_SGT } IrCc;
 static inline IrCc ir_cc_not(IrCc cc) { return (IrCc)(cc ^ 1); }

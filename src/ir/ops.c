@@ -10,10 +10,9 @@ const IrOpInfo ir_op_info[IR_OP_COUNT] = {
 #undef IR_OP
 };
 
-unsigned ir_elem_bits(IrType t) {
-    static const uint8_t bits[16] = {
-        [IR_I1] = 1,     [IR_I8] = 8,   [IR_I16] = 16, [IR_I32] = 32, [IR_I64] = 64,
-        [IR_I128] = 128, [IR_F16] = 16, [IR_F32] = 32, [IR_F64] = 64, [IR_FLAGS] = 32,
-    };
-    return bits[ir_elem(t)];
-}
+const uint8_t ir_op_effect[IR_OP_COUNT] = {
+    [IR_NOP] = IR_PURE,
+#define IR_OP(name, result, args, effects, meaning) [IR_##name] = IR_##effects,
+#include "ir/ops.def"
+#undef IR_OP
+};

@@ -349,7 +349,7 @@ void x86_get(X86 *x, IrRef v) {
     }
     if (ir_bytes(in->type) == ir_bytes(x->r->fields[f].type) && !x->mem_val[f]) {
         x->mem_val[f] = v; // loaded when somebody asks
-        x->val[v].mem_field = (int16_t)f;
+        x->val[v].mem_field = (int8_t)f;
         return;
     }
     if (x->mem_val[f] && ir_bytes(in->type) == ir_bytes(x->r->fields[f].type)) {
@@ -435,7 +435,7 @@ static void put_memory(X86 *x, const Bank *b, unsigned f, IrRef v) {
     }
     if (is_const(x, v)) return;
     if (x->val[v].mem_field < 0) {
-        x->val[v].mem_field = (int16_t)f;
+        x->val[v].mem_field = (int8_t)f;
         x->mem_val[f] = v;
     }
 }

@@ -15,10 +15,6 @@ typedef struct Walk {
     uint32_t hint_pos_of[IR_MAX_FIELDS]; // unused fields of a hint: where its put is
 } Walk;
 
-bool x86_in_vec(IrType t) {
-    return ir_is_vec(t) || ir_is_float(t);
-}
-
 bool x86_zero_upper(const IrRegion *r, IrRef v) {
     const IrInst *in = &r->insts[v];
     if (in->type == IR_I1) return true;
@@ -35,7 +31,7 @@ bool x86_zero_upper(const IrRegion *r, IrRef v) {
 static void use(Walk *w, IrRef v, uint32_t at) {
     if (!v) return;
     Val *val = &w->x->val[v];
-    if (val->uses < UINT16_MAX) val->uses++;
+    if (val->uses < UINT8_MAX) val->uses++;
     if (val->last_use < at) val->last_use = at;
 }
 
@@ -104,7 +100,7 @@ static void visit_put(Walk *w, uint32_t i, const IrInst *in) {
     Val *v = &x->val[in->a];
     if (x->h->home_of_field[f] >= 0 &&
         x86_in_vec(x->r->fields[f].type) == x86_in_vec(ir_type(w->r, in->a))) {
-        v->hint = (int16_t)f;
+        v->hint = (int8_t)f;
         w->hint_pos_of[f] = i;
     }
 }
@@ -174,8 +170,9 @@ void x86_analyse(X86 *x) {
     for (uint32_t i = x->r->n_insts; --i > 0;) {
         const IrInst *in = &x->r->insts[i];
         Val *v = &x->val[i];
+        if (in->op == IR_insn || in->op == IR_const) continue;
         settle_hint(w, i);
-        switch (ir_op_info[in->op].effect) {
+        switch (ir_op_effect[in->op]) {
         case IR_PURE:
             if (!v->uses) {
                 v->flags |= VAL_DEAD;

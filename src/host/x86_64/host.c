@@ -233,12 +233,11 @@ static void share_register(X86 *x, IrRef v, const IrInst *in) {
 }
 
 static void select_pure(X86 *x, IrRef v, const IrInst *in) {
-    if (in->op == IR_const) return; // made where it is used
     if (x86_shares_register(x->r, in)) {
         share_register(x, v, in);
         return;
     }
-    bool fp = ir_op_info[in->op].effect == IR_FLAGFP || in->op == IR_fneg || in->op == IR_fabs;
+    bool fp = ir_op_effect[in->op] == IR_FLAGFP || in->op == IR_fneg || in->op == IR_fabs;
     bool vec = x86_in_vec(in->type) ||
                (in->a && ir_op_info[in->op].n_args && x86_in_vec(ir_type(x->r, in->a)));
     bool done = fp ? x86_sel_fp(x, v) : vec ? x86_sel_vec(x, v) : x86_sel_int(x, v);
@@ -247,14 +246,14 @@ static void select_pure(X86 *x, IrRef v, const IrInst *in) {
 
 static void select_one(X86 *x, IrRef v) {
     const IrInst *in = &x->r->insts[v];
+    if (in->op == IR_insn) x->guest_pc = (uint64_t)in->imm;
+    if (in->op == IR_insn || in->op == IR_const || (x->val[v].flags & VAL_DEAD)) return; // constants: where they are used
     x->now = v;
     x->int_locked = x->vec_locked = 0;
-    if (x->val[v].flags & VAL_DEAD) return;
     switch (in->op) {
     case IR_NOP: return;
     case IR_get: x86_get(x, v); return;
     case IR_put: x86_put(x, (unsigned)in->imm, in->a); return;
-    case IR_insn: x->guest_pc = (uint64_t)in->imm; return;
     case IR_load:
     case IR_store:
     case IR_cas:
@@ -262,7 +261,7 @@ static void select_one(X86 *x, IrRef v) {
     case IR_fence: x86_sel_mem(x, v); return;
     default: break;
     }
-    switch (ir_op_info[in->op].effect) {
+    switch (ir_op_effect[in->op]) {
     case IR_PURE:
     case IR_FLAGFP: select_pure(x, v, in); return;
     default: x86_sel_ctl(x, v); return;

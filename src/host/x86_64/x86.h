@@ -94,13 +94,14 @@ typedef enum ValFlag {
 typedef struct Val {
     IrRef root;        // the value whose register it shares; itself as a rule
     uint32_t last_use; // index of the last instruction that needs it
-    uint16_t uses;
-    int16_t hint;      // field whose home it should be made in, -1
-    int16_t mem_field; // guest state field (in memory) that holds it now, -1
+    uint8_t uses;      // stays at its maximum
+    int8_t hint;       // field whose home it should be made in, -1
+    int8_t mem_field;  // guest state field (in memory) that holds it now, -1
     int8_t reg;        // host register, -1: none
     int8_t spill;      // spill slot, -1: none
     uint8_t flags;
 } Val;
+_Static_assert(IR_MAX_FIELDS <= 128, "Val names fields in seven bits");
 
 typedef struct X86 X86;
 typedef struct Cold {
@@ -158,7 +159,8 @@ bool x86_zero_upper(const IrRegion *r,
 static inline IrRef x86_root(const X86 *x, IrRef v) {
     return x->val[v].root;
 }
-bool x86_in_vec(IrType t); // this type's values are in xmm registers (vectors and floats)
+// This type's values are in xmm registers.
+static inline bool x86_in_vec(IrType t) { return ir_is_vec(t) || ir_is_float(t); }
 // A register that holds v, locked until the end of the instruction.
 unsigned x86_use_int(X86 *x, IrRef v);
 unsigned x86_use_vec(X86 *x, IrRef v);

@@ -58,9 +58,6 @@ static unsigned take(Trial *t, uint32_t *locked, uint32_t set) {
     *locked |= 1u << r;
     return r;
 }
-bool x86_in_vec(IrType t) {
-    return ir_is_vec(t) || ir_is_float(t);
-}
 bool x86_zero_upper(const IrRegion *r, IrRef v) {
     return false;
 }
