@@ -17,6 +17,7 @@ static bool map_code_cache(Machine *m, size_t bytes, DgmErr *err) {
         m->cache = NULL;
         return err_set(err, code, "code cache of %zu bytes: %s", bytes, strerror(-code)), false;
     }
+    madvise(m->cache, bytes, MADV_HUGEPAGE); // fewer faults now, fewer TLB misses later; no matter if it fails
     m->cache_end = m->cache + bytes;
     return true;
 }
