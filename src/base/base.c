@@ -2,9 +2,13 @@
 #include "base/base.h"
 
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
-enum { ARENA_CHUNK_BYTES = 64 * 1024 };
+enum {
+    ARENA_FIRST_BYTES = 64 << 10,
+    ARENA_MOST_BYTES = 2 << 20
+}; // chunks double; the largest are huge pages
 
 struct ArenaChunk {
     ArenaChunk *next; // older chunk
@@ -24,9 +28,15 @@ int err_set(DgmErr *e, int code, const char *fmt, ...) {
 void *arena_alloc(Arena *a, size_t bytes) {
     bytes = ALIGN_UP(MAX(bytes, 1), 16);
     if ((size_t)(a->end - a->at) < bytes) {
-        size_t want = MAX(bytes, ARENA_CHUNK_BYTES);
-        ArenaChunk *c = malloc(sizeof *c + want);
+        size_t whole = a->head
+                           ? MIN((a->head->bytes + sizeof *a->head) * 2, (size_t)ARENA_MOST_BYTES)
+                           : ARENA_FIRST_BYTES;
+        whole = MAX(whole, ALIGN_UP(bytes + sizeof(ArenaChunk), 4096));
+        bool huge = whole == ARENA_MOST_BYTES;
+        ArenaChunk *c = aligned_alloc(huge ? ARENA_MOST_BYTES : 64, whole);
         if (!c) return NULL;
+        if (huge) madvise(c, whole, MADV_HUGEPAGE);
+        size_t want = whole - sizeof *c;
         *c = (ArenaChunk){.next = a->head, .bytes = want};
         a->head = c;
         a->at = (char *)(c + 1);
