@@ -98,6 +98,26 @@ typedef struct Run {
     uint32_t generation; // flush_generation when it was taken
 } Run;
 
+// What follows a new block in the guest is likely to be next: it is translated now, while the
+// translator is warm, and linked without a detour through the dispatcher.
+static void translate_ahead(Vcpu *v, Block *b, uint32_t mode, uint32_t max_insns) {
+    enum { BLOCKS_AHEAD = 8 };
+    Machine *m = v->m;
+    uint32_t generation = atomic_load(&m->flush_generation);
+    for (unsigned n = 0; n < BLOCKS_AHEAD; n++) {
+        HostLink *next = NULL;
+        for (unsigned i = 0; i < b->n_links; i++)
+            if (b->links[i].target_pc == b->pc + b->size_bytes) next = &b->links[i];
+        if (!next || next->target) return;
+        bool known = block_table_find(m->blocks, next->target_pc, mode);
+        Block *to = block_get(v, next->target_pc, mode, max_insns);
+        if (!to || generation != atomic_load(&m->flush_generation)) return;
+        block_link(m, next, to);
+        if (known) return;
+        b = to;
+    }
+}
+
 // Looks the next block up and runs from there. Returns Host.enter's answer, or -1 when out of
 // memory.
 static int64_t run_code(Vcpu *v, Run *run, uint32_t max_insns) {
@@ -110,11 +130,13 @@ static int64_t run_code(Vcpu *v, Run *run, uint32_t max_insns) {
         run->link = NULL;
     }
     pthread_mutex_lock(&m->lock);
+    uint64_t n_blocks = m->stats.blocks;
     Block *b = block_get(v, pc, mode, max_insns);
     if (!b) {
         pthread_mutex_unlock(&m->lock);
         return -1;
     }
+    if (m->stats.blocks != n_blocks && b->mode == mode) translate_ahead(v, b, mode, max_insns);
     m->stats.dispatches++;
     if (b->mode == mode) {
         if (run->link && run->generation == atomic_load(&m->flush_generation))
