@@ -6,11 +6,6 @@
 
 #define GUEST_ACCESS                                                                               \
     __attribute__((no_sanitize("address"), no_sanitize("undefined"), no_sanitize("thread")))
-#if defined(__x86_64__)
-#define WIDE_CAS __attribute__((target("cx16")))
-#else
-#define WIDE_CAS
-#endif
 
 // One access of the host's vector unit: single-copy atomic when aligned on every x86-64 with AVX
 // and every AArch64 with FEAT_LSE2, which the language does not promise and hardware makers do.
@@ -59,8 +54,7 @@ GUEST_ACCESS void interp_store(void *p, unsigned bytes, unsigned flags, const V1
     }
 }
 
-GUEST_ACCESS WIDE_CAS V128 interp_cas(void *p, unsigned bytes, const V128 *expected,
-                                      const V128 *desired) {
+GUEST_ACCESS V128 interp_cas(void *p, unsigned bytes, const V128 *expected, const V128 *desired) {
     V128 old = {0};
     switch (bytes) {
     case 1:
