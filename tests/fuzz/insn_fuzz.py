@@ -79,7 +79,7 @@ def build(with_x86):
         o = f'{OUT}/{os.path.relpath(s, ROOT).replace("/", "_")}.o'
         objects.append(o)
         if newer(o, [s] + headers):
-            jobs.append(['gcc', '-std=gnu17', '-D_GNU_SOURCE', '-fno-strict-aliasing', '-O1', '-g',
+            jobs.append(['gcc', '-std=gnu17', '-mcx16', '-D_GNU_SOURCE', '-fno-strict-aliasing', '-O1', '-g',
                          f'-I{ROOT}/src', f'-I{ROOT}/include', f'-I{OUT}', '-c', s, '-o', o])
     running = []
     for j in jobs:
