@@ -4,7 +4,6 @@
 #include "memory/space.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <time.h>
 
 static uint64_t now_ns(void) {
@@ -16,6 +15,16 @@ static uint64_t now_ns(void) {
 static const uint8_t *fetch(void *ctx, uint64_t pc, unsigned bytes) {
     Machine *m = ctx;
     return space_fetch(m->as, pc, bytes);
+}
+
+// One write a line: log_printf's lines are bounded, a region is not.
+static void log_text(const Machine *m, Buf *text) {
+    for (char *at = text->data, *end; at && *at; at = end) {
+        end = strchr(at, '\n');
+        end = end ? end + 1 : at + strlen(at);
+        log_printf(&m->log, "%.*s", (int)(end - at), at);
+    }
+    buf_free(text);
 }
 
 static void log_guest_code(const Machine *m, const IrRegion *r) {
@@ -31,20 +40,13 @@ static void log_guest_code(const Machine *m, const IrRegion *r) {
         buf_printf(&text, "\n");
         pc += took ? took : m->guest->min_insn_bytes;
     }
-    if (text.data) log_printf(&m->log, "%s", text.data);
-    buf_free(&text);
+    log_text(m, &text);
 }
 
 static void log_ir(const Machine *m, const IrRegion *r) {
     Buf text = {0};
     ir_print(r, &text);
-    // one write a line: log_printf's lines are bounded, a region is not
-    for (char *at = text.data, *end; at && *at; at = end) {
-        end = strchr(at, '\n');
-        end = end ? end + 1 : at + strlen(at);
-        log_printf(&m->log, "%.*s", (int)(end - at), at);
-    }
-    buf_free(&text);
+    log_text(m, &text);
 }
 
 static void log_host_code(const Machine *m, const Block *b) {
@@ -52,12 +54,7 @@ static void log_host_code(const Machine *m, const Block *b) {
     if (!m->host->disassemble) return;
     m->host->disassemble(b->entry, b->code_bytes, &text);
     log_printf(&m->log, "host code of %#lx, %u bytes\n", b->pc, b->code_bytes);
-    for (char *at = text.data, *end; at && *at; at = end) {
-        end = strchr(at, '\n');
-        end = end ? end + 1 : at + strlen(at);
-        log_printf(&m->log, "%.*s", (int)(end - at), at);
-    }
-    buf_free(&text);
+    log_text(m, &text);
 }
 
 // Copies what outlives the region (links, faults) beside a new Block.
@@ -101,6 +98,46 @@ static void count_becomes_budget(IrRegion *r) {
         if (r->insts[i].op == IR_count) r->insts[i].op = IR_budget;
 }
 
+// Fills the workbench with the code at how->pc and checks it; false with a message.
+static bool lift(Machine *m, IrRegion *r, const GuestLift *how) {
+    ir_region_reset(r, how->pc);
+    r->fp_rules = m->guest->fp_rules;
+    m->guest->lift(r, how);
+    if (r->failed)
+        return err_set(&m->err, -ENOMEM, "translating %#lx: out of memory", how->pc), false;
+    if (m->budgeted) count_becomes_budget(r);
+    if (log_on(&m->log, LOG_GUEST, how->pc)) log_guest_code(m, r);
+    if (log_on(&m->log, LOG_IR, how->pc)) log_ir(m, r);
+    DgmErr why;
+    if (!m->verify || ir_verify(r, &why)) return true;
+    return err_set(&m->err, -EINVAL, "translating %#lx: bad IR: %s", how->pc, why.text), false;
+}
+
+// Lifts and compiles. When the cache is full it is emptied; a block that is more than the host can
+// hold in its registers and spill slots is made shorter.
+static bool lift_and_compile(Vcpu *v, GuestLift *how, HostOutput *out) {
+    Machine *m = v->m;
+    IrRegion *r = &m->region;
+    for (bool flushed = false;;) {
+        if (!lift(m, r, how)) return false;
+        switch (compile(m, r, out)) {
+        case HOST_OK: return true;
+        case HOST_NO_ROOM:
+            if (flushed)
+                return err_set(&m->err, -ENOMEM, "translating %#lx: the code cache is too small",
+                               how->pc),
+                       false;
+            machine_flush(m, v);
+            flushed = true;
+            break;
+        case HOST_UNSUPPORTED:
+            if (r->n_insns <= 1) return false;
+            how->max_insns = r->n_insns / 2;
+            break;
+        }
+    }
+}
+
 Block *block_get(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t max_insns) {
     Machine *m = v->m;
     // Blocks cut short to end on an exact instruction are kept under a mode of their own.
@@ -117,31 +154,10 @@ Block *block_get(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t max_insns) {
                      .fetch = fetch,
                      .fetch_ctx = m};
     HostOutput out = {0};
-    HostError e = HOST_NO_ROOM;
-    for (int tries = 0; e == HOST_NO_ROOM && tries < 2; tries++) {
-        if (tries) machine_flush(m, v);
-        ir_region_reset(r, pc);
-        r->fp_rules = m->guest->fp_rules;
-        m->guest->lift(r, &how);
-        if (r->failed) {
-            err_set(&m->err, -ENOMEM, "translating %#lx: out of memory", pc);
-            return NULL;
-        }
-        if (m->budgeted) count_becomes_budget(r);
-        if (m->verify && !ir_verify(r, &m->err)) {
-            log_printf(&m->log, "dragoman: translating %#lx: %s\n", pc, m->err.text);
-            log_ir(m, r);
-            abort();
-        }
-        if (log_on(&m->log, LOG_GUEST, pc)) log_guest_code(m, r);
-        if (log_on(&m->log, LOG_IR, pc)) log_ir(m, r);
-        e = compile(m, r, &out);
-    }
-    b = e == HOST_OK ? block_keep(m, r, key, &out) : NULL;
-    if (e == HOST_NO_ROOM)
-        err_set(&m->err, -ENOMEM, "translating %#lx: the code cache is too small", pc);
-    if (b && !block_table_add(m->blocks, b)) b = NULL;
-    if (!b) return NULL;
+    if (!lift_and_compile(v, &how, &out)) return NULL;
+    b = block_keep(m, r, key, &out);
+    if (!b || !block_table_add(m->blocks, b))
+        return err_set(&m->err, -ENOMEM, "translating %#lx: out of memory", pc), NULL;
     m->stats.blocks++;
     m->stats.guest_insns += r->n_insns;
     m->stats.guest_bytes += r->size_bytes;
