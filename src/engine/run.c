@@ -153,8 +153,8 @@ static int64_t run_code(Vcpu *v, Run *run, uint32_t max_insns) {
     return (int64_t)why;
 }
 
-static void out_of_memory(Vcpu *v) {
-    log_printf(&v->m->log, "dragoman: %s\n", v->m->err.text);
+// Translation failed for good; m->err says why.
+static void give_up(Vcpu *v) {
     v->stop = true;
     v->stop_code = -ENOMEM;
 }
@@ -195,7 +195,7 @@ int vcpu_run(Vcpu *v, int64_t budget) {
         int64_t why = run_code(v, &run, max_insns);
         max_insns = m->max_block_insns;
         if (why < 0) {
-            out_of_memory(v);
+            give_up(v);
         } else if (why == HOST_EXIT_BUDGET) {
             // the block was longer than what is left: run the rest exactly
             if (v->hot->budget < max_insns) max_insns = (uint32_t)v->hot->budget;

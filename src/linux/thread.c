@@ -251,7 +251,10 @@ static void *thread_main(void *arg) {
     thread_set_sigmask(t, t->sigmask);
     if (atomic_load(&t->p->exiting)) v->stop = true;
     vcpu_run(v, -1);
-    if (v->stop_code < 0) process_exit(v, 127, SIGABRT);
+    if (v->stop_code < 0) { // not the thread that linux_run reports of
+        log_printf(&v->m->log, "dragoman: %s\n", v->m->err.text);
+        process_exit(v, 127, SIGABRT);
+    }
     close_host_mask();
     thread_end(t);
     return NULL;
