@@ -323,6 +323,7 @@ def main():
     rows = decode_gen.read(sorted(glob.glob(f'{A64}/*.dec')), 32)
     rows = [r for r in rows if re.search(args.rows, r.name) and not re.search(args.skip, r.name)
             and r.implemented and not SKIP_ROWS.match(r.name)]
+    company = [r for r in rows if not QEMU_WRONG.match(r.name)] or rows  # for sequences
     if args.list:
         print('\n'.join(r.name for r in rows))
         return 0
@@ -339,7 +340,7 @@ def main():
             first = Insn(r, rnd)
             others = []
             while len(others) < args.length - 1:
-                i = Insn(rnd.choice(rows), rnd)
+                i = Insn(rnd.choice(company), rnd)
                 if not i.memory and not first.memory:
                     others.append(i)
                 else:
