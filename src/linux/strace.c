@@ -144,6 +144,11 @@ static bool never_returns(const Syscall *s) {
            !strcmp(s->name, "execveat");
 }
 
+static bool gives_address(const Syscall *s) {
+    return !strcmp(s->name, "brk") || !strcmp(s->name, "mmap") || !strcmp(s->name, "mremap") ||
+           !strcmp(s->name, "shmat");
+}
+
 void strace_enter(Vcpu *v, const Syscall *s, uint64_t nr, const uint64_t a[6]) {
     if (!s) {
         log_printf(&v->m->log, "syscall_%lu(%#lx, %#lx, %#lx, %#lx, %#lx, %#lx)\n", nr, a[0], a[1],
@@ -166,7 +171,7 @@ void strace_leave(Vcpu *v, const Syscall *s, const uint64_t a[6], int64_t result
     else if (result < 0 && result > -4096)
         buf_printf(&b, " = -1 %s (%s)", strerrorname_np((int)-result),
                    strerrordesc_np((int)-result));
-    else if (result > 0xffffffff)
+    else if (gives_address(s))
         buf_printf(&b, " = %#lx", result);
     else
         buf_printf(&b, " = %ld", result);
