@@ -5,15 +5,29 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum {
-    ARENA_FIRST_BYTES = 64 << 10,
-    ARENA_MOST_BYTES = 2 << 20
-}; // chunks double; the largest are huge pages
+enum { ARENA_FIRST_BYTES = 64 << 10 };
 
 struct ArenaChunk {
     ArenaChunk *next; // older chunk
     size_t bytes;     // usable, behind this header
 } __attribute__((aligned(16)));
+
+void *pages_alloc(size_t bytes) {
+    size_t slack = bytes >= HUGE_PAGE_BYTES ? HUGE_PAGE_BYTES : 0; // huge pages are aligned
+    char *p = mmap(NULL, bytes + slack, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED) return NULL;
+    if (!slack) return p;
+    char *at = (char *)ALIGN_UP((uintptr_t)p, HUGE_PAGE_BYTES);
+    if (at > p) munmap(p, (size_t)(at - p));
+    if (p + slack > at) munmap(at + bytes, (size_t)(p + slack - at));
+    madvise(at, bytes, MADV_HUGEPAGE);
+    return at;
+}
+
+void pages_free(void *p, size_t bytes) {
+    if (p) munmap(p, bytes);
+}
 
 int err_set(DgmErr *e, int code, const char *fmt, ...) {
     if (e) {
@@ -28,14 +42,11 @@ int err_set(DgmErr *e, int code, const char *fmt, ...) {
 void *arena_alloc(Arena *a, size_t bytes) {
     bytes = ALIGN_UP(MAX(bytes, 1), 16);
     if ((size_t)(a->end - a->at) < bytes) {
-        size_t whole = a->head
-                           ? MIN((a->head->bytes + sizeof *a->head) * 2, (size_t)ARENA_MOST_BYTES)
-                           : ARENA_FIRST_BYTES;
+        // small at first; what goes on growing gets huge pages
+        size_t whole = a->head ? HUGE_PAGE_BYTES : ARENA_FIRST_BYTES;
         whole = MAX(whole, ALIGN_UP(bytes + sizeof(ArenaChunk), 4096));
-        bool huge = whole == ARENA_MOST_BYTES;
-        ArenaChunk *c = aligned_alloc(huge ? ARENA_MOST_BYTES : 64, whole);
+        ArenaChunk *c = pages_alloc(whole);
         if (!c) return NULL;
-        if (huge) madvise(c, whole, MADV_HUGEPAGE);
         size_t want = whole - sizeof *c;
         *c = (ArenaChunk){.next = a->head, .bytes = want};
         a->head = c;
@@ -63,7 +74,7 @@ void arena_reset(Arena *a) {
     while (a->head && a->head->next) {
         ArenaChunk *c = a->head;
         a->head = c->next;
-        free(c);
+        pages_free(c, sizeof *c + c->bytes);
     }
     if (a->head) {
         a->at = (char *)(a->head + 1);
@@ -75,7 +86,7 @@ void arena_free(Arena *a) {
     while (a->head) {
         ArenaChunk *c = a->head;
         a->head = c->next;
-        free(c);
+        pages_free(c, sizeof *c + c->bytes);
     }
     *a = (Arena){0};
 }

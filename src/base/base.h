@@ -72,6 +72,12 @@ char *arena_printf(Arena *a, const char *fmt, ...) PRINTF_LIKE(2, 3);
 void arena_reset(Arena *a);
 void arena_free(Arena *a);
 
+// ---- pages: large zeroed memory from the host, as huge pages from HUGE_PAGE_BYTES on ----
+enum { HUGE_PAGE_BYTES = 2 << 20 };
+// bytes is a multiple of 4096. NULL when the host has no more.
+void *pages_alloc(size_t bytes);
+void pages_free(void *p, size_t bytes);
+
 // ---- buf: a growing byte buffer that is also a string builder ----
 typedef struct Buf {
     char *data; // NUL-terminated when built with buf_printf

@@ -11,12 +11,18 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-enum { FIRST_ENTRIES = 1 << 13, PAGE_BUCKETS = 1 << 12, PAGE_SHIFT = 12, MAX_BLOCKS = 1 << 24 };
+enum {
+    FIRST_ENTRIES = HUGE_PAGE_BYTES / 16,
+    PAGE_BUCKETS = 1 << 12,
+    PAGE_SHIFT = 12,
+    MAX_BLOCKS = 1 << 24
+};
 
 typedef struct Entry {
     uint64_t pc;
     Block *block; // NULL: free; &gone: was removed, the search goes on
 } Entry;
+_Static_assert(sizeof(Entry) == 16, "the first table is one huge page");
 static const Block gone;
 
 struct BlockTable {
@@ -40,7 +46,7 @@ BlockTable *block_table_new(void) {
     BlockTable *t = calloc(1, sizeof *t);
     if (!t) return NULL;
     t->n_entries = FIRST_ENTRIES;
-    t->entries = calloc(t->n_entries, sizeof *t->entries);
+    t->entries = pages_alloc(t->n_entries * sizeof *t->entries);
     t->by_code = mmap(NULL, MAX_BLOCKS * sizeof *t->by_code, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (t->by_code == MAP_FAILED) t->by_code = NULL;
@@ -54,7 +60,7 @@ BlockTable *block_table_new(void) {
 void block_table_free(BlockTable *t) {
     if (!t) return;
     if (t->by_code) munmap(t->by_code, MAX_BLOCKS * sizeof *t->by_code);
-    free(t->entries);
+    pages_free(t->entries, t->n_entries * sizeof *t->entries);
     free(t);
 }
 
@@ -73,14 +79,14 @@ static void put(Entry *entries, uint32_t n, Block *b) {
 
 static bool grow(BlockTable *t) {
     uint32_t n = t->n_entries * 2, used = 0;
-    Entry *entries = calloc(n, sizeof *entries);
+    Entry *entries = pages_alloc(n * sizeof *entries);
     if (!entries) return false;
     for (uint32_t i = 0; i < t->n_entries; i++)
         if (t->entries[i].block && t->entries[i].block != &gone) {
             put(entries, n, t->entries[i].block);
             used++;
         }
-    free(t->entries);
+    pages_free(t->entries, t->n_entries * sizeof *t->entries);
     t->entries = entries;
     t->n_entries = n;
     t->n_used = used;
