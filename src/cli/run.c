@@ -371,10 +371,13 @@ static int run_main(int argc, char **argv, bool qemu) {
     r.opt.sysroot = getenv("QEMU_LD_PREFIX");
     int at;
     int status = parse_options(&r, argc, argv, qemu, &at);
-    if (status) return status;
-    if (at >= argc) {
+    if (!status && at >= argc) {
         complain("no program given; see --help");
-        return EXIT_USAGE;
+        status = EXIT_USAGE;
+    }
+    if (status) {
+        free(r.env);
+        return status;
     }
     char *path = argv[at];
     // binfmt_misc with the P flag puts the original argv[0] behind the program's path.
