@@ -11,13 +11,13 @@ enum { CODE_PAGE_BYTES = 4096 };
 // The instruction that starts at l->pc.
 static void lift_one(Lift *l) {
     unsigned row = a64_decode(l->insn);
-    if (row != A64_ROW_none && lift_has(l, a64_row_features[row])) {
-        if (!a64_rows[row].implemented) {
-            lift_trap(l, IR_TRAP_UNIMPLEMENTED, 0, l->pc);
-            return;
-        }
-        if (a64_lift_row(l, row, l->insn)) return;
+    // What this build lacks is said to be lacking, also where the CPU would not have it either.
+    if (row != A64_ROW_none && !a64_rows[row].implemented) {
+        lift_trap(l, IR_TRAP_UNIMPLEMENTED, 0, l->pc);
+        return;
     }
+    if (row != A64_ROW_none && lift_has(l, a64_row_features[row]) && a64_lift_row(l, row, l->insn))
+        return;
     lift_trap(l, IR_TRAP_UNDEFINED, 0, l->pc);
 }
 
