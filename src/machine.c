@@ -127,6 +127,7 @@ int dgm_machine_load(dgm_machine *m, const char *path, char *const argv[], char 
                         .max_block_insns = m->opt.one_insn ? 1 : 0,
                         .count = m->opt.count,
                         .verify = m->opt.verify,
+                        .perf_map = m->opt.perf_map,
                         .log = {.fd = m->opt.log_fd}};
     if (m->opt.log && parse_log(m->opt.log, &mc.log, &m->err)) return -EINVAL;
     if (!(mc.host = find_host(m->opt.host, &m->err))) return -EINVAL;

@@ -43,6 +43,7 @@ typedef struct dgm_options {
     bool count;          // count guest instructions exactly (dgm_stats.guest_instructions)
     bool one_insn;       // one guest instruction a block
     bool verify;         // check the IR of every block
+    bool perf_map;       // name translated code to Linux perf, in /tmp/perf-PID.map
     size_t code_cache_bytes; // 0: 256 MiB, of which only what is used takes memory
     const char
         *log;   // topics, comma separated: guest, ir, opt, host, exec, unimp, page, signal; with

@@ -146,6 +146,9 @@ static int set_strace(Run *r, const char *arg) {
 static int set_verify(Run *r, const char *arg) {
     return (void)arg, r->opt.verify = true, 0;
 }
+static int set_perf_map(Run *r, const char *arg) {
+    return (void)arg, r->opt.perf_map = true, 0;
+}
 static int set_one(Run *r, const char *arg) {
     return (void)arg, r->opt.one_insn = true, 0;
 }
@@ -201,6 +204,8 @@ static const Option options[] = {
     {"--code-cache", "-code-cache", "SIZE", "room for translated code (256M)", set_cache, false},
     {"--one-insn", "-one-insn-per-tb", NULL, "translate one instruction at a time", set_one, false},
     {"--verify", "-verify", NULL, "check the intermediate code of every block", set_verify, false},
+    {"--perfmap", "-perfmap", NULL, "name translated code to Linux perf (/tmp/perf-PID.map)",
+     set_perf_map, false},
     {"--version", "-version", NULL, "print the version", show_version, true},
     {"--help", "-help", NULL, "print this", show_help, true},
     {"-h", "-h", NULL, NULL, show_help, true},

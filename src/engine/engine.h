@@ -62,6 +62,7 @@ typedef struct MachineConfig {
     bool count;               // count guest instructions
     bool budgeted;            // exact budgets for vcpu_run (counts, too)
     bool verify;              // ir_verify every region, also in release builds
+    bool perf_map;            // write /tmp/perf-PID.map
     Log log;
 } MachineConfig;
 
@@ -76,6 +77,7 @@ struct Machine {
     bool count;    // blocks count the guest instructions they execute
     bool budgeted; // ... and stop when the vCPU's budget is used up (implies count)
     bool verify;
+    bool perf_map;
     Log log;
     const Personality *personality;
     AddressSpace *as;                         // the memory floor's

@@ -17,7 +17,8 @@ static bool map_code_cache(Machine *m, size_t bytes, DgmErr *err) {
         m->cache = NULL;
         return err_set(err, code, "code cache of %zu bytes: %s", bytes, strerror(-code)), false;
     }
-    madvise(m->cache, bytes, MADV_HUGEPAGE); // fewer faults now, fewer TLB misses later; no matter if it fails
+    madvise(m->cache, bytes,
+            MADV_HUGEPAGE); // fewer faults now, fewer TLB misses later; no matter if it fails
     m->cache_end = m->cache + bytes;
     return true;
 }
@@ -32,6 +33,7 @@ Machine *machine_new(const MachineConfig *c, DgmErr *err) {
     m->budgeted = c->budgeted;
     m->count = c->count || c->budgeted;
     m->verify = c->verify;
+    m->perf_map = c->perf_map;
     m->log = c->log;
     pthread_mutex_init(&m->lock, NULL);
     m->blocks = block_table_new();
@@ -111,8 +113,7 @@ Vcpu *vcpu_new(Machine *m, const void *state) {
     v->hot->fp.mode = m->guest->fp_mode(v->state);
     v->hot->mode = m->guest->mode(v->state);
     v->hot->mem_base = space_base(m->as);
-    for (unsigned i = 0; i < JUMP_CACHE_ENTRIES; i++)
-        v->hot->jump_cache[i].pc = jump_cache_no_pc(i);
+    v->hot->jump_cache[0].pc = jump_cache_no_pc(0); // fresh pages make the others empty
     m->host->fp_sync(m->host_ctx, v->state);
     pthread_mutex_lock(&m->lock);
     v->next = m->vcpus;

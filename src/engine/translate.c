@@ -4,7 +4,9 @@
 #include "memory/space.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <time.h>
+#include <unistd.h>
 
 static uint64_t now_ns(void) {
     struct timespec t;
@@ -55,6 +57,17 @@ static void log_host_code(const Machine *m, const Block *b) {
     m->host->disassemble(b->entry, b->code_bytes, &text);
     log_printf(&m->log, "host code of %#lx, %u bytes\n", b->pc, b->code_bytes);
     log_text(m, &text);
+}
+
+// One line for Linux perf: where the block lies and which guest code it is. The file is opened for
+// each line: it belongs to the process that runs, also behind a fork.
+static void name_to_perf(const Block *b) {
+    char name[40];
+    snprintf(name, sizeof name, "/tmp/perf-%d.map", (int)getpid());
+    FILE *f = fopen(name, "ae");
+    if (!f) return;
+    fprintf(f, "%lx %x guest_%lx\n", (unsigned long)(uintptr_t)b->entry, b->code_bytes, b->pc);
+    fclose(f);
 }
 
 // Copies what outlives the region (links, faults) beside a new Block.
@@ -164,6 +177,7 @@ Block *block_get(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t max_insns) {
     m->stats.host_bytes += b->code_bytes;
     m->stats.ir_insts += r->n_insts;
     if (log_on(&m->log, LOG_HOST, pc)) log_host_code(m, b);
+    if (m->perf_map) name_to_perf(b);
     if (m->count) m->stats.translate_ns += now_ns() - start_ns;
     return b;
 }

@@ -8,7 +8,7 @@
 
 #include "ir/ir.h"
 
-enum { JUMP_CACHE_ENTRIES = 4096 }; // direct mapped by (pc >> 2)
+enum { JUMP_CACHE_ENTRIES = 32768 }; // direct mapped by (pc >> 2)
 
 typedef struct JumpCacheEntry {
     uint64_t pc;      // guest pc; jump_cache_no_pc() when empty

@@ -316,6 +316,10 @@ static IrRef fold(IrRegion *r, const IrInst *in) {
     case IR_vget:
     case IR_vlow: return fold_lane(r, in);
     case IR_icmp: return fold_icmp(r, in);
+    case IR_clz: { // of the bits reversed: trailing zeros
+        const IrInst *d = &r->insts[in->a];
+        return d->op == IR_rbit && !ir_is_vec(in->type) ? ir_op1(r, IR_ctz, in->type, d->a) : 0;
+    }
     default: return 0;
     }
 }

@@ -1,5 +1,5 @@
 // crypto.c - AES, SHA1, SHA256, SHA512, SHA3, SM3, SM4. AES rounds are IR ops, for which hosts have
-// instructions; the hashes are helpers (helpers_crypto.c).
+// instructions, SHA512 and SHA3 plain arithmetic; the other hashes are helpers (helpers_crypto.c).
 #include "guest/aarch64/simd.h"
 
 static IrRef xor128(Lift *l, IrRef a, IrRef b) {
@@ -74,22 +74,71 @@ bool lift_sha256su1(Lift *l, const Args_sha256su1 *a) {
 }
 
 // ---- SHA512, SHA3 ----
-bool lift_sha512h(Lift *l, const Args_sha512h *a) {
-    return hash(l, &crypto_sha512h, a->rd, a->rn, a->rm, 0);
+
+// Three rotations right, mixed together.
+static IrRef sigma(Lift *l, IrRef x, unsigned r1, unsigned r2, unsigned r3) {
+    IrRef v = ir_xor(l->r, ir_ror(l->r, x, lift_i64(l, r1)), ir_ror(l->r, x, lift_i64(l, r2)));
+    return ir_xor(l->r, v, ir_ror(l->r, x, lift_i64(l, r3)));
 }
-bool lift_sha512h2(Lift *l, const Args_sha512h2 *a) {
-    return hash(l, &crypto_sha512h2, a->rd, a->rn, a->rm, 0);
+static IrRef lane64(Lift *l, IrRef v, unsigned lane) {
+    return ir_emit(l->r, IR_vget, IR_I64, v, 0, 0, 0, 0, lane);
 }
-bool lift_sha512su0(Lift *l, const Args_sha512su0 *a) {
-    return hash2(l, &crypto_sha512su0, a->rd, a->rn);
-}
-bool lift_sha512su1(Lift *l, const Args_sha512su1 *a) {
-    return hash(l, &crypto_sha512su1, a->rd, a->rn, a->rm, 0);
+static void put_pair64(Lift *l, unsigned rd, IrRef lo, IrRef hi) {
+    IrRef v = ir_op1(l->r, IR_vzext, IR_V128, lo);
+    lift_put_v(l, rd, ir_emit(l->r, IR_vset, IR_V128, v, hi, 0, 0, 0, 1));
 }
 static IrRef rotate_left64(Lift *l, IrRef v, unsigned n) { // lanes; 0 <= n < 64
     if (!n) return v;
     return ir_op2(l->r, IR_or, IR_I64X2, v_imm(l, IR_shli, IR_I64X2, v, n),
                   v_imm(l, IR_shri, IR_I64X2, v, 64 - n));
+}
+// The same in both lanes: two rotations right and a shift right.
+static IrRef small_sigma(Lift *l, IrRef v, unsigned r1, unsigned r2, unsigned shift) {
+    IrRef x = xor128(l, rotate_left64(l, v, 64 - r1), rotate_left64(l, v, 64 - r2));
+    return xor128(l, x, v_imm(l, IR_shri, IR_I64X2, v, shift));
+}
+// x ? y : z, bit by bit
+static IrRef choose64(Lift *l, IrRef x, IrRef y, IrRef z) {
+    return ir_xor(l->r, ir_and(l->r, ir_xor(l->r, y, z), x), z);
+}
+static IrRef majority64(Lift *l, IrRef x, IrRef y, IrRef z) {
+    return ir_or(l->r, ir_and(l->r, x, y), ir_and(l->r, ir_or(l->r, x, y), z));
+}
+
+// SHA512H Qd, Qn, Vm.2D: two rounds' new E
+bool lift_sha512h(Lift *l, const Args_sha512h *a) {
+    IrRef d = v_get(l, a->rd), n = v_get(l, a->rn), m = v_get(l, a->rm);
+    IrRef y1 = lane64(l, m, 1), n0 = lane64(l, n, 0);
+    IrRef hi = ir_add(l->r, choose64(l, y1, n0, lane64(l, n, 1)), sigma(l, y1, 14, 18, 41));
+    hi = ir_add(l->r, hi, lane64(l, d, 1));
+    IrRef t = ir_add(l->r, hi, lane64(l, m, 0));
+    IrRef lo = ir_add(l->r, choose64(l, t, y1, n0), sigma(l, t, 14, 18, 41));
+    put_pair64(l, a->rd, ir_add(l->r, lo, lane64(l, d, 0)), hi);
+    return true;
+}
+// SHA512H2 Qd, Qn, Vm.2D: two rounds' new A
+bool lift_sha512h2(Lift *l, const Args_sha512h2 *a) {
+    IrRef d = v_get(l, a->rd), m = v_get(l, a->rm);
+    IrRef y1 = lane64(l, m, 1), y0 = lane64(l, m, 0), n = lane64(l, v_get(l, a->rn), 0);
+    IrRef hi = ir_add(l->r, majority64(l, n, y1, y0), sigma(l, y0, 28, 34, 39));
+    hi = ir_add(l->r, hi, lane64(l, d, 1));
+    IrRef lo = ir_add(l->r, majority64(l, hi, y0, y1), sigma(l, hi, 28, 34, 39));
+    put_pair64(l, a->rd, ir_add(l->r, lo, lane64(l, d, 0)), hi);
+    return true;
+}
+// SHA512SU0 Vd.2D, Vn.2D
+bool lift_sha512su0(Lift *l, const Args_sha512su0 *a) {
+    IrRef d = v_get(l, a->rd);
+    IrRef next = ir_emit(l->r, IR_vext, IR_I8X16, d, v_get(l, a->rn), 0, 0, 0, 8);
+    lift_put_v(l, a->rd, ir_op2(l->r, IR_add, IR_I64X2, d, small_sigma(l, next, 1, 8, 7)));
+    return true;
+}
+// SHA512SU1 Vd.2D, Vn.2D, Vm.2D
+bool lift_sha512su1(Lift *l, const Args_sha512su1 *a) {
+    IrRef v =
+        ir_op2(l->r, IR_add, IR_I64X2, v_get(l, a->rd), small_sigma(l, v_get(l, a->rn), 19, 61, 6));
+    lift_put_v(l, a->rd, ir_op2(l->r, IR_add, IR_I64X2, v, v_get(l, a->rm)));
+    return true;
 }
 bool lift_rax1(Lift *l, const Args_rax1 *a) {
     lift_put_v(l, a->rd, xor128(l, v_get(l, a->rn), rotate_left64(l, v_get(l, a->rm), 1)));

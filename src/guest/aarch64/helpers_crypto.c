@@ -9,9 +9,6 @@ static uint32_t rol32(uint32_t x, unsigned n) {
 static uint32_t ror32(uint32_t x, unsigned n) {
     return x >> n | x << (32 - n);
 }
-static uint64_t ror64(uint64_t x, unsigned n) {
-    return x >> n | x << (64 - n);
-}
 
 static uint32_t choose(uint32_t x, uint32_t y, uint32_t z) {
     return ((y ^ z) & x) ^ z;
@@ -90,49 +87,6 @@ static void do_sha256su1(void *state, V128 *out, const V128 *a, const V128 *b, c
         uint32_t t0 = i < 3 ? b->w[i + 1] : c->w[0];
         x.w[i] = (ror32(t, 17) ^ ror32(t, 19) ^ t >> 10) + a->w[i] + t0;
     }
-    *out = x;
-}
-
-// ---- SHA512: a is Vd, b Vn, c Vm ----
-
-static uint64_t big_sigma1(uint64_t x) {
-    return ror64(x, 14) ^ ror64(x, 18) ^ ror64(x, 41);
-}
-static uint64_t big_sigma0(uint64_t x) {
-    return ror64(x, 28) ^ ror64(x, 34) ^ ror64(x, 39);
-}
-
-static void do_sha512h(void *state, V128 *out, const V128 *a, const V128 *b, const V128 *c,
-                       uint64_t imm) {
-    V128 x;
-    uint64_t y1 = c->d[1], y0 = c->d[0];
-    x.d[1] = ((y1 & b->d[0]) ^ (~y1 & b->d[1])) + big_sigma1(y1) + a->d[1];
-    uint64_t t = x.d[1] + y0;
-    x.d[0] = ((t & y1) ^ (~t & b->d[0])) + big_sigma1(t) + a->d[0];
-    *out = x;
-}
-
-static void do_sha512h2(void *state, V128 *out, const V128 *a, const V128 *b, const V128 *c,
-                        uint64_t imm) {
-    V128 x;
-    uint64_t y1 = c->d[1], y0 = c->d[0], n = b->d[0];
-    x.d[1] = ((n & y1) ^ (n & y0) ^ (y1 & y0)) + big_sigma0(y0) + a->d[1];
-    x.d[0] = ((x.d[1] & y0) ^ (x.d[1] & y1) ^ (y1 & y0)) + big_sigma0(x.d[1]) + a->d[0];
-    *out = x;
-}
-
-static void do_sha512su0(void *state, V128 *out, const V128 *a, const V128 *b, const V128 *c,
-                         uint64_t imm) {
-    uint64_t lo = a->d[1], hi = b->d[0];
-    *out = (V128){.d = {a->d[0] + (ror64(lo, 1) ^ ror64(lo, 8) ^ lo >> 7),
-                        a->d[1] + (ror64(hi, 1) ^ ror64(hi, 8) ^ hi >> 7)}};
-}
-
-static void do_sha512su1(void *state, V128 *out, const V128 *a, const V128 *b, const V128 *c,
-                         uint64_t imm) {
-    V128 x;
-    for (unsigned i = 0; i < 2; i++)
-        x.d[i] = a->d[i] + (ror64(b->d[i], 19) ^ ror64(b->d[i], 61) ^ b->d[i] >> 6) + c->d[i];
     *out = x;
 }
 
@@ -237,10 +191,6 @@ VECTOR_HELPER(crypto_sha1su1, do_sha1su1);
 VECTOR_HELPER(crypto_sha256h, do_sha256h);
 VECTOR_HELPER(crypto_sha256su0, do_sha256su0);
 VECTOR_HELPER(crypto_sha256su1, do_sha256su1);
-VECTOR_HELPER(crypto_sha512h, do_sha512h);
-VECTOR_HELPER(crypto_sha512h2, do_sha512h2);
-VECTOR_HELPER(crypto_sha512su0, do_sha512su0);
-VECTOR_HELPER(crypto_sha512su1, do_sha512su1);
 VECTOR_HELPER(crypto_sm3ss1, do_sm3ss1);
 VECTOR_HELPER(crypto_sm3tt, do_sm3tt);
 VECTOR_HELPER(crypto_sm3partw1, do_sm3partw1);
