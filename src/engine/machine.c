@@ -92,17 +92,26 @@ uint64_t machine_insns_executed(Machine *m) {
     return n;
 }
 
+// A vCPU's memory: guard page, return prediction stack, hot fields, guest state.
+enum { GUARD_BYTES = 4096, RET_STACK_BYTES = 64 << 10 };
+static size_t vcpu_bytes(const Machine *m) {
+    return GUARD_BYTES + RET_STACK_BYTES + ALIGN_UP(sizeof(VcpuHot) + m->guest->state_bytes, 4096);
+}
+
 Vcpu *vcpu_new(Machine *m, const void *state) {
     Vcpu *v = calloc(1, sizeof *v);
-    size_t bytes = ALIGN_UP(sizeof(VcpuHot) + m->guest->state_bytes, 4096);
-    void *mem = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (!v || mem == MAP_FAILED) {
+    void *mem =
+        mmap(NULL, vcpu_bytes(m), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (!v || mem == MAP_FAILED || mprotect(mem, GUARD_BYTES, PROT_NONE)) {
+        if (mem != MAP_FAILED) munmap(mem, vcpu_bytes(m));
         free(v);
         return NULL;
     }
     v->m = m;
     v->alloc = mem;
-    v->hot = mem;
+    v->hot = (VcpuHot *)((char *)mem + GUARD_BYTES + RET_STACK_BYTES);
+    v->hot->ret_guard = (uintptr_t)mem;
+    v->hot->ret_top = (uintptr_t)v->hot;
     v->state = v->hot + 1;
     if (state)
         memcpy(v->state, state, m->guest->state_bytes);
@@ -114,6 +123,7 @@ Vcpu *vcpu_new(Machine *m, const void *state) {
     v->hot->mode = m->guest->mode(v->state);
     v->hot->mem_base = space_base(m->as);
     v->hot->jump_cache[0].pc = jump_cache_no_pc(0); // fresh pages make the others empty
+    m->host->vcpu_init(m->host_ctx, v->state);
     m->host->fp_sync(m->host_ctx, v->state);
     pthread_mutex_lock(&m->lock);
     v->next = m->vcpus;
@@ -133,7 +143,7 @@ void vcpu_free(Vcpu *v) {
         }
     m->insns_of_gone += v->hot->insn_count;
     pthread_mutex_unlock(&m->lock);
-    munmap(v->alloc, ALIGN_UP(sizeof(VcpuHot) + m->guest->state_bytes, 4096));
+    munmap(v->alloc, vcpu_bytes(m));
     free(v);
 }
 

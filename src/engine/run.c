@@ -7,9 +7,11 @@
 #include <sched.h>
 #include <signal.h>
 
-static void jump_cache_clear(Vcpu *v) {
-    for (unsigned i = 0; i < JUMP_CACHE_ENTRIES; i++)
-        __atomic_store_n(&v->hot->jump_cache[i].pc, jump_cache_no_pc(i), __ATOMIC_RELAXED);
+// Forgets where indirect jumps and returns go; v is not in translated code.
+static void jumps_forget(Vcpu *v) {
+    memset(v->hot->jump_cache, 0, sizeof v->hot->jump_cache);
+    v->hot->jump_cache[0].pc = jump_cache_no_pc(0);
+    v->hot->ret_sp = v->hot->ret_top;
 }
 
 static JumpCacheEntry *jump_cache_slot(Vcpu *v, uint64_t pc) {
@@ -38,6 +40,7 @@ static void block_unlink(void *ctx, Block *b) {
     b->incoming = NULL;
     for (unsigned i = 0; i < b->n_links; i++) {
         Block *to = b->links[i].target;
+        m->host->link(m->host_ctx, &b->links[i], NULL); // returns may still come here
         if (!to) continue;
         HostLink **at = &to->incoming;
         while (*at && *at != &b->links[i]) at = &(*at)->next_incoming;
@@ -66,7 +69,7 @@ void machine_flush(Machine *m, Vcpu *self) {
             vcpu_interrupt(v);
             sched_yield();
         }
-        jump_cache_clear(v);
+        jumps_forget(v);
     }
     block_table_clear(m->blocks);
     arena_reset(&m->meta);
@@ -140,7 +143,7 @@ static int64_t run_code(Vcpu *v, Run *run, uint32_t max_insns) {
     uint64_t pc = vcpu_reg(v, m->guest->pc_field);
     uint32_t mode = m->guest->mode(v->state);
     if (mode != v->hot->mode) {
-        jump_cache_clear(v);
+        jumps_forget(v);
         v->hot->mode = mode;
         run->link = NULL;
     }
@@ -254,6 +257,8 @@ bool engine_handle_fault(Vcpu *v, int signo, const void *info, void *ucontext) {
     uint64_t host_pc = m->host->fault_pc(ucontext);
     bool in_code = host_pc >= (uintptr_t)m->cache_first && host_pc < (uintptr_t)m->cache_end;
     if (!in_code && !v->hot->in_helper) return false;
+    if (in_code && m->host->own_fault(m->host_ctx, v->state, ucontext, (uintptr_t)si->si_addr))
+        return true;
     v->fault.signo = signo;
     v->fault.si_code = si->si_code;
     v->fault.addr = (uintptr_t)si->si_addr - v->hot->mem_base;

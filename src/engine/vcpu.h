@@ -25,13 +25,14 @@ typedef struct VcpuHot {
     JumpCacheEntry jump_cache[JUMP_CACHE_ENTRIES];
     V128 scratch[64];       // host backends: vector spills, helper operands, saved host state
     uint64_t spill[64];     // host backends: integer spills
-    uint64_t ret_stack[64]; // host backends: return prediction
+    uint64_t ret_sp, ret_top, ret_guard; // host backends: return prediction, a stack that grows down
+                                         // from ret_top to the guard page at ret_guard
     int64_t budget;         // guest instructions left (IR_budget)
     uint64_t insn_count;    // guest instructions executed (IR_count)
     IrFpEnv fp;             // mode and rules; flags here plus those the host FPU holds
     uint32_t host_fp_saved; // the host's own FP control while translated code runs
     uint32_t guest_fp_control; // host backends: FP control with the guest's rounding, and sticky flags
-    uint64_t host_sp;       // host backends: stack pointer inside `enter`
+    uint64_t host_sp;       // host backends: C's stack pointer inside `enter`
     uint32_t mode;          // translation mode of jump_cache and of the running code
     uint64_t mem_base;      // host address of guest address 0
     uint64_t exclusive_addr, exclusive_value[2]; // free for guests' load-exclusive

@@ -87,6 +87,12 @@ struct Host {
     // the block's fault table). Otherwise the fault was in a can_fault helper: such calls are made
     // with all homes and the guest pc already in state, and hot->in_helper set around them.
     void (*leave_at_fault)(HostCtx *, void *state, void *ucontext, bool in_code);
+    // A fault in translated code at host address addr that is the host's own affair (its return
+    // stack is full): put right, the instruction is to be tried again.
+    bool (*own_fault)(HostCtx *, void *state, void *ucontext, uint64_t addr);
+    // A new vCPU; the engine has set hot->ret_top and ret_guard. Later the engine sets ret_sp to
+    // ret_top when predicted returns must not be used any more.
+    void (*vcpu_init)(HostCtx *, void *state);
     uint64_t (*fault_pc)(const void *ucontext); // host pc of the interrupted context
     // Sticky FP flags: the host's own merged into fp.flags and cleared; new mode taken over from
     // fp.mode. (Called by the engine while no translated code runs on this thread.)

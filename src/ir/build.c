@@ -67,7 +67,7 @@ static IrRef append(IrRegion *r, IrInst in) {
         }
         r->insts = insts;
     }
-    r->n_exits += in.op == IR_exit || in.op == IR_exit_if;
+    r->n_exits += in.op == IR_exit || in.op == IR_exit_if || in.op == IR_call_hint;
     r->n_mem += ir_op_effect[in.op] == IR_MEM;
     r->insts[r->n_insts] = in;
     return r->n_insts++;

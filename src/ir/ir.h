@@ -187,7 +187,7 @@ typedef struct IrRegion {
     uint64_t pc;            // guest pc of the first instruction
     uint32_t size_bytes;    // of guest code, when it is one block
     uint32_t n_insns;       // guest instructions
-    uint32_t n_exits, n_mem; // exit and exit_if, and MEM ops, appended so far
+    uint32_t n_exits, n_mem; // ways out to known pcs (exit, exit_if, call_hint), MEM ops, so far
     IrFpRules fp_rules;
     bool fp_exact;          // the FP mode is not the usual one: hosts evaluate FP ops out of line, exactly
     bool failed;            // out of memory while building

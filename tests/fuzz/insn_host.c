@@ -2,6 +2,7 @@
 // build, without engine or personality, and writes what became of them to stdout.
 //
 //   insn_host [interp|x86_64] [--isa LIMIT] [--print]      --print: the IR of every case, on stderr
+#include "../host/bare_vcpu.h"
 #include "insn_case.h"
 
 #include "guest/aarch64/guest.h"
@@ -102,7 +103,7 @@ static uint32_t run(Machine *m, Case *c, uint64_t pc) {
     }
     int sig = sigsetjmp(caught, 1);
     if (sig) return (uint32_t)sig;
-    m->host->fp_sync(m->ctx, m->state);
+    bare_vcpu_init(m->host, m->ctx, m->state);
     uint64_t exit = m->host->enter(m->ctx, m->state, out.entry);
     m->host->fp_sync(m->ctx, m->state);
     if (exit < HOST_EXIT_TRAP) return 0;

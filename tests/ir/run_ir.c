@@ -9,6 +9,7 @@
 // `fpflags` or a 64-bit word of memory (m0, m8...). To the right are the expected values, in the
 // same way. flags are written as N Z C V in bits 31..28. After each run the printed region must
 // parse back to the same text. Usage: run_ir FILE...
+#include "../host/bare_vcpu.h"
 #include "host/host.h"
 
 #include <inttypes.h>
@@ -150,7 +151,7 @@ static bool run_line(const char *line, const Code *code, Box *box, Buf *why) {
         buf_printf(why, " malformed run line");
         return false;
     }
-    code->host->fp_sync(code->ctx, &box->state);
+    bare_vcpu_init(code->host, code->ctx, &box->state);
     uint64_t exit = code->host->enter(code->ctx, &box->state, code->entry);
     code->host->fp_sync(code->ctx, &box->state);
     if (exit != HOST_EXIT_LINK && exit < HOST_EXIT_TRAP) {

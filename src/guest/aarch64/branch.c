@@ -28,8 +28,9 @@ static bool branch_ind(Lift *l, IrJumpKind kind, IrRef pc) {
 
 // What a call leaves behind: the link register and a hint for the return's prediction.
 static void link_register(Lift *l) {
-    lift_put_reg(l, 30, lift_i64(l, l->pc + 4));
-    ir_emit(l->r, IR_call_hint, IR_VOID, 0, 0, 0, 0, 0, (int64_t)(l->pc + 4));
+    IrRef back = lift_i64(l, l->pc + 4);
+    lift_put_reg(l, 30, back);
+    ir_emit(l->r, IR_call_hint, IR_VOID, back, 0, 0, 0, 0, 0);
 }
 
 // B <label>

@@ -344,6 +344,10 @@ static uint64_t interp_fault_pc(const void *context) {
 #endif
 }
 
+static bool interp_own_fault(HostCtx *ctx, void *state, void *ucontext, uint64_t addr) {
+    return false;
+}
+static void interp_vcpu_init(HostCtx *ctx, void *state) {}
 static void interp_fp_sync(HostCtx *ctx, void *state) {} // hot->fp is all there is
 
 const Host host_interp = {
@@ -356,4 +360,6 @@ const Host host_interp = {
     .leave_at_fault = interp_leave_at_fault,
     .fault_pc = interp_fault_pc,
     .fp_sync = interp_fp_sync,
+    .own_fault = interp_own_fault,
+    .vcpu_init = interp_vcpu_init,
 };

@@ -190,7 +190,7 @@ void x86_analyse(X86 *x) {
             }
             break;
         case IR_CTL:
-            if (in->op == IR_exit_ind || ((in->op == IR_exit || in->op == IR_exit_if) &&
+            if ((in->op == IR_exit_ind && in->aux != IR_JUMP_RET) || ((in->op == IR_exit || in->op == IR_exit_if) &&
                                           (uint64_t)in->imm < x->r->pc + x->r->size_bytes))
                 x->may_loop = true;
             barrier(w, i);

@@ -280,6 +280,9 @@ static inline void call_reg(X86 *x, unsigned r) {
 static inline void ret(X86 *x) {
     e8(x, 0xC3);
 }
+static inline void call_mem(X86 *x, Mem m) {
+    op_rm(x, 0, 32, 0xFF, 2, m, false);
+}
 static inline void nops(X86 *x, unsigned n) {
     static const uint8_t nop[8][7] = {{0},
                                       {0x90},
@@ -291,6 +294,14 @@ static inline void nops(X86 *x, unsigned n) {
                                       {0x0F, 0x1F, 0x80, 0, 0, 0, 0}};
     memcpy(x->at, nop[n], n);
     x->at += n;
+}
+// Translated code keeps the return stack in rsp, C its own.
+static inline void to_c_stack(X86 *x) {
+    mov_store(x, 64, mem_state(HOT_DISP(ret_sp)), RSP);
+    mov_load(x, 64, RSP, mem_state(HOT_DISP(host_sp)));
+}
+static inline void to_return_stack(X86 *x) {
+    mov_load(x, 64, RSP, mem_state(HOT_DISP(ret_sp)));
 }
 static inline void ldmxcsr(X86 *x, Mem m) {
     op_rm(x, 0, 32, 0x0FAE, 2, m, false);

@@ -329,6 +329,26 @@ static void leave_at_fault(HostCtx *h, void *state, void *ucontext, bool in_code
     regs[REG_RBP] = (greg_t)(uintptr_t)state + STATE_BIAS;
 }
 
+static bool own_fault(HostCtx *h, void *state, void *ucontext, uint64_t addr) {
+    (void)h;
+    const VcpuHot *hot = vcpu_hot(state);
+    if (addr - hot->ret_guard >= 4096) return false;
+    ((ucontext_t *)ucontext)->uc_mcontext.gregs[REG_RSP] = (greg_t)hot->ret_top;
+    return true;
+}
+
+// Above the top of the return stack lie frames that match no guest pc (none is odd; a jump to one
+// that is comes to return_empty).
+static void vcpu_init(HostCtx *h, void *state) {
+    VcpuHot *hot = vcpu_hot(state);
+    uint64_t(*frame)[2] = (void *)hot->ret_top;
+    for (unsigned i = 0; i < X86_SENTINELS; i++) {
+        (*--frame)[0] = (uintptr_t)h->return_empty;
+        (*frame)[1] = X86_SENTINEL_PC;
+    }
+    hot->ret_sp = hot->ret_top = (uintptr_t)frame;
+}
+
 static uint64_t fault_pc(const void *ucontext) {
     return (uint64_t)((const ucontext_t *)ucontext)->uc_mcontext.gregs[REG_RIP];
 }
@@ -351,6 +371,8 @@ const Host host_x86_64 = {
     .link = link,
     .enter = enter,
     .leave_at_fault = leave_at_fault,
+    .own_fault = own_fault,
+    .vcpu_init = vcpu_init,
     .fault_pc = fault_pc,
     .fp_sync = fp_sync,
     .disassemble = x86_disassemble,

@@ -5,7 +5,8 @@
 // when they are entered (host.c), where guest state is exact and nothing has happened yet.
 #include "host/x86_64/emit.h"
 
-// Pads so that the rel32 of a jump whose opcode has n bytes lies in one aligned 8-byte word: one store patches it.
+// Pads so that the rel32 of a jump whose opcode has n bytes lies in one aligned 8-byte word: one
+// store patches it.
 static void align_rel32(X86 *x, unsigned opcode_bytes) {
     unsigned at = (unsigned)((uintptr_t)(x->at + opcode_bytes) & 7);
     if (at > 4) nops(x, 8 - at);
@@ -34,22 +35,114 @@ static void jump_to_link(X86 *x, int cc, uint64_t target_pc) {
     if (c) c->imm = (int64_t)(uintptr_t)l;
 }
 
+// ---- calls and returns ----
+//
+// A call pushes a frame on the return stack, [rsp] where the host code returns to and [rsp + 8] the
+// guest pc that is there, so a return whose pc is the top frame's is the host's own `ret`, which
+// the CPU predicts. Any other return looks a few frames up (longjmp), else forgets the stack.
+// Frames are predictions, never needed: the engine may drop them at any time by resetting rsp.
+
+static void return_point(X86 *x) {
+    lea(x, 64, RSP, mem_at(RSP, 8));
+    jump_to_link(x, -1, x->call_return);
+}
+
+// Both ways on: the call itself, and behind it the block that it returns to.
+static void call_link(X86 *x, uint64_t target_pc) {
+    HostLink *l = x86_new_link(x, target_pc);
+    align_rel32(x, 1);
+    e8(x, 0xE8);
+    x->at += 4;
+    Cold *c = x86_cold_at(x, x->at - 4, emit_link_stub);
+    l->patch = x->at - 4;
+    if (c) c->imm = (int64_t)(uintptr_t)l;
+    return_point(x);
+}
+
+static void push_frame(X86 *x, const IrInst *hint) {
+    ir_const_value(x->r, hint->a, &x->call_return);
+    push_r(x, x86_use_int(x, hint->a));
+}
+
 static void emit_lookup_stub(X86 *x, const Cold *c) {
-    mov_rr(x, 64, RAX, c->args[0]);
+    if (c->imm) { // a call: rax is free unless it holds the pc, which goes there
+        mov_rr(x, 64, RAX, c->args[0]);
+        mov_imm(x, RCX, (uint64_t)c->imm);
+        push_r(x, RCX);
+    } else {
+        mov_rr(x, 64, RAX, c->args[0]);
+    }
     jmp_to(x, x->h->lookup_out);
 }
 
-static void exit_indirect(X86 *x, const IrInst *in) {
-    unsigned pc = x86_use_int(x, in->a), t = x86_tmp_int(x);
+static void emit_return_miss(X86 *x, const Cold *c) {
+    mov_rr(x, 64, RAX, c->args[0]);
+    jmp_to(x, x->h->return_miss);
+}
+
+static void exit_return(X86 *x, const IrInst *in) {
+    unsigned pc = x86_use_int(x, in->a);
+    alu_rm(x, 64, ALU_CMP, pc, mem_at(RSP, 8));
+    Cold *c = x86_cold(x, CC_NE, emit_return_miss);
+    if (c) c->args[0] = (uint8_t)pc;
+    ret(x);
+}
+
+// The entry for the guest pc in a register, with t as its index: 16 bytes each, a pc is a multiple
+// of 4, so times 4.
+static Mem jump_cache_entry(X86 *x, unsigned pc, unsigned t) {
     mov_rr(x, 32, t, pc);
     alu_ri(x, 32, ALU_AND, t, (JUMP_CACHE_ENTRIES - 1) << 2);
-    // an entry has 16 bytes, a pc that is a multiple of 4 indexes it: times 4
-    Mem entry = {.base = RBP, .index = (int8_t)t, .scale = 2, .disp = HOT_DISP(jump_cache)};
+    return (Mem){.base = RBP, .index = (int8_t)t, .scale = 2, .disp = HOT_DISP(jump_cache)};
+}
+
+static void exit_indirect(X86 *x, const IrInst *in) {
+    if (in->aux == IR_JUMP_RET) {
+        exit_return(x, in);
+        return;
+    }
+    unsigned pc = x86_use_int(x, in->a), t = x86_tmp_int(x);
+    Mem entry = jump_cache_entry(x, pc, t);
     alu_rm(x, 64, ALU_CMP, pc, entry);
     Cold *c = x86_cold(x, CC_NE, emit_lookup_stub);
     if (c) c->args[0] = (uint8_t)pc;
     entry.disp += (int32_t)offsetof(JumpCacheEntry, code);
+    if (!x->call_return) {
+        jmp_mem(x, entry);
+        return;
+    }
+    call_mem(x, entry);
+    if (c) c->imm = (int64_t)(uintptr_t)x->at;
+    return_point(x);
+}
+
+// A return that the top frame did not foresee; rax: guest pc.
+void x86_return_stubs(X86 *x) {
+    enum { FRAMES = X86_SENTINELS };
+    HostCtx *h = x->h;
+    h->return_miss = x->at;
+    alu_mi(x, 8, ALU_CMP, mem_state(HOT_DISP(interrupt)), 0);
+    rel32_to(jcc_forward(x, CC_NE), h->interrupt_out);
+    uint8_t *hit[FRAMES];
+    for (int i = 1; i < FRAMES; i++) {
+        alu_rm(x, 64, ALU_CMP, RAX, mem_at(RSP, 16 * i + 8));
+        hit[i] = jcc_forward(x, CC_E);
+    }
+    mov_load(x, 64, RSP, mem_state(HOT_DISP(ret_top)));
+    Mem entry = jump_cache_entry(x, RAX, RCX);
+    alu_rm(x, 64, ALU_CMP, RAX, entry);
+    rel32_to(jcc_forward(x, CC_NE), h->lookup_out);
+    entry.disp += (int32_t)offsetof(JumpCacheEntry, code);
     jmp_mem(x, entry);
+    for (int i = 1; i < FRAMES; i++) {
+        rel32_to(hit[i], x->at);
+        alu_ri(x, 64, ALU_ADD, RSP, 16 * i);
+        ret(x);
+    }
+    h->return_empty = x->at; // the guest did return to a sentinel's pc
+    mov_load(x, 64, RSP, mem_state(HOT_DISP(ret_top)));
+    mov_imm(x, RAX, X86_SENTINEL_PC);
+    jmp_to(x, h->lookup_out);
 }
 
 static void store_pc(X86 *x, uint64_t pc) {
@@ -114,6 +207,7 @@ static void call_c(X86 *x, const IrHelper *h) {
     x86_spill_temps(x);
     call_to(x, sync ? x->h->save_all_ints : x->h->save_ints);
     call_to(x, x->h->save_vecs);
+    to_c_stack(x);
     if (h->can_fault) {
         store_pc(x, x->guest_pc);
         mov_store_imm(x, 8, mem_state(HOT_DISP(in_helper)), 1);
@@ -122,6 +216,7 @@ static void call_c(X86 *x, const IrHelper *h) {
 
 static void return_from_c(X86 *x, const IrHelper *h) {
     if (h->can_fault) mov_store_imm(x, 8, mem_state(HOT_DISP(in_helper)), 0);
+    to_return_stack(x);
     call_to(x, h->writes_state ? x->h->load_all_ints : x->h->load_ints); // keep rax
     call_to(x, x->h->load_vecs);
     x86_flags_lost(x);
@@ -273,7 +368,12 @@ void x86_sel_ctl(X86 *x, IrRef v) {
             jump_to_link(x, (int)x86_condition(x, v, in->a), (uint64_t)in->imm);
         break;
     }
-    case IR_exit: jump_to_link(x, -1, (uint64_t)in->imm); break;
+    case IR_exit:
+        if (x->call_return)
+            call_link(x, (uint64_t)in->imm);
+        else
+            jump_to_link(x, -1, (uint64_t)in->imm);
+        break;
     case IR_exit_ind: exit_indirect(x, in); break;
     case IR_trap: trap(x, in); break;
     case IR_budget: budget(x, in); break;
@@ -285,9 +385,7 @@ void x86_sel_ctl(X86 *x, IrRef v) {
     case IR_fp_flags: fp_flags(x, v); break;
     case IR_fp_setflags: fp_setflags(x, in); break;
     case IR_fp_setmode: fp_setmode(x, in); break;
-    case IR_call_hint: break; // no return prediction yet
-    default:
-        x86_fail(x, "no code for it");
-        break;
+    case IR_call_hint: push_frame(x, in); break;
+    default: x86_fail(x, "no code for it"); break;
     }
 }

@@ -59,6 +59,7 @@ static void enter_stub(X86 *x) {
     ldmxcsr(x, mem_state(HOT_DISP(guest_fp_control)));
     call_to(x, h->load_vecs);
     call_to(x, h->load_all_ints);
+    to_return_stack(x);
     jmp_reg(x, RAX);
 }
 
@@ -68,7 +69,7 @@ static void leave_stubs(X86 *x) {
     h->fault_out = x->at;
     mov_imm(x, RAX, HOST_EXIT_FAULT);
     h->leave = x->at;
-    mov_load(x, 64, RSP, mem_state(HOT_DISP(host_sp)));
+    to_c_stack(x);
     call_to(x, h->save_all_ints);
     call_to(x, h->save_vecs);
     const uint8_t *leave_only = x->at;
@@ -123,9 +124,9 @@ static void eval_stub(X86 *x) {
     mov_rr(x, 64, RSI, RAX);
     lea(x, 64, RDI, mem_state(-STATE_BIAS));
     mov_imm(x, RAX, (uint64_t)(uintptr_t)evaluate);
-    alu_ri(x, 64, ALU_SUB, RSP, 8);
+    to_c_stack(x);
     call_reg(x, RAX);
-    alu_ri(x, 64, ALU_ADD, RSP, 8);
+    to_return_stack(x);
     n = 0;
     for (uint32_t set = CALLER_SAVED & ~(1u << RAX); set; set &= set - 1)
         mov_load(x, 64, (unsigned)__builtin_ctz(set), mem_state(slot(EVAL_SAVE_SLOT + n++)));
@@ -144,6 +145,7 @@ void x86_make_stubs(HostCtx *h, HostCode *room) {
     h->load_vecs = vecs_stub(x, true);
     enter_stub(x);
     leave_stubs(x);
+    x86_return_stubs(x);
     eval_stub(x);
     room->at = x->at;
 }

@@ -5,8 +5,9 @@
 // host.c walks forwards, and for each instruction a selection function (sel_*.c) asks alloc.c for
 // registers and emits code, in one go.
 //
-// Registers. rbp: guest state + STATE_BIAS. rsp: the host stack, never moved by blocks, so it is
-// aligned for calls. rax rcx rdx r11: temporaries. The other ten: homes of the guest's ten hottest
+// Registers. rbp: guest state + STATE_BIAS. rsp: the return prediction stack (sel_ctl.c), a multiple
+// of 16 at block boundaries; calls of C switch to C's own. rax rcx rdx r11: temporaries. The other
+// ten: homes of the guest's ten hottest
 // integer registers. xmm0..5: temporaries, the rest (10, or 26 with AVX-512VL) homes of vector
 // registers.
 //
@@ -76,7 +77,7 @@ struct HostCtx {
     struct ConstPool *pool;                              // host.c
     // generated once: see stubs.c
     const uint8_t *enter, *leave, *link_out, *interrupt_out, *lookup_out, *budget_out, *fault_out,
-        *helper_fault_out;
+        *helper_fault_out, *return_miss, *return_empty;
     const uint8_t
         *call_eval; // saves everything, evaluates the EvalDesc at rax, restores everything
     const uint8_t *save_vecs, *load_vecs, *save_ints,
@@ -119,7 +120,8 @@ struct X86 {
     const IrRegion *r;
     uint8_t *at, *start, *limit; // code; limit leaves room for the largest single instruction
     bool overflow;
-    bool may_loop; // jumps backwards or indirectly
+    bool may_loop; // jumps backwards or indirectly; returns check on their own
+    uint64_t call_return; // a frame was pushed: the exit is a call that returns to this guest pc
     const V128 *vconsts; // copy of the region's constants, near the code
     Val *val;
     IrRef now;                      // instruction being compiled
@@ -212,6 +214,8 @@ Cold *x86_cold(X86 *x, unsigned cc, void (*emit)(X86 *, const Cold *));
 Cold *x86_cold_at(X86 *x, uint8_t *rel32,
                   void (*emit)(X86 *, const Cold *)); // for a jump already there
 void x86_cold_back(X86 *x, const Cold *c);
+void x86_return_stubs(X86 *x);                          // sel_ctl.c: once a machine
+enum { X86_SENTINELS = 8, X86_SENTINEL_PC = 1 };        // frames above the return stack's top
 void x86_store_operand(X86 *x, unsigned slot, IrRef v); // sel_ctl.c: to hot.scratch
 void x86_load_result(X86 *x, IrRef v);                  // sel_ctl.c: from hot.scratch
 void x86_cas16(X86 *x, IrRef v);                        // sel_ctl.c

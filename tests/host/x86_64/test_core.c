@@ -12,6 +12,7 @@
 #include <capstone/capstone.h>
 #include <cmocka.h>
 
+#include "../bare_vcpu.h"
 #include "host/x86_64/emit.h"
 
 // ---- the encoder ----
@@ -235,7 +236,7 @@ static int setup(void **state) {
     b->ctx = host_x86_64.create(fields, ARRAY_LEN(fields), PC_FIELD, sizeof(State), hot, 2, NULL, 0,
                                 NULL, &b->at, &err);
     *state = b;
-    if (b->ctx) host_x86_64.fp_sync(b->ctx, &b->state);
+    if (b->ctx) bare_vcpu_init(&host_x86_64, b->ctx, &b->state);
     return b->ctx ? 0 : -1;
 }
 static int teardown(void **state) {

@@ -18,6 +18,7 @@
 
 #include <cmocka.h>
 
+#include "../bare_vcpu.h"
 #include "host/host.h"
 
 enum {
@@ -336,7 +337,7 @@ static void run(const Host *host, HostCtx *ctx, const Code *code, Box *box, cons
     box->hot.budget = (int64_t)budget;
     box->state = *start;
     memcpy(memory, image, PAGE);
-    host->fp_sync(ctx, &box->state);
+    bare_vcpu_init(host, ctx, &box->state);
     now.host = host, now.ctx = ctx, now.box = box, now.code = code;
     *out = (Run){.exit = host->enter(ctx, &box->state, code->out.entry)};
     host->fp_sync(ctx, &box->state);

@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "../bare_vcpu.h"
 #include "host/host.h"
 
 enum { N_V = 8, N_X = 4, PC_FIELD = N_V + N_X, CODE_BYTES = 4 << 20, MAX_OPS = 14 };
@@ -160,7 +161,7 @@ static uint64_t run(const Host *host, HostCtx *ctx, const void *entry, Box *box,
     for (unsigned i = 0; i < JUMP_CACHE_ENTRIES; i++) box->hot.jump_cache[i].pc = ~0ull;
     box->hot.budget = 1000000;
     box->state = *start;
-    host->fp_sync(ctx, &box->state);
+    bare_vcpu_init(host, ctx, &box->state);
     uint64_t exit = host->enter(ctx, &box->state, entry);
     host->fp_sync(ctx, &box->state);
     return exit;
