@@ -232,7 +232,7 @@ static void register_rules(void **state) {
 
 // ---- random expressions ----
 
-enum { MAX_NODES = 48, REGIONS = 6000, INPUTS = 12 };
+enum { MAX_NODES = 48, REGIONS = 30000, INPUTS = 12 };
 
 typedef enum NodeKind {
     NODE_REGISTER,
