@@ -535,6 +535,8 @@ class Runner:
             return "sanitizers need the address space"
         if self.args.host and test.slow:
             return "slow under --host"
+        if self.args.host == "interp" and "--host-limit" in test.options:
+            return "the interpreter uses no host features"
         if self.args.host and test.where == "plain":
             return "runs no program"
         if self.is_qemu and (test.execs or test.where in ("bad", "raw", "plain") or test.entry == "link" or test.memory_kb
