@@ -94,24 +94,43 @@ static int link_target(LinuxProcess *p, const char *at, char out[PATH_MAX]) {
     return 0;
 }
 
+// What the kernel asks before it goes to a parent: "none/.." is ENOENT, "file/.." ENOTDIR.
+static int check_dir(const LinuxProcess *p, const char *guest) {
+    char host[PATH_MAX];
+    struct stat st;
+    int e = host_of(p, *guest ? guest : "/", host);
+    if (e) return e;
+    if (stat(host, &st)) return -errno;
+    return S_ISDIR(st.st_mode) ? 0 : -ENOTDIR;
+}
+
 // Resolves an absolute guest path to one without links, "." and "..". Components that do not exist
-// stay.
-static int resolve(LinuxProcess *p, const char *path, unsigned how, char out[PATH_MAX]) {
+// stay. *tail is what said at the end that a directory is meant, for the kernel to see: "/", "/."
+// or nothing.
+static int resolve(LinuxProcess *p, const char *path, unsigned how, char out[PATH_MAX],
+                   const char **tail) {
     char rest[2 * PATH_MAX], target[PATH_MAX];
     size_t len = 0; // of out
     unsigned links = 0;
+    bool is_dir = true; // out is known to be one
     if (snprintf(rest, sizeof rest, "%s", path) >= PATH_MAX) return -ENAMETOOLONG;
     out[0] = 0;
+    *tail = "";
     for (char *at = rest;;) {
         while (*at == '/') at++;
         if (!*at) break;
         size_t n = strcspn(at, "/");
         bool last = !at[n + strspn(at + n, "/")], slash = at[n] == '/';
         if (n == 1 && at[0] == '.') {
+            *tail = "/.";
             at += n;
             continue;
         }
+        *tail = slash ? "/" : "";
         if (n == 2 && at[0] == '.' && at[1] == '.') {
+            int e = is_dir ? 0 : check_dir(p, out);
+            if (e) return e;
+            is_dir = true;
             while (len && out[len - 1] != '/') len--;
             out[len ? --len : 0] = 0;
             at += n;
@@ -123,6 +142,7 @@ static int resolve(LinuxProcess *p, const char *path, unsigned how, char out[PAT
         memcpy(out + len, at, n);
         out[len += n] = 0;
         at += n;
+        is_dir = false;
         if (last && (how & PATH_NOFOLLOW) && !slash) break;
         int e = link_target(p, out, target);
         if (e) return e;
@@ -135,13 +155,17 @@ static int resolve(LinuxProcess *p, const char *path, unsigned how, char out[PAT
         len = target[0] == '/' ? 0 : before;
         out[len] = 0;
     }
-    if (!len) memcpy(out, "/", 2);
+    if (!len) {
+        memcpy(out, "/", 2);
+        *tail = "";
+    }
     return 0;
 }
 
 static int rootfs_path(LinuxProcess *p, int dirfd, const char *path, unsigned how,
                        char out[PATH_MAX]) {
     char whole[2 * PATH_MAX], guest[PATH_MAX], start[PATH_MAX];
+    const char *tail;
     int e;
     if (path[0] == '/') {
         snprintf(whole, sizeof whole, "%s", path);
@@ -149,11 +173,11 @@ static int rootfs_path(LinuxProcess *p, int dirfd, const char *path, unsigned ho
         if ((e = start_dir(p, dirfd, start))) return e;
         snprintf(whole, sizeof whole, "%s/%s", start, path);
     }
-    if ((e = resolve(p, whole, how, guest))) return e;
+    if ((e = resolve(p, whole, how, guest, &tail))) return e;
     if ((e = host_of(p, guest, out))) return e;
-    size_t n = strlen(path), m = strlen(out);
-    if (n > 1 && path[n - 1] == '/' && m + 1 < PATH_MAX)
-        memcpy(out + m, "/", 2); // "dir/" must be a directory
+    size_t n = strlen(out);
+    if (n + strlen(tail) >= PATH_MAX) return -ENAMETOOLONG;
+    strcpy(out + n, tail);
     return 0;
 }
 
