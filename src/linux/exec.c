@@ -1,7 +1,10 @@
 // exec.c - execve and execveat: the program is looked at in the guest's view first, so that errors
 // come before the point of no return; then we exec ourselves anew with it (self_argv), or, where
 // no rootfs is set, a program of the host's own.
+#include "linux/fake_root.h"
 #include "linux/syscall.h"
+
+#include "dragoman/machine.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -63,27 +66,50 @@ static int64_t host_exec(LinuxThread *t, const char *path, char *const *argv, ch
     return -e;
 }
 
-// dragoman run OPTIONS -0 ARGV0 -- PROGRAM ARGS
-static int64_t exec_guest(LinuxThread *t, const Program *g, char *const *envp) {
+// What the host's loader and C library would take for theirs (LD_PRELOAD with a guest's library)
+// reaches the guest's next program under another name, which the command undoes (cli/run.c).
+static bool hide_env(char **envp, Arena *a) {
+    static const char *const prefixes[] = {"LD_",       "GLIBC_TUNABLES=", "MALLOC_", "LOCPATH=",
+                                           "GCONV_PATH=", DGM_HIDDEN_ENV};
+    for (char **e = envp; *e; e++)
+        for (unsigned i = 0; i < ARRAY_LEN(prefixes); i++)
+            if (!strncmp(*e, prefixes[i], strlen(prefixes[i]))) {
+                *e = arena_printf(a, "%s%s", DGM_HIDDEN_ENV, *e);
+                if (!*e) return false;
+                break;
+            }
+    return true;
+}
+
+// dragoman run OPTIONS [--fake-root-state STATE] -0 ARGV0 -- PROGRAM ARGS
+static int64_t exec_guest(LinuxThread *t, const Program *g, char **envp) {
     LinuxProcess *p = t->p;
     size_t n_self = 0, argc = 0;
     while (p->self_argv[n_self]) n_self++;
     while (g->argv[argc]) argc++;
-    char **argv = calloc(n_self + argc + 5, sizeof *argv);
+    char **argv = calloc(n_self + argc + 7, sizeof *argv);
     if (!argv) return -ENOMEM;
     size_t n = 0;
     for (size_t i = 0; i < n_self; i++) argv[n++] = p->self_argv[i];
+    Arena words = {0};
+    if (p->fake) {
+        argv[n++] = (char *)"--fake-root-state";
+        argv[n++] = fake_root_state(p->fake, &words);
+    }
     argv[n++] = (char *)"-0";
     argv[n++] = g->argv[0];
     argv[n++] = (char *)"--";
-    argv[n++] = (char *)(p->rootfs ? g->guest_path : g->host_path);
+    argv[n++] = (char *)(p->n_binds ? g->guest_path : g->host_path);
     for (size_t i = 1; i < argc; i++) argv[n++] = g->argv[i];
-    int64_t r = host_exec(t, p->self_argv[0], argv, envp);
+    bool ok = hide_env(envp, &words) && !(p->fake && !argv[n_self + 1]);
+    int64_t r = !ok ? -ENOMEM
+                    : host_exec(t, p->self_argv[0], argv, envp);
+    arena_free(&words);
     free(argv);
     return r;
 }
 
-static int64_t exec(Vcpu *v, const char *path, char *const *argv, char *const *envp) {
+static int64_t exec(Vcpu *v, const char *path, char *const *argv, char **envp) {
     LinuxProcess *p = process_of(v);
     Program *g = malloc(sizeof *g);
     if (!g) return -ENOMEM;
@@ -92,7 +118,7 @@ static int64_t exec(Vcpu *v, const char *path, char *const *argv, char *const *e
     if (!r) {
         r = p->self_argv ? exec_guest(thread_of(v), g, envp) : -ENOEXEC;
         program_close(g);
-    } else if (r == -ENOEXEC && !p->rootfs) {
+    } else if (r == -ENOEXEC && !(p->rootfs && p->rootfs[0])) {
         // perhaps the host's own program, or a script for one
         r = path_host(p, AT_FDCWD, path, 0, g->host_path);
         if (!r) r = host_exec(thread_of(v), g->host_path, argv, envp);

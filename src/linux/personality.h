@@ -13,6 +13,10 @@ typedef struct LinuxConfig {
     char **argv, **envp;     // NULL-terminated
     const char *sysroot;     // -L
     const char *rootfs;      // --rootfs
+    const char *const *binds; // --bind: "HOST[:GUEST]", NULL-terminated; NULL: none
+    const char *workdir;     // --workdir, a path of the guest; NULL: where we are
+    bool fake_root;          // --fake-root
+    const char *fake_root_state; // --fake-root-state, of an exec'ed program; NULL: none
     const char *argv0;       // -0
     size_t stack_bytes;      // 0: 8 MiB
     bool strace;

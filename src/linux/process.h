@@ -39,14 +39,22 @@ typedef struct GuestSigaltstack {
     uint64_t size;
 } GuestSigaltstack;
 
+typedef struct Bind { // a piece of the host's file system in the guest's; binds.c
+    char *guest, *host;
+} Bind;
+
 typedef struct LinuxProcess {
     Machine *m;
     // fixed after linux_start
-    char *sysroot, *rootfs; // NULL: none; host paths without a trailing /
+    char *sysroot, *rootfs; // NULL: none; host paths without a trailing /, so "" is "/"
+    Bind *binds;            // none without --rootfs and --bind
+    unsigned n_binds;
+    struct FakeRoot *fake; // --fake-root; NULL: not
     char **self_argv;       // how to start a guest program; NULL: cannot
     char *exe_guest;        // /proc/self/exe as the guest sees it: absolute
     char *exe_host;         // and where that is
     bool strace;
+    bool published; // the host's /proc/self/cmdline, environ and auxv are the guest's; publish.c
     char *cmdline, *environ; // /proc/self/cmdline, environ: strings with their NULs
     size_t cmdline_bytes, environ_bytes;
     uint8_t *auxv; // as on the guest's stack
@@ -138,12 +146,29 @@ enum {
     PATH_NOFOLLOW = 1, // the last component is not followed
     PATH_CREATE = 2,   // the last component need not exist
     PATH_EMPTY = 4,    // AT_EMPTY_PATH
+    PATH_NO_LINKS = 8, // a symbolic link on the way is ELOOP (openat2)
+    PATH_NO_MAGIC = 16, // ... one of /proc that is no path is
 };
 // Where the guest's path is on the host. 0 or -errno. `out` is absolute, or relative to
 // guest_dirfd.
 int path_host(LinuxProcess *p, int guest_dirfd, const char *guest_path, unsigned flags,
               char out[PATH_MAX]);
-// The guest's view of a host path (for getcwd, readlink of /proc/self/exe); path.c.
+// The guest path of what path_host() would give, without links; only with binds.
+int path_resolved(LinuxProcess *p, int guest_dirfd, const char *guest_path, unsigned flags,
+                  char out[PATH_MAX]);
+// The directory that paths relative to dirfd start from, as the guest sees it.
+int path_of_dir(LinuxProcess *p, int dirfd, char out[PATH_MAX]);
+
+// binds.c. True when path is dir or below it.
+bool path_below(const char *path, const char *dir);
+int binds_init(LinuxProcess *p, const LinuxConfig *c, DgmErr *err);
+void binds_free(LinuxProcess *p);
+// Where a resolved guest path is; for a process with binds.
+int binds_host(const LinuxProcess *p, const char *guest, char out[PATH_MAX]);
+// True when something bound has this as its last component.
+bool binds_has_name(const LinuxProcess *p, const char *name);
+// The guest's view of a host path (for getcwd, readlink of /proc/self/exe). -EACCES when the guest
+// cannot see it; `out` is then the host's path.
 int path_guest(LinuxProcess *p, const char *host_path, char out[PATH_MAX]);
 
 // ---- loading (elf.c, stack.c) ----
@@ -201,6 +226,9 @@ typedef struct Program {
 int program_open(LinuxProcess *p, const char *path, bool user, char *const *argv, Program *out,
                  DgmErr *err);
 void program_close(Program *g);
+
+// Shows the guest's name, command line and so on in the host's /proc; publish.c.
+void process_publish(LinuxProcess *p, const char *path);
 
 // ---- signals (signal.c) ----
 

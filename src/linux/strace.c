@@ -111,6 +111,8 @@ static void put_arg(Vcpu *v, Buf *b, const char *kind, const uint64_t *a, int64_
     case 'N':
     case 'w':
     case 'W':
+    case 'l':
+    case 'i':
     case 'L': put_string(v, b, *a); break;
     case 'B': put_bytes(v, b, *a, a[1]); break;
     case 'b':

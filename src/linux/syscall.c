@@ -7,10 +7,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/inotify.h>
 #include <sys/syscall.h>
 
 #define PASS(name)   .host_nr = SYS_##name
 #define EMUL(name)   .host_nr = -1, .fn = sys_##name
+#define FAKE(name)   .host_nr = SYS_##name, .fn = sys_##name
 #define REFUSE(name) .host_nr = -1
 
 static const Syscall table[] = {
@@ -23,7 +25,7 @@ const Syscall *syscall_find(uint64_t nr) {
     return nr < ARRAY_LEN(table) && table[nr].name ? &table[nr] : NULL;
 }
 
-#define PATH_KINDS "sncNwW"
+#define PATH_KINDS "sncNwWli"
 
 // Room for the paths of one call; two at most (renameat).
 typedef struct Paths {
@@ -46,8 +48,10 @@ static int64_t translate_paths(Vcpu *v, const Syscall *s, uint64_t a[6], Paths *
         if (!strchr(PATH_KINDS, kind)) continue;
         unsigned how =
             kind == 'n' || ((kind == 'N' || kind == 'W') && (flags & AT_SYMLINK_NOFOLLOW)) ? PATH_NOFOLLOW : 0;
+        if (kind == 'l' && !(flags & AT_SYMLINK_FOLLOW)) how = PATH_NOFOLLOW;
+        if (kind == 'i' && (a[i + 1] & IN_DONT_FOLLOW)) how = PATH_NOFOLLOW;
         if (kind == 'c') how = PATH_NOFOLLOW | PATH_CREATE;
-        if (kind == 'w' || kind == 'W') how |= PATH_CREATE; // not from the sysroot
+        if (kind == 'w' || kind == 'W' || kind == 'l') how |= PATH_CREATE; // not from the sysroot
         if (flags & AT_EMPTY_PATH) how |= PATH_EMPTY;
         int64_t e = path_arg(v, dirfd, a[i], how, paths->host[paths->n], &a[i]);
         if (e < 0) return e;

@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/futex.h>
 #include <sched.h>
 #include <stdlib.h>
@@ -454,11 +455,22 @@ int64_t sys_get_robust_list(Vcpu *v, const uint64_t a[6]) {
     return guest_write(v, a[2], &bytes, 8) && guest_write(v, a[1], &list, 8) ? 0 : -EFAULT;
 }
 
+static int64_t host_prctl(const uint64_t a[6]) {
+    int r = prctl((int)a[0], a[1], a[2], a[3], a[4]);
+    return r < 0 ? -errno : r;
+}
+
 // Those whose meaning is the same for us as for the guest go to the host.
 int64_t sys_prctl(Vcpu *v, const uint64_t a[6]) {
     char name[16] = {0};
     int value;
+    bool fake = process_of(v)->fake;
     switch ((int)a[0]) {
+    case PR_CAPBSET_READ:
+        if (fake) return a[1] <= CAP_LAST_CAP ? 1 : -EINVAL;
+        return host_prctl(a);
+    case PR_CAPBSET_DROP:
+    case PR_SET_SECUREBITS: return fake ? 0 : host_prctl(a);
     case PR_SET_NAME:
         if (guest_string(v, a[1], name, sizeof name) == -EFAULT) return -EFAULT;
         name[sizeof name - 1] = 0;
@@ -478,9 +490,6 @@ int64_t sys_prctl(Vcpu *v, const uint64_t a[6]) {
     case PR_GET_KEEPCAPS:
     case PR_SET_KEEPCAPS:
     case PR_GET_SECUREBITS:
-    case PR_SET_SECUREBITS:
-    case PR_CAPBSET_READ:
-    case PR_CAPBSET_DROP:
     case PR_CAP_AMBIENT:
     case PR_GET_TIMERSLACK:
     case PR_SET_TIMERSLACK:
@@ -489,10 +498,7 @@ int64_t sys_prctl(Vcpu *v, const uint64_t a[6]) {
     case PR_GET_NO_NEW_PRIVS:
     case PR_GET_THP_DISABLE:
     case PR_SET_THP_DISABLE:
-    case PR_SET_PTRACER: {
-        int r = prctl((int)a[0], a[1], a[2], a[3], a[4]);
-        return r < 0 ? -errno : r;
-    }
+    case PR_SET_PTRACER: return host_prctl(a);
     default: return -EINVAL; // also what kernels without the feature say
     }
 }
