@@ -59,6 +59,7 @@ unit: all
 
 programs: all
 	@tests/programs/run.py --dragoman $(DRAGOMAN) --build $(BUILD) $(TEST_FLAGS)
+	@tests/linux/run.py --dragoman $(DRAGOMAN) --build $(BUILD)
 
 # The same programs by the interpreter of the IR, as far as time allows.
 interp: all

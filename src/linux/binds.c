@@ -1,6 +1,6 @@
 // binds.c - the guest's file system as pieces of the host's: --rootfs is the piece at "/", each
-// --bind HOST[:GUEST] lies over it, and /proc, /sys, /dev and /etc/resolv.conf are the host's unless
-// something else was bound there.
+// --bind HOST[:GUEST] lies over it, and /proc, /sys, /dev and /etc/resolv.conf are the host's
+// unless something else was bound there.
 //
 // A Bind's `guest` has no trailing slash, and is "" for the guest's "/"; `host` likewise ("" is the
 // host's "/") and holds no symbolic link. The table is made before the guest runs and then never
@@ -51,8 +51,7 @@ static int add(LinuxProcess *p, char *guest, char *host) {
             free(host);
             return 0;
         }
-    Bind *more =
-        guest && host ? realloc(p->binds, (p->n_binds + 1) * sizeof *p->binds) : NULL;
+    Bind *more = guest && host ? realloc(p->binds, (p->n_binds + 1) * sizeof *p->binds) : NULL;
     if (!more) {
         free(guest);
         free(host);

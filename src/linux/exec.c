@@ -69,8 +69,8 @@ static int64_t host_exec(LinuxThread *t, const char *path, char *const *argv, ch
 // What the host's loader and C library would take for theirs (LD_PRELOAD with a guest's library)
 // reaches the guest's next program under another name, which the command undoes (cli/run.c).
 static bool hide_env(char **envp, Arena *a) {
-    static const char *const prefixes[] = {"LD_",       "GLIBC_TUNABLES=", "MALLOC_", "LOCPATH=",
-                                           "GCONV_PATH=", DGM_HIDDEN_ENV};
+    static const char *const prefixes[] = {"LD_",      "GLIBC_TUNABLES=", "MALLOC_",
+                                           "LOCPATH=", "GCONV_PATH=",     DGM_HIDDEN_ENV};
     for (char **e = envp; *e; e++)
         for (unsigned i = 0; i < ARRAY_LEN(prefixes); i++)
             if (!strncmp(*e, prefixes[i], strlen(prefixes[i]))) {
@@ -102,8 +102,7 @@ static int64_t exec_guest(LinuxThread *t, const Program *g, char **envp) {
     argv[n++] = (char *)(p->n_binds ? g->guest_path : g->host_path);
     for (size_t i = 1; i < argc; i++) argv[n++] = g->argv[i];
     bool ok = hide_env(envp, &words) && !(p->fake && !argv[n_self + 1]);
-    int64_t r = !ok ? -ENOMEM
-                    : host_exec(t, p->self_argv[0], argv, envp);
+    int64_t r = !ok ? -ENOMEM : host_exec(t, p->self_argv[0], argv, envp);
     arena_free(&words);
     free(argv);
     return r;

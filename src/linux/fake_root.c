@@ -8,8 +8,8 @@
 // birth, so that an inode that was given to another file later is not mistaken for it.
 //
 // Locks: the table's own mutex, robust, shared between processes; nothing is called under it.
-#include "linux/syscall.h"
 #include "linux/fake_root.h"
+#include "linux/syscall.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -141,8 +141,7 @@ void fake_root_show(const FakeRoot *f, struct statx *s) {
     pthread_mutex_unlock(&f->table->lock);
     s->stx_uid = row.has & FAKE_UID ? row.uid : seen_uid(f, s->stx_uid);
     s->stx_gid = row.has & FAKE_GID ? row.gid : seen_gid(f, s->stx_gid);
-    if (row.has & FAKE_MODE)
-        s->stx_mode = (uint16_t)((s->stx_mode & S_IFMT) | (row.mode & 07777));
+    if (row.has & FAKE_MODE) s->stx_mode = (uint16_t)((s->stx_mode & S_IFMT) | (row.mode & 07777));
     if (!(row.has & FAKE_DEVICE)) return;
     s->stx_mode = (uint16_t)row.mode;
     s->stx_rdev_major = major(row.rdev);
@@ -162,9 +161,10 @@ int fake_root_note(FakeRoot *f, const struct statx *s, const FakeNote *note) {
             *r = (FakeRow){.dev = dev_of(s), .ino = s->stx_ino, .birth = birth_of(s)};
         if (note->has & FAKE_UID) r->uid = note->uid;
         if (note->has & FAKE_GID) r->gid = note->gid;
-        if (note->has & FAKE_MODE) r->mode = r->has & FAKE_DEVICE && !(note->has & FAKE_DEVICE)
-                                                 ? (r->mode & S_IFMT) | (note->mode & 07777)
-                                                 : note->mode;
+        if (note->has & FAKE_MODE)
+            r->mode = r->has & FAKE_DEVICE && !(note->has & FAKE_DEVICE)
+                          ? (r->mode & S_IFMT) | (note->mode & 07777)
+                          : note->mode;
         if (note->has & FAKE_DEVICE) r->rdev = note->rdev;
         r->has |= note->has;
     } else {

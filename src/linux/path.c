@@ -227,9 +227,9 @@ static int bound_path(LinuxProcess *p, int dirfd, const char *path, unsigned how
     if (e) return e;
     // "dir/" and "dir/." must be directories, and rmdir("dir/.") fails
     size_t n = strlen(path), m = strlen(out);
-    const char *tail = n > 1 && path[n - 1] == '/'             ? "/"
+    const char *tail = n > 1 && path[n - 1] == '/'            ? "/"
                        : n > 1 && !strcmp(path + n - 2, "/.") ? "/."
-                                                               : "";
+                                                              : "";
     if (m + strlen(tail) >= PATH_MAX) return -ENAMETOOLONG;
     if (m > 1) memcpy(out + m, tail, strlen(tail) + 1);
     return 0;

@@ -50,9 +50,9 @@ typedef struct LinuxProcess {
     Bind *binds;            // none without --rootfs and --bind
     unsigned n_binds;
     struct FakeRoot *fake; // --fake-root; NULL: not
-    char **self_argv;       // how to start a guest program; NULL: cannot
-    char *exe_guest;        // /proc/self/exe as the guest sees it: absolute
-    char *exe_host;         // and where that is
+    char **self_argv;      // how to start a guest program; NULL: cannot
+    char *exe_guest;       // /proc/self/exe as the guest sees it: absolute
+    char *exe_host;        // and where that is
     bool strace;
     bool published; // the host's /proc/self/cmdline, environ and auxv are the guest's; publish.c
     char *cmdline, *environ; // /proc/self/cmdline, environ: strings with their NULs
@@ -143,10 +143,10 @@ void *guest_ptr(Vcpu *v, uint64_t addr, size_t len, int prot);
 
 // ---- paths (path.c) ----
 enum {
-    PATH_NOFOLLOW = 1, // the last component is not followed
-    PATH_CREATE = 2,   // the last component need not exist
-    PATH_EMPTY = 4,    // AT_EMPTY_PATH
-    PATH_NO_LINKS = 8, // a symbolic link on the way is ELOOP (openat2)
+    PATH_NOFOLLOW = 1,  // the last component is not followed
+    PATH_CREATE = 2,    // the last component need not exist
+    PATH_EMPTY = 4,     // AT_EMPTY_PATH
+    PATH_NO_LINKS = 8,  // a symbolic link on the way is ELOOP (openat2)
     PATH_NO_MAGIC = 16, // ... one of /proc that is no path is
 };
 // Where the guest's path is on the host. 0 or -errno. `out` is absolute, or relative to

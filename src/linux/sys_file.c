@@ -42,7 +42,8 @@ static uint64_t flags_to_guest(uint64_t host) {
 
 bool fd_is_ours(Vcpu *v, int fd) {
     const LinuxProcess *p = process_of(v);
-    return fd > 2 && (fd == v->m->log.fd || (p->fake && fd == p->fake->fd) || fd + 1 == p->vfork_fd);
+    return fd > 2 &&
+           (fd == v->m->log.fd || (p->fake && fd == p->fake->fd) || fd + 1 == p->vfork_fd);
 }
 
 // Where the path of an open is on the host, in `host`; *name is what to pass on.
@@ -82,7 +83,8 @@ static int64_t open2_bound(Vcpu *v, const uint64_t a[6], struct open_how *how, u
     if (how->resolve & (RESOLVE_BENEATH | RESOLVE_IN_ROOT)) {
         if (guest[0] == '/' && how->resolve & RESOLVE_BENEATH) return -EXDEV;
         if ((e = path_of_dir(p, (int)a[0], start))) return e;
-        return safe_syscall(v, SYS_openat2, a[0], a[1], (uint64_t)(uintptr_t)how, sizeof *how, 0, 0);
+        return safe_syscall(v, SYS_openat2, a[0], a[1], (uint64_t)(uintptr_t)how, sizeof *how, 0,
+                            0);
     }
     if (how->resolve & RESOLVE_CACHED) return -EAGAIN; // as the kernel may always say
     unsigned way = (flags & G_O_NOFOLLOW ? PATH_NOFOLLOW : 0) | (flags & O_CREAT ? PATH_CREATE : 0);
@@ -108,8 +110,10 @@ static int64_t open2_bound(Vcpu *v, const uint64_t a[6], struct open_how *how, u
 }
 
 int64_t sys_openat2(Vcpu *v, const uint64_t a[6]) {
-    enum { RESOLVE_ALL = RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS |
-                         RESOLVE_BENEATH | RESOLVE_IN_ROOT | RESOLVE_CACHED };
+    enum {
+        RESOLVE_ALL = RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS |
+                      RESOLVE_BENEATH | RESOLVE_IN_ROOT | RESOLVE_CACHED
+    };
     struct open_how how;
     char rest[256];
     if (a[3] < sizeof how) return -EINVAL;
@@ -287,8 +291,8 @@ int64_t sys_statx(Vcpu *v, const uint64_t a[6]) { // with --fake-root only
     struct statx x;
     char host[PATH_MAX];
     uint64_t name;
-    unsigned how = (a[2] & AT_SYMLINK_NOFOLLOW ? PATH_NOFOLLOW : 0) |
-                   (a[2] & AT_EMPTY_PATH ? PATH_EMPTY : 0);
+    unsigned how =
+        (a[2] & AT_SYMLINK_NOFOLLOW ? PATH_NOFOLLOW : 0) | (a[2] & AT_EMPTY_PATH ? PATH_EMPTY : 0);
     if (a[3] & STATX__RESERVED) return -EINVAL;
     int64_t e = path_arg(v, (int)a[0], a[1], how, host, &name);
     if (!e) e = file_facts(v, (int)a[0], name, (int)a[2], (uint32_t)a[3], &x);
@@ -345,9 +349,8 @@ static int64_t epoll_wait_into(Vcpu *v, long nr, const uint64_t a[6]) {
     n = MIN(n, (int)MAX_EVENTS);
     struct epoll_event *events = malloc((size_t)n * sizeof *events);
     if (!events) return -ENOMEM;
-    int64_t r =
-        masked_syscall(v, nr, (uint64_t[6]){a[0], (uint64_t)(uintptr_t)events, (uint64_t)n, a[3]},
-                       a[4], a[5]);
+    int64_t r = masked_syscall(
+        v, nr, (uint64_t[6]){a[0], (uint64_t)(uintptr_t)events, (uint64_t)n, a[3]}, a[4], a[5]);
     for (int64_t i = 0; i < r; i++) {
         GuestEpollEvent g = {.events = events[i].events, .data = events[i].data.u64};
         if (!guest_write(v, a[1] + (uint64_t)i * sizeof g, &g, sizeof g)) {

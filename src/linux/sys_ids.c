@@ -42,8 +42,8 @@ static int64_t set_ids(Vcpu *v, unsigned kind, uint64_t r, uint64_t e, uint64_t 
 // setreuid: the saved id follows when the real one is set, or the effective one to another.
 static int64_t set_re(Vcpu *v, unsigned kind, uint64_t r, uint64_t e) {
     const uint32_t *id = fake_of(v)->id[kind];
-    bool saved = (uint32_t)r != UINT32_MAX ||
-                 ((uint32_t)e != UINT32_MAX && (uint32_t)e != id[ID_REAL]);
+    bool saved =
+        (uint32_t)r != UINT32_MAX || ((uint32_t)e != UINT32_MAX && (uint32_t)e != id[ID_REAL]);
     uint32_t now = (uint32_t)e != UINT32_MAX ? (uint32_t)e : id[ID_EFFECTIVE];
     return set_ids(v, kind, r, e, saved ? now : UINT32_MAX);
 }
@@ -274,7 +274,8 @@ int64_t sys_mknodat(Vcpu *v, const uint64_t a[6]) {
     if (mknodat((int)a[0], host, host_mode, 0)) return -errno;
     if (!device) return 0;
     struct statx s;
-    if (syscall(SYS_statx, (int)a[0], host, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS | STATX_BTIME, &s))
+    if (syscall(SYS_statx, (int)a[0], host, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS | STATX_BTIME,
+                &s))
         return -errno;
     FakeNote note = {.has = FAKE_MODE | FAKE_DEVICE,
                      .mode = (mode & S_IFMT) | (mode & 07000) | (mode & s.stx_mode & 0777),

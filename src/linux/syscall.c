@@ -47,7 +47,9 @@ static int64_t translate_paths(Vcpu *v, const Syscall *s, uint64_t a[6], Paths *
         if (kind == 'a') dirfd = (int)a[i];
         if (!strchr(PATH_KINDS, kind)) continue;
         unsigned how =
-            kind == 'n' || ((kind == 'N' || kind == 'W') && (flags & AT_SYMLINK_NOFOLLOW)) ? PATH_NOFOLLOW : 0;
+            kind == 'n' || ((kind == 'N' || kind == 'W') && (flags & AT_SYMLINK_NOFOLLOW))
+                ? PATH_NOFOLLOW
+                : 0;
         if (kind == 'l' && !(flags & AT_SYMLINK_FOLLOW)) how = PATH_NOFOLLOW;
         if (kind == 'i' && (a[i + 1] & IN_DONT_FOLLOW)) how = PATH_NOFOLLOW;
         if (kind == 'c') how = PATH_NOFOLLOW | PATH_CREATE;
@@ -81,6 +83,12 @@ static int64_t refuse(Vcpu *v, const Syscall *s, uint64_t nr) {
     return -ENOSYS;
 }
 
+static int64_t call(Vcpu *v, const Syscall *s, uint64_t nr, const uint64_t a[6]) {
+    if (!s) return refuse(v, s, nr);
+    if (s->fn && (s->host_nr < 0 || process_of(v)->fake)) return s->fn(v, a);
+    return s->host_nr >= 0 ? pass(v, s, a) : refuse(v, s, nr);
+}
+
 void linux_syscall(Vcpu *v, unsigned imm) {
     const GuestLinuxAbi *abi = abi_of(v);
     uint64_t nr = vcpu_reg(v, abi->syscall_nr), a[6];
@@ -88,10 +96,7 @@ void linux_syscall(Vcpu *v, unsigned imm) {
     const Syscall *s = syscall_find(nr);
     bool strace = process_of(v)->strace;
     if (strace) strace_enter(v, s, nr, a);
-    int64_t r = !s                ? refuse(v, s, nr)
-                : s->fn           ? s->fn(v, a)
-                : s->host_nr >= 0 ? pass(v, s, a)
-                                  : refuse(v, s, nr);
+    int64_t r = call(v, s, nr, a);
     if (strace) strace_leave(v, s, a, r);
     if (r == LINUX_NO_RESULT) return;
     if (r == LINUX_RESTART)
