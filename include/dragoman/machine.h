@@ -47,6 +47,8 @@ typedef struct dgm_options {
                               // NULL: where this process is, if the guest can see that
     bool fake_root;           // the guest is root to itself: ids, owners, modes, device nodes
     const char *fake_root_state; // what execve() hands on of it; NULL: it begins here
+    int program_fd;      // closed when the program is loaded: how execve() hands on one without a
+                         // name; 0: none
     const char *argv0;   // argv[0] as the guest sees it; NULL: argv[0]
     size_t stack_bytes;  // of the main thread; 0: 8 MiB
     bool strace;         // print system calls to stderr as strace does

@@ -240,6 +240,10 @@ void host_signals_fork_child(Vcpu *v) {
     current.v = v;
 }
 
+void host_signals_take_over(Vcpu *v) {
+    current.v = v;
+}
+
 Vcpu *host_signals_current(void) {
     return current.v;
 }

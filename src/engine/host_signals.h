@@ -17,6 +17,8 @@ void host_signals_leave(Vcpu *v);
 // In a fork's child: the calling thread goes on with v.
 void host_signals_fork_child(Vcpu *v);
 Vcpu *host_signals_current(void);
+// A vfork child goes on as `v` on its parent's thread-local memory, which the parent takes back so.
+void host_signals_take_over(Vcpu *v);
 
 // A signal's disposition in the host: SIG_DFL, SIG_IGN, or our handler. 0 or -errno. The faults
 // (SEGV, BUS, ILL, FPE, TRAP) stay ours.

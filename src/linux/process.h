@@ -73,9 +73,8 @@ typedef struct LinuxProcess {
     _Atomic bool exiting;         // (any) exit_group was called, or a signal killed all
     int exit_status, exit_signal; // valid when exiting; first come
     _Atomic bool exit_decided;
-    int vfork_fd;             // 1 + the pipe end that our vfork parent waits for; 0: none
-    bool forked;              // this is a child that the guest made: at its end it leaves by _exit
-    struct LinuxFiles *files; // linuxb's: path.c / sys_file.c state; freed by files_free
+    bool forked;  // this is a child that the guest made: at its end it leaves by _exit
+    bool vforked; // ... and all our memory is also its waiting parent's
 } LinuxProcess;
 
 typedef struct LinuxThread {
@@ -98,14 +97,14 @@ typedef struct LinuxThread {
     siginfo_t caught;
     volatile uint64_t soft_pending; // (handler)
     siginfo_t soft_info[LINUX_NSIG + 1];
-    char name[16]; // prctl(PR_SET_NAME), the host's too
+    struct Exec *exec; // what execve works with, for a vfork parent to free
 } LinuxThread;
 
 static inline LinuxThread *thread_of(Vcpu *v) {
     return v->os;
 }
 static inline LinuxProcess *process_of(Vcpu *v) {
-    return v->m->os;
+    return thread_of(v)->p;
 }
 static inline const GuestLinuxAbi *abi_of(Vcpu *v) {
     return v->m->guest->linux_abi;
@@ -246,15 +245,36 @@ int64_t masked_syscall(Vcpu *v, long nr, const uint64_t a[6], uint64_t mask_at,
 // back.
 uint64_t signals_start(LinuxProcess *p, LinuxThread *t);
 void signals_end(LinuxProcess *p, LinuxThread *t, uint64_t host_mask);
+// Closes the host's mask to all but the faults, which guest_read() and guest_write() need, and
+// returns what it was; opens it again.
+uint64_t signals_close_host_mask(void);
+void signals_restore_host_mask(uint64_t mask);
+// Handlers become SIG_DFL (CLONE_CLEAR_SIGHAND).
+void signals_clear_handlers(LinuxProcess *p);
 bool signals_pending(LinuxThread *t); // one that the guest's mask lets through is in our hands
 
 // ---- threads (thread.c) ----
+
+enum { THREAD_HOST_STACK_BYTES = 1 << 20 };
+
+typedef struct CloneArgs { // struct clone_args of the kernel
+    uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_bytes, tls, set_tid,
+        set_tid_n, cgroup;
+} CloneArgs;
+// clone with CLONE_THREAD: the new thread's number or -errno.
+int64_t thread_start(Vcpu *v, const CloneArgs *c);
+// Stack, TLS and result of a new thread or process in its copy of the registers.
+void thread_child_regs(Vcpu *v, const CloneArgs *c);
+// Frees what execve left behind; exec.c.
+void exec_free(LinuxThread *t);
 
 // Ends the whole process: every thread leaves vcpu_run soon. First come, first served.
 void process_exit(Vcpu *v, int status, int signal);
 LinuxThread *thread_new(LinuxProcess *p, Vcpu *v, bool is_main);
 // A fork's child ends, as exit_status and exit_signal say.
 _Noreturn void process_leave_forked(LinuxProcess *p);
+// What the kernel does to memory when a thread ends: robust futexes, clear_child_tid.
+void process_end_thread(LinuxThread *t);
 void thread_free(LinuxThread *t);     // takes it out of the list
 void threads_stop_others(Vcpu *self); // exit_group: waits until they are gone
 

@@ -39,6 +39,15 @@ static void set_host_mask(uint64_t mask) {
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, sizeof mask);
 }
 
+uint64_t signals_close_host_mask(void) {
+    uint64_t old = 0, all = ~(1ull << (SIGSEGV - 1) | 1ull << (SIGBUS - 1));
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &old, sizeof all);
+    return old;
+}
+void signals_restore_host_mask(uint64_t mask) {
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, sizeof mask);
+}
+
 static uint64_t soft_ready(const LinuxThread *t) {
     return t->soft_pending & ~t->sigmask;
 }
@@ -92,6 +101,16 @@ static void dispose(int signo, const GuestSigaction *a) {
                          : a->handler == G_SIG_IGN ? HOST_SIG_IGNORE
                                                    : HOST_SIG_CATCH,
                          a->flags & G_SA_NOCLDSTOP, a->flags & G_SA_NOCLDWAIT);
+}
+
+void signals_clear_handlers(LinuxProcess *p) {
+    pthread_mutex_lock(&p->signal_lock);
+    for (int s = 1; s <= LINUX_NSIG; s++)
+        if (p->actions[s].handler > G_SIG_IGN) {
+            p->actions[s] = (GuestSigaction){0};
+            dispose(s, &p->actions[s]);
+        }
+    pthread_mutex_unlock(&p->signal_lock);
 }
 
 uint64_t signals_start(LinuxProcess *p, LinuxThread *t) {

@@ -225,6 +225,13 @@ static void note_ranges(LinuxProcess *p, const ElfImage *e, uint64_t bias) {
     }
 }
 
+// What the link says when it leads to no name (a deleted file, memfd_create).
+static char *link_text(const char *link) {
+    char text[PATH_MAX];
+    ssize_t n = readlink(link, text, sizeof text);
+    return n > 0 ? strndup(text, (size_t)n) : NULL;
+}
+
 static int load(LinuxProcess *p, const LinuxConfig *c, Program *g, DgmErr *err) {
     Machine *m = p->m;
     StackPlan plan = {.image = &g->image,
@@ -244,6 +251,7 @@ static int load(LinuxProcess *p, const LinuxConfig *c, Program *g, DgmErr *err) 
     space_set_brk(m->as, plan.prog.hi);
     note_ranges(p, &g->image, plan.prog.bias);
     p->exe_host = realpath(g->host_path, NULL);
+    if (!p->exe_host) p->exe_host = link_text(g->host_path);
     char guest_view[PATH_MAX];
     if (p->exe_host && !path_guest(p, p->exe_host, guest_view)) p->exe_guest = strdup(guest_view);
     Vcpu *v = vcpu_new(m, NULL);
@@ -309,6 +317,7 @@ int linux_start(Machine *m, const LinuxConfig *c, DgmErr *err) {
         program_close(g);
     }
     free(g);
+    if (c->program_fd > 2) close(c->program_fd);
     if (e) linux_end(m);
     return e;
 }

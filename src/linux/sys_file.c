@@ -42,8 +42,7 @@ static uint64_t flags_to_guest(uint64_t host) {
 
 bool fd_is_ours(Vcpu *v, int fd) {
     const LinuxProcess *p = process_of(v);
-    return fd > 2 &&
-           (fd == v->m->log.fd || (p->fake && fd == p->fake->fd) || fd + 1 == p->vfork_fd);
+    return fd > 2 && (fd == v->m->log.fd || (p->fake && fd == p->fake->fd));
 }
 
 // Where the path of an open is on the host, in `host`; *name is what to pass on.
@@ -148,7 +147,7 @@ int64_t sys_close(Vcpu *v, const uint64_t a[6]) {
 int64_t sys_close_range(Vcpu *v, const uint64_t a[6]) {
     const LinuxProcess *p = process_of(v);
     uint32_t first = (uint32_t)a[0], last = (uint32_t)a[1];
-    int ours[] = {v->m->log.fd, p->fake ? p->fake->fd : -1, p->vfork_fd - 1};
+    int ours[] = {v->m->log.fd, p->fake ? p->fake->fd : -1};
     if (first > last) return -EINVAL;
     for (;;) { // the next of ours splits the range
         uint32_t stop = UINT32_MAX;

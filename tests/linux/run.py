@@ -65,6 +65,7 @@ def compile_one(name, folder):
 # name, options, arguments, in a root
 TESTS = [
     ("escape", [], ["SECRET", str(os.getpid())], True),
+    ("process", [], [], False),
     ("fakeroot", ["--fake-root"], [], True),
 ]
 
