@@ -58,13 +58,10 @@ static int64_t read_words(Vcpu *v, uint64_t addr, Arena *arena, char ***out) {
 // themselves.
 static int64_t host_exec(LinuxThread *t, const char *path, char *const *argv, char *const *envp) {
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &t->sigmask, NULL, sizeof t->sigmask);
-    int e = 0;
-    if (signals_pending(t))
-        e = -LINUX_RESTART;
-    else if (execve(path, argv, envp))
-        e = errno;
+    int64_t r = LINUX_RESTART_ALWAYS;
+    if (!signals_pending(t) && execve(path, argv, envp)) r = -errno;
     thread_set_sigmask(t, t->sigmask);
-    return -e;
+    return r;
 }
 
 // What the host's loader and C library would take for theirs (LD_PRELOAD with a guest's library)

@@ -36,7 +36,7 @@ static void child_thread(LinuxThread *t, const CloneArgs *c) {
     t->is_main = true;
     t->has_caught = 0; // pending signals are the parent's
     t->soft_pending = 0;
-    t->restart = false;
+    t->restart = 0;
     t->clear_child_tid = c->flags & CLONE_CHILD_CLEARTID ? c->child_tid : 0;
     t->robust_list = 0;
     uint32_t tid = (uint32_t)t->tid;

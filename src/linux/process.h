@@ -21,13 +21,20 @@
 #include <signal.h>
 #include <sys/types.h>
 
-enum { LINUX_NSIG = 64, LINUX_KICK = 64 };
+// LINUX_KICK shakes a thread out of a host call; never blocked in the host anyway.
+enum { LINUX_NSIG = 64, LINUX_KICK = SIGBUS };
 
-// Results of handlers beside values and -errno. (-512 is the kernel's own ERESTARTSYS.)
+// Results of handlers beside values and -errno; the first three are the kernel's own. An
+// interrupted call is done again when no handler runs; when one does:
 enum {
-    LINUX_RESTART = -512,   // interrupted: restart, or -EINTR, as the handler's SA_RESTART says
-    LINUX_NO_RESULT = -1000 // registers are as they should be (rt_sigreturn, execve, exit)
+    LINUX_RESTART = -512,        // again if the handler has SA_RESTART, else -EINTR
+    LINUX_RESTART_ALWAYS = -513, // again: it had not begun
+    LINUX_RESTART_NEVER = -514,  // -EINTR
+    LINUX_NO_RESULT = -1000      // registers are as they should be (rt_sigreturn, execve, exit)
 };
+static inline bool is_restart(int64_t r) {
+    return r <= LINUX_RESTART && r >= LINUX_RESTART_NEVER;
+}
 
 typedef struct GuestSigaction { // the guest's layout (generic Linux: arm64, riscv)
     uint64_t handler, flags, restorer, mask;
@@ -90,7 +97,7 @@ typedef struct LinuxThread {
     GuestSigaltstack altstack;
     uint64_t clear_child_tid, robust_list, robust_bytes;
     // the restart of an interrupted call
-    bool restart;
+    int restart; // 0: none; or LINUX_RESTART...
     uint64_t restart_pc;
     // (handler) one caught signal; see the head
     volatile sig_atomic_t has_caught;
@@ -119,11 +126,11 @@ typedef int64_t (*SyscallFn)(Vcpu *v, const uint64_t a[6]);
 void linux_syscall(Vcpu *v, unsigned imm);
 // One line of --strace about something that is no system call ("--- SIGINT {...} ---"); strace.c.
 void strace_signal(Vcpu *v, const siginfo_t *si);
-// The call that just returned LINUX_RESTART is to be done again or to give -EINTR: linux_poll
-// decides.
-void thread_restart(Vcpu *v);
+// The call that just returned this LINUX_RESTART... is to be done again or to give -EINTR:
+// linux_poll decides.
+void thread_restart(Vcpu *v, int how);
 
-// A host system call that a signal for the guest interrupts without a race: LINUX_RESTART when a
+// A host system call that a signal for the guest interrupts without a race: LINUX_RESTART... when a
 // signal was caught before it started or while it slept; else its value or -errno.
 int64_t safe_syscall(Vcpu *v, long nr, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3,
                      uint64_t a4, uint64_t a5);

@@ -99,8 +99,8 @@ void linux_syscall(Vcpu *v, unsigned imm) {
     int64_t r = call(v, s, nr, a);
     if (strace) strace_leave(v, s, a, r);
     if (r == LINUX_NO_RESULT) return;
-    if (r == LINUX_RESTART)
-        thread_restart(v);
+    if (is_restart(r))
+        thread_restart(v, (int)r);
     else
         vcpu_set_reg(v, abi->syscall_ret, (uint64_t)r);
 }

@@ -66,6 +66,7 @@ def compile_one(name, folder):
 TESTS = [
     ("escape", [], ["SECRET", str(os.getpid())], True),
     ("process", [], [], False),
+    ("signal", [], [], False),
     ("fakeroot", ["--fake-root"], [], True),
 ]
 
