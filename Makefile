@@ -85,6 +85,7 @@ werror:
 
 check-layers check-docs:
 	@scripts/$@
+	@scripts/syscall-docs --check
 
 check-globals: all
 	@scripts/$@ $(BUILD)/libdragoman.a

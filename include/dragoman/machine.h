@@ -49,6 +49,7 @@ typedef struct dgm_options {
     const char *fake_root_state; // what execve() hands on of it; NULL: it begins here
     int program_fd;      // closed when the program is loaded: how execve() hands on one without a
                          // name; 0: none
+    int seccomp_fd;      // the guest's seccomp filters that execve() hands on; 0: none
     const char *argv0;   // argv[0] as the guest sees it; NULL: argv[0]
     size_t stack_bytes;  // of the main thread; 0: 8 MiB
     bool strace;         // print system calls to stderr as strace does

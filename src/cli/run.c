@@ -151,6 +151,9 @@ static int set_fake_root_state(Run *r, const char *arg) {
 static int set_program_fd(Run *r, const char *arg) {
     return r->opt.program_fd = atoi(arg), 0;
 }
+static int set_seccomp_fd(Run *r, const char *arg) {
+    return r->opt.seccomp_fd = atoi(arg), 0;
+}
 static int set_argv0(Run *r, const char *arg) {
     return r->opt.argv0 = arg, 0;
 }
@@ -215,6 +218,7 @@ static const Option options[] = {
     {"--fake-root", "-fake-root", NULL, "the program is root to itself: ids, owners, device nodes",
      set_fake_root, true, false},
     {"--program-fd", "--program-fd", "N", NULL, set_program_fd, true, false},
+    {"--seccomp-fd", "--seccomp-fd", "N", NULL, set_seccomp_fd, true, false},
     {"--fake-root-state", "--fake-root-state", "STATE", NULL, set_fake_root_state, true, false},
     {"-E", "-E", "NAME=VALUE", "set an environment variable of the program", set_env_option, true},
     {"-U", "-U", "NAME", "unset an environment variable of the program", unset_env_option, true},

@@ -100,6 +100,12 @@ void exec_free(LinuxThread *t) {
     free(x);
 }
 
+static bool words_until(char *const *words, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (!words[i]) return false;
+    return true;
+}
+
 // dragoman run OPTIONS [--fake-root-state STATE] -0 ARGV0 -- PROGRAM ARGS
 static int64_t exec_guest(LinuxThread *t, Exec *x) {
     LinuxProcess *p = t->p;
@@ -107,7 +113,7 @@ static int64_t exec_guest(LinuxThread *t, Exec *x) {
     size_t n_self = 0, argc = 0, n = 0;
     while (p->self_argv[n_self]) n_self++;
     while (g->argv[argc]) argc++;
-    char **argv = x->host_argv = calloc(n_self + argc + 9, sizeof *argv);
+    char **argv = x->host_argv = calloc(n_self + argc + 11, sizeof *argv);
     if (!argv || !hide_env(x->envp, &x->words)) return -ENOMEM;
     for (size_t i = 0; i < n_self; i++) argv[n++] = p->self_argv[i];
     if (p->fake) {
@@ -122,15 +128,22 @@ static int64_t exec_guest(LinuxThread *t, Exec *x) {
         argv[n++] = (char *)"--program-fd";
         if (!(argv[n++] = arena_printf(&x->words, "%d", fd))) return -ENOMEM;
     }
+    int filters = t->seccomp ? seccomp_hand_on(t) : -1;
+    if (t->seccomp) {
+        argv[n++] = (char *)"--seccomp-fd";
+        argv[n++] = arena_printf(&x->words, "%d", filters);
+    }
     argv[n++] = (char *)"-0";
     argv[n++] = g->argv[0];
     argv[n++] = (char *)"--";
     argv[n++] = fd >= 0 ? arena_printf(&x->words, "/proc/self/fd/%d", fd)
                         : (char *)(p->n_binds ? g->guest_path : g->host_path);
-    if (!argv[n - 1]) return -ENOMEM;
     for (size_t i = 1; i < argc; i++) argv[n++] = g->argv[i];
-    int64_t r = host_exec(t, p->self_argv[0], argv, x->envp);
+    // a NULL among them is a word for which there was no memory
+    bool ok = words_until(argv, n) && !(t->seccomp && filters < 0);
+    int64_t r = ok ? host_exec(t, p->self_argv[0], argv, x->envp) : -ENOMEM;
     if (fd >= 0) close(fd);
+    if (filters >= 0) close(filters);
     return r;
 }
 

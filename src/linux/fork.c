@@ -169,13 +169,19 @@ static LinuxThread *vfork_new(LinuxThread *parent) {
     p->fake = fake;
     p->vforked = true;
     v->os = t;
-    *t = (LinuxThread){.v = v, .p = p, .sigmask = parent->sigmask, .altstack = parent->altstack};
+    *t = (LinuxThread){.v = v,
+                       .p = p,
+                       .sigmask = parent->sigmask,
+                       .altstack = parent->altstack,
+                       .seccomp = parent->seccomp,
+                       .seccomp_mode = parent->seccomp_mode};
     child_process(p, t);
     return t;
 }
 
-static void vfork_free(LinuxThread *t) {
+static void vfork_free(LinuxThread *t, LinuxProcess *parent) {
     LinuxProcess *p = t->p;
+    seccomp_free(p, parent->seccomp_made);
     exec_free(t);
     vcpu_free(t->v);
     free(t);
@@ -201,7 +207,7 @@ static int64_t vfork_process(Vcpu *v, const CloneArgs *c) {
         e = errno;
         host_signals_take_over(v);
     }
-    if (f.t) vfork_free(f.t);
+    if (f.t) vfork_free(f.t, process_of(v));
     if (stack != MAP_FAILED) munmap(stack, THREAD_HOST_STACK_BYTES);
     if (pid > 0 && c->flags & CLONE_PIDFD) guest_write(v, c->pidfd, &pidfd, sizeof pidfd);
     signals_restore_host_mask(mask);

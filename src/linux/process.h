@@ -80,6 +80,7 @@ typedef struct LinuxProcess {
     _Atomic bool exiting;         // (any) exit_group was called, or a signal killed all
     int exit_status, exit_signal; // valid when exiting; first come
     _Atomic bool exit_decided;
+    struct SeccompFilter *seccomp_made; // all filters of its threads; under thread_lock
     bool forked;  // this is a child that the guest made: at its end it leaves by _exit
     bool vforked; // ... and all our memory is also its waiting parent's
 } LinuxProcess;
@@ -104,6 +105,8 @@ typedef struct LinuxThread {
     siginfo_t caught;
     volatile uint64_t soft_pending; // (handler)
     siginfo_t soft_info[LINUX_NSIG + 1];
+    const struct SeccompFilter *seccomp; // the newest filter; (any) with TSYNC
+    int seccomp_mode;
     struct Exec *exec; // what execve works with, for a vfork parent to free
 } LinuxThread;
 
@@ -240,6 +243,8 @@ void process_publish(LinuxProcess *p, const char *path);
 
 void linux_fault(Vcpu *v, int signo, int si_code, uint64_t addr);
 void linux_poll(Vcpu *v);
+// A signal that cannot be held back: when blocked or ignored it kills.
+void signals_force(Vcpu *v, const siginfo_t *si);
 // Host handlers' way in: a signal for this thread. Async-signal-safe.
 void linux_host_signal(Vcpu *v, int signo, const siginfo_t *si, void *ucontext);
 // Sets the guest's mask and the host's with it.
@@ -259,6 +264,17 @@ void signals_restore_host_mask(uint64_t mask);
 // Handlers become SIG_DFL (CLONE_CLEAR_SIGHAND).
 void signals_clear_handlers(LinuxProcess *p);
 bool signals_pending(LinuxThread *t); // one that the guest's mask lets through is in our hands
+
+// ---- seccomp (seccomp.c) ----
+
+// May the call be made? If not, *result is what linux_syscall goes on with. For seccomp_mode != 0.
+bool seccomp_allows(Vcpu *v, uint64_t nr, const uint64_t a[6], int64_t *result);
+int64_t seccomp_prctl(Vcpu *v, const uint64_t a[6]);
+// Frees the process's filters that were made after `until` (NULL: all).
+void seccomp_free(LinuxProcess *p, const struct SeccompFilter *until);
+// The thread's filters in a file that survives exec, or -errno; and taking them from there.
+int seccomp_hand_on(const LinuxThread *t);
+int seccomp_take_over(LinuxThread *t, int fd);
 
 // ---- threads (thread.c) ----
 

@@ -270,8 +270,19 @@ void linux_poll(Vcpu *v) {
     thread_set_sigmask(t, t->sigmask);
 }
 
-void linux_fault(Vcpu *v, int signo, int si_code, uint64_t addr) {
+void signals_force(Vcpu *v, const siginfo_t *si) {
     LinuxThread *t = thread_of(v);
+    int signo = si->si_signo;
+    GuestSigaction a = action_of(t->p, signo);
+    if (a.handler <= G_SIG_IGN || (t->sigmask & bit(signo))) {
+        if (t->p->strace) strace_signal(v, si);
+        die(t, signo);
+        return;
+    }
+    if (deliver(t, signo, si)) thread_set_sigmask(t, t->sigmask);
+}
+
+void linux_fault(Vcpu *v, int signo, int si_code, uint64_t addr) {
     siginfo_t si = {.si_signo = signo, .si_code = si_code};
     si.si_addr = (void *)(uintptr_t)addr;
     // the host says MAPERR or KERNEL for what is not the guest's; the guest's own map decides
@@ -279,13 +290,7 @@ void linux_fault(Vcpu *v, int signo, int si_code, uint64_t addr) {
     if (log_on(&v->m->log, LOG_SIGNAL, addr))
         log_printf(&v->m->log, "dragoman: signal %d code %d at pc %#lx, address %#lx\n", signo,
                    si.si_code, vcpu_reg(v, v->m->guest->pc_field), addr);
-    GuestSigaction a = action_of(t->p, signo);
-    if (a.handler <= G_SIG_IGN || (t->sigmask & bit(signo))) {
-        if (t->p->strace) strace_signal(v, &si);
-        die(t, signo);
-        return;
-    }
-    if (deliver(t, signo, &si)) thread_set_sigmask(t, t->sigmask);
+    signals_force(v, &si);
 }
 
 // ---- temporary masks: ppoll, pselect6, epoll_pwait, rt_sigsuspend ----

@@ -313,6 +313,8 @@ int linux_start(Machine *m, const LinuxConfig *c, DgmErr *err) {
     if (!e) e = program_open(p, c->path, true, c->argv, g, err);
     if (!e) {
         e = load(p, c, g, err);
+        if (!e && c->seccomp_fd > 2 && (e = seccomp_take_over(p->threads, c->seccomp_fd)))
+            err_set(err, e, "--seccomp-fd: %s", strerror(-e));
         if (!e && c->self_argv) process_publish(p, c->path);
         program_close(g);
     }
@@ -361,6 +363,7 @@ void linux_end(Machine *m) {
     free(p->self_argv);
     binds_free(p);
     fake_root_free(p);
+    seccomp_free(p, NULL);
     char *strings[] = {p->sysroot, p->rootfs,  p->exe_guest,   p->exe_host,
                        p->cmdline, p->environ, (char *)p->auxv};
     for (unsigned i = 0; i < ARRAY_LEN(strings); i++) free(strings[i]);

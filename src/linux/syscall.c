@@ -10,10 +10,12 @@
 #include <sys/inotify.h>
 #include <sys/syscall.h>
 
-#define PASS(name)   .host_nr = SYS_##name
-#define EMUL(name)   .host_nr = -1, .fn = sys_##name
-#define FAKE(name)   .host_nr = SYS_##name, .fn = sys_##name
-#define REFUSE(name) .host_nr = -1
+#define PASS(name)        .host_nr = SYS_##name
+#define EMUL(name)        .host_nr = -1, .fn = sys_##name
+#define FAKE(name)        .host_nr = SYS_##name, .fn = sys_##name
+#define REFUSE(name)      .host_nr = -1, .error = -ENOSYS
+#define DENY(name)        .host_nr = -1, .error = -EPERM
+#define UNSUPPORTED(name) .host_nr = -1, .error = -EOPNOTSUPP
 
 static const Syscall table[] = {
 #define SYSCALL(nr, name_, args_, how) [nr] = {.name = #name_, .args = args_, how(name_)},
@@ -78,9 +80,9 @@ static int64_t pass(Vcpu *v, const Syscall *s, const uint64_t a[6]) {
 static int64_t refuse(Vcpu *v, const Syscall *s, uint64_t nr) {
     const Log *log = &v->m->log;
     if (log->topics & LOG_UNIMP)
-        log_printf(log, "dragoman: unimplemented system call %s (%lu)\n",
-                   s ? s->name : "of unknown name", nr);
-    return -ENOSYS;
+        log_printf(log, "dragoman: refused system call %s (%lu)\n", s ? s->name : "of unknown name",
+                   nr);
+    return s ? s->error : -ENOSYS;
 }
 
 static int64_t call(Vcpu *v, const Syscall *s, uint64_t nr, const uint64_t a[6]) {
@@ -96,7 +98,8 @@ void linux_syscall(Vcpu *v, unsigned imm) {
     const Syscall *s = syscall_find(nr);
     bool strace = process_of(v)->strace;
     if (strace) strace_enter(v, s, nr, a);
-    int64_t r = call(v, s, nr, a);
+    int64_t r;
+    if (!thread_of(v)->seccomp_mode || seccomp_allows(v, nr, a, &r)) r = call(v, s, nr, a);
     if (strace) strace_leave(v, s, a, r);
     if (r == LINUX_NO_RESULT) return;
     if (is_restart(r))

@@ -8,6 +8,7 @@ typedef struct Syscall {
     const char *name;
     const char *args; // letters of syscalls.def
     int host_nr;      // -1: not passed
+    int error;        // what a refused one gives
     SyscallFn fn;     // NULL: passed or refused; beside a host_nr: with --fake-root only
 } Syscall;
 
@@ -17,6 +18,8 @@ const Syscall *syscall_find(uint64_t nr);
 // Handlers, by how the table calls them.
 #define PASS(name)
 #define REFUSE(name)
+#define DENY(name)
+#define UNSUPPORTED(name)
 #define EMUL(name)                   int64_t sys_##name(Vcpu *v, const uint64_t a[6]);
 #define FAKE(name)                   EMUL(name)
 #define SYSCALL(nr, name, args, how) how(name)
@@ -24,6 +27,8 @@ const Syscall *syscall_find(uint64_t nr);
 #undef SYSCALL
 #undef PASS
 #undef REFUSE
+#undef DENY
+#undef UNSUPPORTED
 #undef EMUL
 #undef FAKE
 

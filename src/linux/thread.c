@@ -251,6 +251,8 @@ int64_t thread_start(Vcpu *v, const CloneArgs *c) {
         return -ENOMEM;
     }
     t->sigmask = thread_of(v)->sigmask;
+    t->seccomp = thread_of(v)->seccomp;
+    t->seccomp_mode = thread_of(v)->seccomp_mode;
     if (c->flags & CLONE_CHILD_CLEARTID) t->clear_child_tid = c->child_tid;
     thread_child_regs(child, c);
     Birth b = {.t = t, .c = c};
@@ -323,6 +325,9 @@ int64_t sys_prctl(Vcpu *v, const uint64_t a[6]) {
         return host_prctl(a);
     case PR_CAPBSET_DROP:
     case PR_SET_SECUREBITS: return fake ? 0 : host_prctl(a);
+    case PR_GET_SECCOMP:
+    case PR_SET_SECCOMP: return seccomp_prctl(v, a);
+    case PR_SET_VMA: return space_check_owned(v->m->as, a[2], a[3]) ? -ENOMEM : host_prctl(a);
     case PR_SET_NAME:
         if (guest_string(v, a[1], name, sizeof name) == -EFAULT) return -EFAULT;
         name[sizeof name - 1] = 0;
@@ -350,6 +355,16 @@ int64_t sys_prctl(Vcpu *v, const uint64_t a[6]) {
     case PR_GET_NO_NEW_PRIVS:
     case PR_GET_THP_DISABLE:
     case PR_SET_THP_DISABLE:
+    case PR_GET_TIMING:
+    case PR_SET_TIMING:
+    case PR_MCE_KILL:
+    case PR_MCE_KILL_GET:
+    case PR_TASK_PERF_EVENTS_DISABLE:
+    case PR_TASK_PERF_EVENTS_ENABLE:
+    case PR_GET_SPECULATION_CTRL:
+    case PR_SET_SPECULATION_CTRL:
+    case PR_GET_IO_FLUSHER:
+    case PR_SET_IO_FLUSHER:
     case PR_SET_PTRACER: return host_prctl(a);
     default: return -EINVAL; // also what kernels without the feature say
     }

@@ -67,6 +67,7 @@ TESTS = [
     ("escape", [], ["SECRET", str(os.getpid())], True),
     ("process", [], [], False),
     ("signal", [], [], False),
+    ("seccomp", [], [], False),
     ("fakeroot", ["--fake-root"], [], True),
 ]
 
