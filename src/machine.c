@@ -150,7 +150,7 @@ int dgm_machine_load(dgm_machine *m, const char *path, char *const argv[], char 
     if (!e) e = find_cpu(mc.guest, m->opt.cpu, &mc.features, &m->err);
     if (e) return e;
     Machine *machine = machine_new(&mc, &m->err);
-    if (!machine) return -ENOMEM;
+    if (!machine) return m->err.code;
     e = linux_start(machine, &lc, &m->err);
     if (e) {
         machine_free(machine);

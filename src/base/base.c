@@ -29,13 +29,27 @@ void pages_free(void *p, size_t bytes) {
     if (p) munmap(p, bytes);
 }
 
+// A message of `length` bytes that is too long, usually by a path: its beginning and its end, where
+// the reason stands.
+static void shorten(DgmErr *e, size_t length, const char *fmt, va_list ap) {
+    enum { HEAD = sizeof e->text / 2 - 4, TAIL = sizeof e->text / 2 };
+    char *whole = malloc(length + 1);
+    if (!whole) return;
+    vsnprintf(whole, length + 1, fmt, ap);
+    snprintf(e->text, sizeof e->text, "%.*s...%s", HEAD, whole, whole + length - TAIL);
+    free(whole);
+}
+
 int err_set(DgmErr *e, int code, const char *fmt, ...) {
-    if (e) {
-        va_list ap;
-        va_start(ap, fmt);
-        vsnprintf(e->text, sizeof e->text, fmt, ap);
-        va_end(ap);
-    }
+    if (!e) return code;
+    va_list ap, again;
+    va_start(ap, fmt);
+    va_copy(again, ap);
+    int n = vsnprintf(e->text, sizeof e->text, fmt, ap);
+    if (n >= (int)sizeof e->text) shorten(e, (size_t)n, fmt, again);
+    va_end(again);
+    va_end(ap);
+    e->code = code;
     return code;
 }
 

@@ -55,6 +55,7 @@ static inline uint64_t bits_ror(uint64_t x, unsigned r, unsigned width) {
 // ---- errors: an error value is 0 or a negative errno; the message sits in a DgmErr ----
 typedef struct DgmErr {
     char text[512]; // "what: why", without a newline; empty when there is none
+    int code;       // what err_set was given with it
 } DgmErr;
 // Writes the message and returns code, so that `return err_set(e, -ENOENT, ...)` reads well.
 int err_set(DgmErr *e, int code, const char *fmt, ...) PRINTF_LIKE(3, 4);

@@ -385,12 +385,14 @@ static int run_program(Run *r, const char *path, char **argv) {
         return EXIT_NOT_EXECUTABLE;
     }
     int e = dgm_machine_load(m, path, argv, r->env);
+    bool loaded = !e;
     dgm_exit how = {0};
-    if (!e) e = dgm_machine_run(m, &how);
+    if (loaded) e = dgm_machine_run(m, &how);
     if (e) complain("%s", dgm_machine_error(m));
     if (!e && r->stats) print_stats(m, cpu_ns());
     dgm_machine_free(m);
     free(r->env);
+    if (e && loaded) return EXIT_NOT_EXECUTABLE; // what is wrong then is not the command line
     if (e) return e == -ENOENT ? EXIT_NOT_FOUND : e == -EINVAL ? EXIT_USAGE : EXIT_NOT_EXECUTABLE;
     fflush(NULL);
     return how.signal ? die_of(how.signal) : how.status;

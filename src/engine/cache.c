@@ -1,11 +1,12 @@
 // cache.c - the block table: blocks by guest (pc, mode), by guest page and by host pc.
 //
 // By guest pc: an open hash at most half full whose entries hold the pc, so that a look-up is one
-// cache miss. Blocks that lie near each other in the guest lie near each other in the table too. By
-// page: a chained hash of 4 KiB guest pages (a block never crosses one). By host pc: code is handed
-// out upwards, so the array of blocks in order of creation is sorted by address; a signal handler
-// reads it without the lock, which is why it is one reserved mapping that never moves and its
-// length is atomic.
+// cache miss. Blocks that lie near each other in the guest lie near each other in the table too. A
+// removal closes the gap it makes: a guest that rewrites one page again and again would else leave
+// ever longer runs of marks to search through. By page: a chained hash of 4 KiB guest pages (a
+// block never crosses one). By host pc: code is handed out upwards, so the array of blocks in order
+// of creation is sorted by address; a signal handler reads it without the lock, which is why it is
+// one reserved mapping that never moves and its length is atomic.
 #include "engine/engine.h"
 
 #include <stdlib.h>
@@ -20,15 +21,14 @@ enum {
 
 typedef struct Entry {
     uint64_t pc;
-    Block *block; // NULL: free; &gone: was removed, the search goes on
+    Block *block; // NULL: free
 } Entry;
 _Static_assert(sizeof(Entry) == 16, "the first table is one huge page");
-static const Block gone;
 
 struct BlockTable {
     Entry *entries;
     uint32_t n_entries; // a power of two
-    uint32_t n_used;    // entries that are not free, removed ones too
+    uint32_t n_used;    // entries that are not free
     Block *pages[PAGE_BUCKETS];
     Block **by_code; // MAX_BLOCKS reserved
     _Atomic uint32_t n_by_code;
@@ -78,18 +78,14 @@ static void put(Entry *entries, uint32_t n, Block *b) {
 }
 
 static bool grow(BlockTable *t) {
-    uint32_t n = t->n_entries * 2, used = 0;
+    uint32_t n = t->n_entries * 2;
     Entry *entries = pages_alloc(n * sizeof *entries);
     if (!entries) return false;
     for (uint32_t i = 0; i < t->n_entries; i++)
-        if (t->entries[i].block && t->entries[i].block != &gone) {
-            put(entries, n, t->entries[i].block);
-            used++;
-        }
+        if (t->entries[i].block) put(entries, n, t->entries[i].block);
     pages_free(t->entries, t->n_entries * sizeof *t->entries);
     t->entries = entries;
     t->n_entries = n;
-    t->n_used = used;
     return true;
 }
 
@@ -112,7 +108,7 @@ static Entry *find(const BlockTable *t, uint64_t pc, uint32_t mode) {
     for (uint32_t i = slot_of(pc);; i++) {
         Entry *e = &t->entries[i & (t->n_entries - 1)];
         if (!e->block) return NULL;
-        if (e->pc == pc && e->block != &gone && e->block->mode == mode) return e;
+        if (e->pc == pc && e->block->mode == mode) return e;
     }
 }
 
@@ -135,6 +131,19 @@ Block *block_table_find_host(const BlockTable *t, uint64_t host_pc) {
     return host_pc < (uintptr_t)b->entry + b->code_bytes ? b : NULL;
 }
 
+// Frees an entry and moves those behind it up, so that each is still reached from its slot.
+static void take_out(BlockTable *t, Entry *e) {
+    uint32_t mask = t->n_entries - 1, free_at = (uint32_t)(e - t->entries);
+    for (uint32_t i = (free_at + 1) & mask; t->entries[i].block; i = (i + 1) & mask) {
+        uint32_t distance = (i - slot_of(t->entries[i].pc)) & mask; // from its slot
+        if (distance < ((i - free_at) & mask)) continue;            // the gap lies before its slot
+        t->entries[free_at] = t->entries[i];
+        free_at = i;
+    }
+    t->entries[free_at] = (Entry){0};
+    t->n_used--;
+}
+
 static void remove_in_bucket(BlockTable *t, uint32_t bucket, uint64_t lo, uint64_t hi,
                              void (*fn)(void *ctx, Block *b), void *ctx) {
     for (Block **at = &t->pages[bucket]; *at;) {
@@ -142,7 +151,7 @@ static void remove_in_bucket(BlockTable *t, uint32_t bucket, uint64_t lo, uint64
         // A block of no bytes stands for a pc whose code could not be fetched.
         if (b->pc < hi && b->pc + MAX(b->size_bytes, 1u) > lo) {
             *at = b->next_in_page;
-            find(t, b->pc, b->mode)->block = (Block *)&gone;
+            take_out(t, find(t, b->pc, b->mode));
             fn(ctx, b);
         } else {
             at = &b->next_in_page;

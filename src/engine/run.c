@@ -80,18 +80,20 @@ void machine_flush(Machine *m, Vcpu *self) {
 
 // ---- what translated code came back for ----
 
-// --log unimp: which instruction is not there.
-static void log_unimplemented(Vcpu *v, uint64_t pc) {
+// --log unimp: which instruction is not there. `what` tells rows of the decode table that have no
+// lifter from encodings that have no row, or not on this CPU.
+static void log_unimplemented(Vcpu *v, const char *what, uint64_t pc) {
     Machine *m = v->m;
+    if (!log_on(&m->log, LOG_UNIMP, pc)) return;
     unsigned n = m->guest->min_insn_bytes;
     const uint8_t *bytes = space_fetch(m->as, pc, n);
-    if (!(m->log.topics & LOG_UNIMP) || !bytes) return;
+    if (!bytes) return;
     Buf text = {0};
     for (unsigned i = n; i-- > 0;) buf_printf(&text, "%02x", bytes[i]);
     buf_printf(&text, " ");
     if (!m->guest->disassemble(bytes, n, pc, &text)) buf_printf(&text, "(no text for it)");
     if (text.data)
-        log_printf(&m->log, "dragoman: unimplemented instruction at %#lx: %s\n", pc, text.data);
+        log_printf(&m->log, "dragoman: %s instruction at %#lx: %s\n", what, pc, text.data);
     buf_free(&text);
 }
 
@@ -100,8 +102,11 @@ static void trap(Vcpu *v, IrTrap kind, unsigned value) {
     uint64_t pc = vcpu_reg(v, v->m->guest->pc_field);
     switch (kind) {
     case IR_TRAP_SYSCALL: p->syscall(v, value); break;
-    case IR_TRAP_UNIMPLEMENTED: log_unimplemented(v, pc); // fall through
-    case IR_TRAP_UNDEFINED: p->fault(v, SIGILL, ILL_ILLOPC, pc); break;
+    case IR_TRAP_UNIMPLEMENTED:
+    case IR_TRAP_UNDEFINED:
+        log_unimplemented(v, kind == IR_TRAP_UNDEFINED ? "undefined" : "unimplemented", pc);
+        p->fault(v, SIGILL, ILL_ILLOPC, pc);
+        break;
     case IR_TRAP_BREAKPOINT: p->fault(v, SIGTRAP, TRAP_BRKPT, pc); break;
     case IR_TRAP_FLUSH_CODE: machine_invalidate(v->m, v->hot->flush_lo, v->hot->flush_hi); break;
     case IR_TRAP_MODE: v->hot->fp.mode = v->m->guest->fp_mode(v->state); break;

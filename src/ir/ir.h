@@ -126,7 +126,7 @@ typedef enum IrJumpKind { IR_JUMP, IR_JUMP_CALL, IR_JUMP_RET } IrJumpKind;
 typedef enum IrTrap {
     IR_TRAP_SYSCALL,     // imm: pc of the next instruction; aux2: the immediate of the instruction, low 8 bits
     IR_TRAP_UNDEFINED,   // imm: pc of the undefined instruction (never there, or not for this CPU)
-    IR_TRAP_UNIMPLEMENTED, // the same to the guest; the engine names it under --log unimp
+    IR_TRAP_UNIMPLEMENTED, // the same to the guest; --log unimp names both, and says which
     IR_TRAP_BREAKPOINT,  // imm: pc of the breakpoint instruction
     IR_TRAP_FLUSH_CODE,  // imm: next pc; the guest said that it wrote code (address range in the vCPU)
     IR_TRAP_MODE,        // imm: next pc; the translation mode may have changed

@@ -32,6 +32,8 @@ static bool fail(Parser *p, const char *fmt, ...) {
     va_start(ap, fmt);
     vsnprintf(why, sizeof why, fmt, ap);
     va_end(ap);
+    for (char *c = why; *c; c++) // a message is one line, whatever it quotes
+        if ((unsigned char)*c < ' ') *c = ' ';
     err_set(p->err, -EINVAL, "IR text, line %u: %s", p->line, why);
     return false;
 }

@@ -126,7 +126,6 @@ int binds_host(const LinuxProcess *p, const char *guest, char out[PATH_MAX]) {
     const Bind *b = p->binds;
     while (!path_below(guest, b->guest)) b++; // the last one is "/"
     const char *rest = guest + strlen(b->guest);
-    if (!strcmp(rest, "/")) rest = ""; // of the guest's "/"
     int n = snprintf(out, PATH_MAX, "%s%s", b->host, rest);
     if (n >= PATH_MAX) return -ENAMETOOLONG;
     if (!n) memcpy(out, "/", 2);

@@ -37,14 +37,14 @@ static const char *machine_name(unsigned m) {
     }
 }
 
-static int unsupported(const char *name, unsigned machine, unsigned bits, DgmErr *err) {
+static int unsupported(const char *name, unsigned machine, const char *kind, DgmErr *err) {
     char list[128] = "";
     for (const Guest *const *g = guest_all; *g; g++) {
         size_t n = strlen(list);
         snprintf(list + n, sizeof list - n, "%s%s", n ? ", " : "", (*g)->name);
     }
-    return err_set(err, -ENOEXEC, "%s: built for %s (EM %u, %u-bit); this build runs %s", name,
-                   machine_name(machine), machine, bits, list);
+    return err_set(err, -ENOEXEC, "%s: built for %s (EM %u, %s); this build runs %s", name,
+                   machine_name(machine), machine, kind, list);
 }
 
 static int read_all(ElfRead read, void *ctx, void *out, size_t n, uint64_t off, const char *name,
@@ -63,8 +63,7 @@ static int check_header(const Elf64_Ehdr *h, int64_t got, const char *name, DgmE
     if (h->e_ident[EI_DATA] != ELFDATA2LSB) {
         unsigned machine = (unsigned)(h->e_machine >> 8 | h->e_machine << 8) & 0xffff;
         if (h->e_ident[EI_DATA] == ELFDATA2MSB)
-            return err_set(err, -ENOEXEC, "%s: built for big-endian %s (EM %u); not supported",
-                           name, machine_name(machine), machine);
+            return unsupported(name, machine, "big-endian", err);
         return err_set(err, -ENOEXEC, "%s: bad ELF header: no byte order", name);
     }
     unsigned elf_class = h->e_ident[EI_CLASS];
@@ -72,7 +71,7 @@ static int check_header(const Elf64_Ehdr *h, int64_t got, const char *name, DgmE
         return err_set(err, -ENOEXEC, "%s: bad ELF header: class %u", name, elf_class);
     // e_type, e_machine and e_version lie at the same place in both classes
     if (!guest_by_elf(h->e_machine, (uint8_t)elf_class))
-        return unsupported(name, h->e_machine, elf_class == ELFCLASS32 ? 32 : 64, err);
+        return unsupported(name, h->e_machine, elf_class == ELFCLASS32 ? "32-bit" : "64-bit", err);
     if (elf_class != ELFCLASS64 || got < (int64_t)sizeof *h)
         return err_set(err, -ENOEXEC, "%s: truncated ELF program", name);
     if (h->e_type != ET_EXEC && h->e_type != ET_DYN)

@@ -99,12 +99,15 @@ static int link_target(LinuxProcess *p, const char *at, bool last, char out[PATH
     if (path_below(host, "/proc")) {
         e = proc_target(p, host, last, out, kind);
         if (e || *kind != LINK_NONE) return e;
-        if (strncmp(host, "/proc/", 6)) return 0;
+        // /proc/PID/ns/net and the like are no names; these are
+        if (strcmp(host, "/proc/self") && strcmp(host, "/proc/thread-self") &&
+            strcmp(host, "/proc/mounts") && strcmp(host, "/proc/net"))
+            return 0;
     }
     for (unsigned i = 0; i < p->n_binds; i++)
         if (!strcmp(p->binds[i].guest, at)) return 0; // what is bound is no link
     ssize_t n = readlink(host, out, PATH_MAX - 1);
-    if (n < 0) return last || errno == EINVAL ? 0 : -errno;
+    if (n < 0) return 0; // no link, or not there: the kernel says so later
     out[n] = 0;
     *kind = n ? LINK_TARGET : LINK_NONE;
     return 0;
@@ -117,6 +120,7 @@ typedef struct Walk {
     unsigned how, links;
     char *out; // PATH_MAX: the path so far, without links; "" is "/"
     size_t len;
+    const char *tail; // what said at the end that a directory is meant, for the kernel to see
     char rest[2 * PATH_MAX]; // what is still to be walked
 } Walk;
 
@@ -168,18 +172,23 @@ static int walk(Walk *w) {
         char *name = at;
         at += n;
         int e = 0;
+        bool dot = n == 1 && name[0] == '.';
+        w->tail = dot ? "/." : *at == '/' ? "/" : "";
         if (n == 2 && name[0] == '.' && name[1] == '.')
             e = walk_up(w);
-        else if (n != 1 || name[0] != '.')
+        else if (!dot)
             e = walk_name(w, name, n, &at);
         if (e) return e;
     }
-    if (!w->len) memcpy(w->out, "/", 2);
+    if (w->len) return 0;
+    memcpy(w->out, "/", 2);
+    w->tail = "";
     return 0;
 }
 
-int path_resolved(LinuxProcess *p, int dirfd, const char *path, unsigned how, char out[PATH_MAX]) {
-    Walk w = {.p = p, .how = how, .out = out};
+static int resolve(LinuxProcess *p, int dirfd, const char *path, unsigned how, char out[PATH_MAX],
+                   const char **tail) {
+    Walk w = {.p = p, .how = how, .out = out, .tail = ""};
     size_t n = strlen(path);
     if (n >= PATH_MAX) return -ENAMETOOLONG;
     out[0] = 0;
@@ -190,7 +199,14 @@ int path_resolved(LinuxProcess *p, int dirfd, const char *path, unsigned how, ch
         out[w.len] = 0;
     }
     memcpy(w.rest, path, n + 1);
-    return walk(&w);
+    int e = walk(&w);
+    *tail = w.tail;
+    return e;
+}
+
+int path_resolved(LinuxProcess *p, int dirfd, const char *path, unsigned how, char out[PATH_MAX]) {
+    const char *tail;
+    return resolve(p, dirfd, path, how, out, &tail);
 }
 
 // ---- names that need no walk ----
@@ -222,16 +238,13 @@ static int bound_path(LinuxProcess *p, int dirfd, const char *path, unsigned how
         memcpy(out, path, strlen(path) + 1);
         return 0;
     }
-    int e = path_resolved(p, dirfd, path, how, guest);
+    const char *tail;
+    int e = resolve(p, dirfd, path, how, guest, &tail);
     if (!e) e = binds_host(p, guest, out);
     if (e) return e;
-    // "dir/" and "dir/." must be directories, and rmdir("dir/.") fails
-    size_t n = strlen(path), m = strlen(out);
-    const char *tail = n > 1 && path[n - 1] == '/'            ? "/"
-                       : n > 1 && !strcmp(path + n - 2, "/.") ? "/."
-                                                              : "";
-    if (m + strlen(tail) >= PATH_MAX) return -ENAMETOOLONG;
-    if (m > 1) memcpy(out + m, tail, strlen(tail) + 1);
+    size_t n = strlen(out);
+    if (n + strlen(tail) >= PATH_MAX) return -ENAMETOOLONG;
+    memcpy(out + n, tail, strlen(tail) + 1);
     return 0;
 }
 

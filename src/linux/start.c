@@ -174,14 +174,14 @@ static int open_interp(LinuxProcess *p, const char *interp, const char *prog, Dg
     if (p->sysroot && !p->n_binds &&
         snprintf(path, sizeof path, "%s%s", p->sysroot, interp) < (int)sizeof path)
         fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0 && !path_host(p, AT_FDCWD, interp, 0, path)) fd = open(path, O_RDONLY | O_CLOEXEC);
+    int e = fd < 0 ? -path_host(p, AT_FDCWD, interp, 0, path) : 0;
+    if (fd < 0 && !e && (fd = open(path, O_RDONLY | O_CLOEXEC)) < 0) e = errno;
     if (fd >= 0) return fd;
-    int e = errno;
     const char *root = p->rootfs ? p->rootfs : p->sysroot;
     if (e == ENOENT || e == ENOTDIR)
         return err_set(err, -ENOENT, "%s: its interpreter %s was not found%s%s%s", prog, interp,
                        root ? " under " : "", root ? root : "",
-                       p->rootfs ? "" : ": give -L or --rootfs");
+                       root ? "" : ": give -L or --rootfs");
     return err_set(err, -EACCES, "%s: its interpreter %s: %s", prog, interp, strerror(e));
 }
 

@@ -58,7 +58,16 @@ static void errors(void **state) {
     DgmErr e = {0};
     assert_int_equal(err_set(&e, -2, "%s: %d", "what", 5), -2);
     assert_string_equal(e.text, "what: 5");
+    assert_int_equal(e.code, -2);
     assert_int_equal(err_set(NULL, -3, "nobody listens"), -3);
+    char path[5000]; // of a message that is too long the end stays, for there is the reason
+    memset(path, 'p', sizeof path);
+    path[sizeof path - 1] = 0;
+    assert_int_equal(err_set(&e, -36, "/%s: too long", path), -36);
+    assert_int_equal(strlen(e.text), sizeof e.text - 1);
+    assert_memory_equal(e.text, "/ppp", 4);
+    assert_non_null(strstr(e.text, "p...p"));
+    assert_string_equal(e.text + strlen(e.text) - 11, "p: too long");
     char *page = pages_alloc(HUGE_PAGE_BYTES);
     assert_non_null(page);
     assert_int_equal((uintptr_t)page % HUGE_PAGE_BYTES, 0);

@@ -1,4 +1,6 @@
 // fuzz_elf.c - the ELF header parser on any bytes. What it accepts must keep elf.c's promises.
+#include "fuzz.h"
+
 #include "linux/process.h"
 
 #include <stdlib.h>
@@ -15,10 +17,6 @@ static int64_t read_bytes(void *ctx, void *out, size_t n, uint64_t off) {
     n = MIN(n, b->n - off);
     memcpy(out, b->at + off, n);
     return (int64_t)n;
-}
-
-static void require(bool holds) {
-    if (!holds) abort();
 }
 
 static void check_image(const ElfImage *e, size_t file_bytes) {
@@ -48,20 +46,3 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
     free(e);
     return 0;
 }
-
-#ifndef DGM_LIBFUZZER
-// Without libFuzzer: each argument is a file to run once.
-int main(int argc, char **argv) {
-    for (int i = 1; i < argc; i++) {
-        FILE *f = fopen(argv[i], "rb");
-        if (!f) continue;
-        Buf b = {0};
-        char chunk[4096];
-        for (size_t got; (got = fread(chunk, 1, sizeof chunk, f)) > 0;) buf_add(&b, chunk, got);
-        fclose(f);
-        LLVMFuzzerTestOneInput((const uint8_t *)b.data, b.len);
-        buf_free(&b);
-    }
-    return 0;
-}
-#endif

@@ -19,6 +19,7 @@ import os
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
@@ -42,7 +43,7 @@ ENVIRONMENT.update((k, v) for k, v in os.environ.items() if k in ("ASAN_OPTIONS"
 
 
 class Test:
-    """One row. where: root (Debian's programs under --rootfs), busybox, c (compiled here), option, bad."""
+    """One row. where: root (Debian's programs under --rootfs), busybox, c (compiled here), raw, bad, plain."""
 
     def __init__(self, name, where, argv, out=None, status=None, stdin=None, options=(), err=None,
                  execs=False, slow=False, build="static", entry="run", memory_kb=None):
@@ -278,21 +279,96 @@ def option_tests():
     yield Test("option-unknown", "plain", ["run", "--no-such-option", "x"], status=2, err=rb"^dragoman: .*--no-such-option")
 
 
+# Instructions of the raw programs below.
+NOP, SVC, MOV_X0_0, MOV_X8_93, SVE_CNTD = 0xd503201f, 0xd4000001, 0xd2800000, 0xd2800ba8, 0x04e0e3e0
+RAW_BASE, RAW_HEADER = 0x10000, 64 + 56
+
+
+def mov_x8(n):
+    return 0xd2800008 | n << 5
+
+
+def unimplemented_row():
+    """(name, word) of a row of the decode tables that is marked as not implemented; None: there is none left."""
+    folder = os.path.join(TOP, "src/guest/aarch64")
+    for name in sorted(os.listdir(folder)):
+        if not name.endswith(".dec"):
+            continue
+        with open(os.path.join(folder, name)) as f:
+            for line in f:
+                m = re.match(r'(\w+)\s+((?:[01x]+\s+|\w+:s?\d+\s+)+)[\w+]+\s+"[^"]*"\s+\S+\s+!\s*$', line)
+                if not m:
+                    continue
+                bits = "".join("0" * int(t.split(":")[1].strip("s")) if ":" in t else t.replace("x", "0")
+                               for t in m[2].split())
+                return m[1], int(bits, 2)
+    return None
+
+
+def raw_programs():
+    """name -> instructions: programs too odd for a compiler."""
+    exit_0 = [MOV_X0_0, MOV_X8_93, SVC]
+    row = unimplemented_row()
+    return {"unimp-row": [NOP, row[1] if row else SVE_CNTD, *exit_0], "unimp-none": [NOP, NOP, SVE_CNTD, *exit_0],
+            "unimp-syscall": [mov_x8(1000), SVC, mov_x8(280), SVC, *exit_0]}
+
+
+def unimp_tests():
+    """What is not there names itself under --log unimp, and is SIGILL or ENOSYS."""
+    def t(name, program, log, err, status):
+        return Test("option-" + name, "raw", [program], options=("--log", log) if log else (), out=b"", status=status,
+                    err=rb"\A" + err + rb"\Z")
+    row = unimplemented_row()
+    if row:
+        yield t("unimp-row", "unimp-row", "unimp", b"dragoman: unimplemented instruction at %#x: %08x [^\n]+\n"
+                % (RAW_BASE + RAW_HEADER + 4, row[1]), -signal.SIGILL)
+    none = rb"dragoman: undefined instruction at %#x: %08x [^\n]+\n" % (RAW_BASE + RAW_HEADER + 8, SVE_CNTD)
+    yield t("unimp-none", "unimp-none", "unimp", none, -signal.SIGILL)
+    yield t("unimp-quiet", "unimp-none", None, b"", -signal.SIGILL)
+    yield t("unimp-range", "unimp-none", "unimp:10000-11000", none, -signal.SIGILL)
+    yield t("unimp-elsewhere", "unimp-none", "unimp:20000-21000", b"", -signal.SIGILL)
+    yield t("unimp-syscall", "unimp-syscall", "unimp", rb"dragoman: unimplemented system call of unknown name \(1000\)\n"
+            rb"dragoman: unimplemented system call bpf \(280\)\n", 0)
+
+
 # name, how the file is made (see bad_files), exit code, what the one line on stderr says
 BAD = [
     ("not-elf", 126, rb"ELF|format"), ("empty", 126, rb""), ("truncated-header", 126, rb""),
     ("truncated-file", 126, rb""), ("headers-outside", 126, rb""), ("many-headers", 126, rb""),
-    ("huge-segment", 126, rb""), ("overlap-kernel", 126, rb""), ("bad-class", 126, rb""), ("big-endian", 126, rb""),
+    ("huge-segment", 126, rb""), ("overlap-kernel", 126, rb""), ("bad-class", 126, rb"32-bit\); this build runs aarch64"),
+    ("big-endian", 126, rb"big-endian\); this build runs aarch64"),
     ("bad-type", 126, rb""), ("interp-endless", 126, rb""), ("x86-64", 126, rb"aarch64"), ("directory", 126, rb"irectory"),
-    ("no-permission", 126, rb"ermission"), ("missing", 127, rb"No such file"), ("no-interpreter", 127, rb"/lib/no-such-ld"),
+    ("no-permission", 126, rb"ermission"), ("missing", 127, rb"No such file"), ("no-interpreter", 127, rb"/lib/no-such-ld\.so was not found: give -L"),
+    ("interpreter-of-host", 126, rb"x86-64"), ("mips", 126, rb"built for MIPS \(EM 8, 64-bit\); this build runs aarch64"),
+    ("one-byte", 126, rb"not an ELF"), ("truncated-table", 126, rb"truncated ELF"), ("no-headers", 126, rb"0 program headers"),
+    ("nothing-to-load", 126, rb"nothing to load"), ("file-beyond-memory", 126, rb"truncated ELF"),
+    ("endless-bss", 126, rb"map"), ("device", 126, rb"not a regular file"),
+    ("not-elf/inside", 126, rb"Not a directory"), ("loop", 126, rb"symbolic links"), ("name" * 1100, 126, rb"too long"),
+    ("script-missing", 127, rb"/no/such/interpreter: No such file"), ("script-empty", 126, rb"without an interpreter"),
+    ("script-loop", 126, rb"too many #!"), ("script-bad", 126, rb"not an ELF"),
 ]
 
 
 def bad_tests():
     for name, status, err in BAD:
-        yield Test("bad-" + name, "bad", [name], out=b"", status=status, err=rb"^dragoman: [^\n]+: [^\n]*" + err + rb"[^\n]*\n$")
-    # A program in no more address space than the command itself needs to begin.
-    yield Test("bad-no-memory", "c", ["exits"], out=b"", status=126, memory_kb=12000, err=rb"^dragoman: [^\n]+: [^\n]+\n$")
+        yield Test("bad-" + name[:30], "bad", [name], out=b"", status=status, err=rb"^dragoman: [^\n]+: [^\n]*" + err + rb"[^\n]*\n$")
+    # From no more address space than the command itself needs to begin, to nearly enough.
+    for kb in (12000, 40000, 150000, 290000):
+        yield Test(f"bad-no-memory-{kb}", "c", ["exits"], out=b"", status=126, memory_kb=kb,
+                   err=rb"^dragoman: [^\n]+: [^\n]*([Oo]ut of|Cannot allocate) memory\n$")
+    yield Test("bad-no-memory-stack", "c", ["exits"], memory_kb=290000, options=("--code-cache", "4M", "-s", "1G"), out=b"", status=126,
+               err=rb"^dragoman: [^\n]+: [^\n]*([Oo]ut of|Cannot allocate) memory[^\n]*\n$")
+    for option, path in (("-L", "/no/such/place"), ("--rootfs", "/etc/passwd")):
+        yield Test("bad-root" + option, "c", ["exits"], options=(option, path), out=b"", status=2,
+                   err=rb"^dragoman: %s %s: not a directory\n$" % (option.encode(), path.encode()))
+    for option, word in (("--cpu", "z80"), ("--host", "z80"), ("--log", "z80"), ("--host-limit", "z80"), ("-s", "z80")):
+        yield Test("bad-word" + option, "c", ["exits"], options=(option, word), out=b"", status=2,
+                   err=rb"^dragoman: %s z80: [^\n]+\n$" % option.encode())
+    yield Test("bad-no-interpreter-sysroot", "c", ["exits"], build="no-interpreter", out=b"", status=127,
+               err=rb"^dragoman: [^\n]+: its interpreter /lib/no-such-ld\.so was not found under /[^\n]+/root\n$")
+    yield Test("bad-no-interpreter-rootfs", "c", ["exits"], build="no-interpreter", out=b"", status=127,
+               options=("--rootfs", "/usr/share"),
+               err=rb"^dragoman: [^\n]+: its interpreter /lib/no-such-ld\.so was not found under /usr/share\n$")
     yield Test("bad-missing-library", "c", ["exits"], build="missing-library", out=b"", status=127, err=rb"libgone\.so")
 
 
@@ -320,6 +396,22 @@ def compile_c(folder):
         r = subprocess.run([cc, *common, *flags, source, "-o", out, "-lm"], capture_output=True, text=True)
         if r.returncode:
             sys.exit(f"run.py: {source}: {r.stderr}")
+
+
+def elf_of(words, mem_bytes=None):
+    """A static ELF program of these instructions."""
+    code, vaddr = struct.pack(f"<{len(words)}I", *words), RAW_BASE
+    size = RAW_HEADER + len(code)
+    return (struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF\2\1\1", 2, 183, 1, vaddr + RAW_HEADER, 64, 0, 0, 64, 56, 1, 0, 0, 0)
+            + struct.pack("<IIQQQQQQ", 1, 7, 0, vaddr, vaddr, size, mem_bytes or size, 0x1000) + code)
+
+
+def raw_files(folder):
+    os.makedirs(folder, exist_ok=True)
+    for name, words in raw_programs().items():
+        with open(os.path.join(folder, name), "wb") as f:
+            f.write(elf_of(words))
+        os.chmod(f.name, 0o755)
 
 
 def bad_files(folder, good_path):
@@ -356,10 +448,26 @@ def bad_files(folder, good_path):
     put("bad-type", patched((16, 2, 1)))
     put("interp-endless", patched((phoff, 4, 3), (phoff + 32, 8, 1 << 40)))
     put("x86-64", patched((18, 2, 62)))
+    put("mips", patched((18, 2, 8)))
+    put("one-byte", good[:1])
+    put("truncated-table", good[:phoff + 56])
+    put("no-headers", patched((56, 2, 0)))
+    put("nothing-to-load", patched(*((phoff + 56 * i, 4, 0) for i in range(int.from_bytes(good[56:58], "little")))))
+    put("file-beyond-memory", patched((phoff + 40, 8, 1)))
+    put("endless-bss", elf_of([NOP], mem_bytes=1 << 39))
+    put("script-missing", b"#!/no/such/interpreter\n")
+    put("script-empty", b"#!  \n")
+    put("script-loop", f"#!{folder}/script-loop\n".encode())
+    put("script-bad", f"#!{folder}/not-elf\n".encode())
+    for name, target in (("device", "/dev/null"), ("loop", "loop")):
+        if not os.path.islink(os.path.join(folder, name)):
+            os.symlink(target, os.path.join(folder, name))
     put("no-permission", good, 0)
     os.makedirs(os.path.join(folder, "directory"), exist_ok=True)
     with open(good_path.replace("exits.static", "exits.no-interpreter"), "rb") as f:
-        put("no-interpreter", f.read())
+        dynamic = f.read()
+    put("no-interpreter", dynamic)
+    put("interpreter-of-host", dynamic.replace(b"/lib/no-such-ld.so\0", b"/" * 12 + b"bin/sh\0"))
 
 
 # --- running ------------------------------------------------------------------------------------
@@ -383,8 +491,8 @@ class Runner:
             return test.argv[0], ["--rootfs", self.root]
         if test.where == "busybox":
             return os.path.join(self.guest, "busybox/usr/bin/busybox"), []
-        if test.where == "bad":
-            return os.path.join(self.c_folder, "bad", test.argv[0]), []
+        if test.where in ("bad", "raw"):
+            return os.path.join(self.c_folder, test.where, test.argv[0]), []
         return os.path.join(self.c_folder, f"{test.argv[0]}.{test.build}"), ["-L", self.root]
 
     def arguments(self, test):
@@ -427,9 +535,11 @@ class Runner:
             return "sanitizers need the address space"
         if self.args.host and test.slow:
             return "slow under --host"
+        if self.args.host == "interp" and "--host-limit" in test.options:
+            return "the interpreter uses no host features"
         if self.args.host and test.where == "plain":
             return "runs no program"
-        if self.is_qemu and (test.execs or test.where in ("bad", "plain") or test.entry == "link" or test.memory_kb
+        if self.is_qemu and (test.execs or test.where in ("bad", "raw", "plain") or test.entry == "link" or test.memory_kb
                              or test.name in ("option-strace", "option-stats")):
             return "not for qemu"
         if test.where in ("root", "busybox") and not os.path.isdir(self.root):
@@ -513,11 +623,12 @@ def main():
     args.guest = os.path.abspath(args.guest)
     runner = Runner(args)
     compile_c(runner.c_folder)
+    raw_files(os.path.join(runner.c_folder, "raw"))
     bad_files(os.path.join(runner.c_folder, "bad"), os.path.join(runner.c_folder, "exits.static"))
     if args.bless:
         bless(runner)
         return
-    tests = [t for part in (c_tests, option_tests, bad_tests, busybox_tests, root_tests) for t in part()]
+    tests = [t for part in (c_tests, option_tests, unimp_tests, bad_tests, busybox_tests, root_tests) for t in part()]
     tests = [t for t in tests if re.search(args.only, t.name) and not (args.skip and re.search(args.skip, t.name))]
     count = {"pass": 0, "fail": 0, "skip": 0}
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:

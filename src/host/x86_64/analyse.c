@@ -116,13 +116,27 @@ static void settle_hint(Walk *w, uint32_t i) {
 }
 
 // Values that live in their operand's register: the operand lives as long, and wants the same home.
-bool x86_shares_register(const IrRegion *r, const IrInst *in) {
+bool x86_shares_register(const X86 *x, const IrInst *in) {
+    const IrRegion *r = x->r;
     switch (in->op) {
     case IR_trunc: return in->type != IR_I1;
     case IR_zext: return x86_zero_upper(r, in->a);
     case IR_bitcast: return x86_in_vec(in->type) == x86_in_vec(ir_type(r, in->a));
+    case IR_vzext: return ir_is_float(ir_type(r, in->a)) && upper_zero(x, in->a);
     default: return false;
     }
+}
+
+// fma of fneg: hosts have an instruction for each combination of signs.
+static void use_fma(Walk *w, uint32_t i, const IrInst *in) {
+    X86 *x = w->x;
+    const IrInst *a = &w->r->insts[in->a], *c = &w->r->insts[in->c];
+    bool can = x->h->cpu.fma && !w->r->fp_exact && ir_elem(in->type) != IR_F16;
+    bool neg_a = can && a->op == IR_fneg, neg_c = can && c->op == IR_fneg;
+    x->val[i].flags |= (neg_a ? VAL_NEG_A : 0) | (neg_c ? VAL_NEG_C : 0);
+    use(w, neg_a ? a->a : in->a, i);
+    use(w, in->b, i);
+    use(w, neg_c ? c->a : in->c, i);
 }
 
 static void visit_operands(Walk *w, uint32_t i, const IrInst *in) {
@@ -144,9 +158,10 @@ static void visit_operands(Walk *w, uint32_t i, const IrInst *in) {
         for (unsigned k = 0; k < c->n_args; k++) use(w, c->args[k], i);
         return;
     }
+    case IR_fma: use_fma(w, i, in); return;
     default: break;
     }
-    if (x86_shares_register(w->r, in)) {
+    if (x86_shares_register(w->x, in)) {
         Val *from = &w->x->val[in->a], *v = &w->x->val[i];
         use(w, in->a, MAX(v->last_use, i));
         if (from->hint < 0) from->hint = v->hint;
@@ -190,8 +205,9 @@ void x86_analyse(X86 *x) {
             }
             break;
         case IR_CTL:
-            if ((in->op == IR_exit_ind && in->aux != IR_JUMP_RET) || ((in->op == IR_exit || in->op == IR_exit_if) &&
-                                          (uint64_t)in->imm < x->r->pc + x->r->size_bytes))
+            if ((in->op == IR_exit_ind && in->aux != IR_JUMP_RET) ||
+                ((in->op == IR_exit || in->op == IR_exit_if) &&
+                 (uint64_t)in->imm < x->r->pc + x->r->size_bytes))
                 x->may_loop = true;
             barrier(w, i);
             break;

@@ -95,8 +95,8 @@ const V128 *x86_const128(X86 *x, uint64_t lo, uint64_t hi) {
 
 void x86_fail(X86 *x, const char *why) {
     if (!x->overflow)
-        err_set(x->err, -EINVAL, "x86-64 host: %s at op '%s' (%%%u) of %#lx", why, ir_op_info[x->r->insts[x->now].op].name,
-                x->now, x->guest_pc);
+        err_set(x->err, -EINVAL, "x86-64 host: %s at op '%s' (%%%u) of %#lx", why,
+                ir_op_info[x->r->insts[x->now].op].name, x->now, x->guest_pc);
     x->overflow = true;
 }
 
@@ -172,6 +172,15 @@ void x86_fallback(X86 *x, IrRef v) {
     x86_load_result(x, v);
 }
 
+static void change_signs(X86 *x, Mem m, IrType t) {
+    int32_t bytes = (int32_t)ir_elem_bits(t) / 8;
+    for (unsigned lane = 0; lane < ir_lanes(t); lane++) {
+        Mem top = m;
+        top.disp += (int32_t)(lane + 1) * bytes - 1;
+        alu_mi(x, 8, ALU_XOR, top, -128);
+    }
+}
+
 static void emit_cold_eval(X86 *x, const Cold *c) {
     const IrInst *in = &x->r->insts[c->v];
     const IrRef refs[3] = {in->a, in->b, in->c};
@@ -181,6 +190,7 @@ static void emit_cold_eval(X86 *x, const Cold *c) {
             vec_op(x, V_movaps_st, c->args[i], 0, vrm_of(m), 0);
         else
             mov_store(x, 64, m, c->args[i]);
+        if (c->negate >> i & 1) change_signs(x, m, ir_type(x->r, refs[i]));
     }
     uint8_t *rel32 = call_evaluator(x);
     Mem m = mem_state(x86_scratch_disp(SCRATCH_RESULT));
@@ -194,15 +204,18 @@ static void emit_cold_eval(X86 *x, const Cold *c) {
 
 void x86_cold_eval(X86 *x, IrRef v, unsigned cc, unsigned result) {
     const IrInst *in = &x->r->insts[v];
-    const IrRef refs[3] = {in->a, in->b, in->c};
-    uint8_t regs[3] = {0};
-    for (unsigned i = 0; i < ir_op_info[in->op].n_args; i++)
-        regs[i] = (uint8_t)(x86_in_vec(ir_type(x->r, refs[i])) ? x86_use_vec(x, refs[i])
-                                                               : x86_use_int(x, refs[i]));
+    uint8_t regs[3] = {0}, negate = 0;
+    for (unsigned i = 0; i < ir_op_info[in->op].n_args; i++) {
+        bool neg;
+        IrRef a = x86_operand(x, v, i, &neg);
+        regs[i] = (uint8_t)(x86_in_vec(ir_type(x->r, a)) ? x86_use_vec(x, a) : x86_use_int(x, a));
+        negate |= (uint8_t)(neg << i);
+    }
     Cold *c = x86_cold(x, cc, emit_cold_eval);
     if (!c) return;
     c->v = v;
     c->result = (uint8_t)result;
+    c->negate = negate;
     memcpy(c->args, regs, sizeof regs);
     x86_flags_lost(x);
 }
@@ -233,7 +246,7 @@ static void share_register(X86 *x, IrRef v, const IrInst *in) {
 }
 
 static void select_pure(X86 *x, IrRef v, const IrInst *in) {
-    if (x86_shares_register(x->r, in)) {
+    if (x86_shares_register(x, in)) {
         share_register(x, v, in);
         return;
     }
@@ -247,7 +260,8 @@ static void select_pure(X86 *x, IrRef v, const IrInst *in) {
 static void select_one(X86 *x, IrRef v) {
     const IrInst *in = &x->r->insts[v];
     if (in->op == IR_insn) x->guest_pc = (uint64_t)in->imm;
-    if (in->op == IR_insn || in->op == IR_const || (x->val[v].flags & VAL_DEAD)) return; // constants: where they are used
+    if (in->op == IR_insn || in->op == IR_const || (x->val[v].flags & VAL_DEAD))
+        return; // constants: where they are used
     x->now = v;
     x->int_locked = x->vec_locked = 0;
     switch (in->op) {

@@ -59,7 +59,10 @@ static bool zero_above_value(const X86 *x, IrRef v, unsigned depth) {
     case IR_fminnum:
     case IR_fmaxnum:
         return zero_above_value(x, in->a, depth - 1) && zero_above_value(x, in->b, depth - 1);
-    case IR_fma: return has_fma(x) && zero_above_value(x, in->c, depth - 1);
+    case IR_fma: // a copy of c to which is added
+        if (ir_at(x_region(x), in->c)->op == IR_fneg)
+            return has_fma(x) && zero_above_value(x, ir_at(x_region(x), in->c)->a, depth - 1);
+        return has_fma(x) && zero_above_value(x, in->c, depth - 1);
     case IR_fsqrt:
     case IR_fround: return has_avx(x) && zero_above_value(x, in->a, depth - 1);
     case IR_fcvt:
@@ -128,14 +131,27 @@ bool sel_fsqrt(X86 *x, const IrInst *in) {
     return true;
 }
 
+IrRef x86_operand(const X86 *x, IrRef v, unsigned i, bool *negate) {
+    const IrInst *in = &x->r->insts[v];
+    const IrRef refs[3] = {in->a, in->b, in->c};
+    *negate = x->val[v].flags & (i == 0 ? VAL_NEG_A : i == 2 ? VAL_NEG_C : 0);
+    return *negate ? x->r->insts[refs[i]].a : refs[i];
+}
+
 bool sel_fma(X86 *x, const IrInst *in) {
-    static const Vop op[4] = {V_vfmadd231ps, V_vfmadd231pd, V_vfmadd231ss, V_vfmadd231sd};
+    static const Vop op[4][4] = {{V_vfmadd231ps, V_vfmadd231pd, V_vfmadd231ss, V_vfmadd231sd},
+                                 {V_vfnmadd231ps, V_vfnmadd231pd, V_vfnmadd231ss, V_vfnmadd231sd},
+                                 {V_vfmsub231ps, V_vfmsub231pd, V_vfmsub231ss, V_vfmsub231sd},
+                                 {V_vfnmsub231ps, V_vfnmsub231pd, V_vfnmsub231ss, V_vfnmsub231sd}};
     int s = shape(in->type);
     if (s < 0 || !has_fma(x)) return false;
-    unsigned a = vuse(x, in->a), b = vuse(x, in->b), c = vuse(x, in->c);
+    bool neg_a, neg_c;
+    IrRef ra = x86_operand(x, ref_of(x, in), 0, &neg_a);
+    IrRef rc = x86_operand(x, ref_of(x, in), 2, &neg_c);
+    unsigned a = vuse(x, ra), b = vuse(x, in->b), c = vuse(x, rc);
     unsigned d = vdef_fresh(x, in);
     vmov(x, d, c);
-    op3(x, op[s], d, a, b);
+    op3(x, op[neg_a + 2 * neg_c][s], d, a, b);
     cold_if_unordered(x, in, s, d, d, d);
     return true;
 }

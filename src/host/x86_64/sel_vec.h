@@ -194,7 +194,6 @@ void widen(X86 *x, unsigned L, bool is_signed, bool high, unsigned d, unsigned a
 // or-parity.
 
 // Whether the register that holds scalar v has zeros above it.
-bool upper_zero(const X86 *x, IrRef v);
 // Loads and stores of vectors and float scalars (zeros above the scalar); one access each. Storing
 // F16 without SSE4.1 is left to the caller (false), through a general register.
 void vec_load(X86 *x, IrType mem, unsigned d, VecRm m);

@@ -90,6 +90,8 @@ typedef enum ValFlag {
     VAL_FUSED_COND = 2, // an exit_if or select makes the comparison itself
     VAL_DEAD = 4,
     VAL_ABSORBED = 8, // an fcmp that its users make themselves
+    VAL_NEG_A = 16,   // an fma negates its operand a itself: what fneg was given is meant
+    VAL_NEG_C = 32,   // the same of c
 } ValFlag;
 
 typedef struct Val {
@@ -111,6 +113,7 @@ typedef struct Cold {
     void (*emit)(X86 *, const struct Cold *);
     IrRef v;
     uint8_t args[3], result; // registers: of operands and of the result (see x86_cold_eval)
+    uint8_t negate;          // bit i: the operand's sign is still to be changed
     int64_t imm;
 } Cold;
 
@@ -151,9 +154,11 @@ typedef struct EvalDesc {
 // ---- analyse.c ----
 void x86_analyse(X86 *x);
 // Folds that both passes must see alike.
-bool x86_shares_register(const IrRegion *r,
+bool x86_shares_register(const X86 *x,
                          const IrInst *in); // no code: the result is its operand's register
 bool x86_compares(const IrRegion *r, const IrInst *icmp); // by one cmp; else the evaluator does it
+bool upper_zero(const X86 *x, IrRef v); // sel_fp.c: an xmm scalar with zeros above it
+IrRef x86_operand(const X86 *x, IrRef v, unsigned i, bool *negate); // of v, where it is fused
 bool x86_zero_upper(const IrRegion *r,
                     IrRef v); // the register of this I32 (or smaller) value has zeros above
 

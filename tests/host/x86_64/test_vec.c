@@ -546,10 +546,12 @@ static void set_level(Trial *t, uint32_t f) {
 static void every_op(void **state) {
     static Trial x;
     static IrInst insts[8];
+    static Val val[8];
     static V128 vconsts[1];
     Arena arena = {0};
     x.x.h = &x.ctx;
     x.x.r = &x.region;
+    x.x.val = val;
     x.region.insts = insts;
     x.region.n_insts = 5;
     x.region.vconsts = vconsts;

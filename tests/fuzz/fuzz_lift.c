@@ -1,0 +1,82 @@
+// fuzz_lift.c - the AArch64 decoder, disassembler and lifter on any instructions. What is lifted
+// must pass the verifier, and the x86-64 host must compile it or say that it has not room enough.
+//
+// The first two bytes of an input choose the CPU, the mode, and how many instructions make a block;
+// the rest is code.
+#include "fuzz.h"
+
+#include "guest/guest.h"
+#include "host/host.h"
+
+#include <sys/mman.h>
+
+enum { CODE_BYTES = 1 << 20, HEADER_BYTES = 2, BASE = 0x400000, MAX_INSNS = 64 };
+
+typedef struct Code {
+    const uint8_t *at;
+    size_t n;
+} Code;
+
+static const uint8_t *fetch(void *ctx, uint64_t pc, unsigned bytes) {
+    const Code *c = ctx;
+    return pc >= BASE && pc - BASE <= c->n && bytes <= c->n - (pc - BASE) ? c->at + (pc - BASE)
+                                                                          : NULL;
+}
+
+static void compile(const Guest *g, const IrRegion *r, uint8_t *room) {
+    DgmErr err = {""};
+    HostCode code = {.at = room, .end = room + CODE_BYTES};
+    HostCtx *ctx =
+        host_x86_64.create(g->fields, g->n_fields, g->pc_field, g->state_bytes, g->hot_ints,
+                           g->n_hot_ints, g->hot_vecs, g->n_hot_vecs, NULL, &code, &err);
+    require(ctx);
+    // exactly the room that host.h promises is enough, so that a sanitizer sees what goes beyond
+    HostOutput out = {.links = calloc(r->n_exits + !r->n_exits, sizeof *out.links),
+                      .faults = calloc(2 * r->n_mem + !r->n_mem, sizeof *out.faults)};
+    require(out.links && out.faults);
+    HostError e = host_x86_64.compile(ctx, r, &code, &out, &err);
+    require(e == HOST_OK || (e == HOST_UNSUPPORTED && r->n_insns > 1));
+    require(code.at <= code.end);
+    host_x86_64.destroy(ctx);
+    free(out.links);
+    free(out.faults);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
+    if (n < HEADER_BYTES) return 0;
+    const Guest *g = guest_by_name("aarch64");
+    Code code = {data + HEADER_BYTES, n - HEADER_BYTES};
+    unsigned n_cpus = 0;
+    while (g->cpus[n_cpus].name) n_cpus++;
+    GuestLift how = {.pc = BASE,
+                     .mode = data[0] >> 7,
+                     .features = g->cpus[data[0] % n_cpus].features,
+                     .max_insns = 1 + data[1] % MAX_INSNS,
+                     .count = data[1] >> 7,
+                     .fetch = fetch,
+                     .fetch_ctx = &code};
+    Arena arena = {0};
+    IrRegion *r = calloc(1, sizeof *r);
+    uint8_t *room =
+        mmap(NULL, CODE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    require(r && room != MAP_FAILED);
+    ir_region_init(r, &arena, g->fields, g->n_fields, g->pc_field);
+    ir_region_reset(r, BASE);
+    r->fp_rules = g->fp_rules;
+    g->lift(r, &how);
+    DgmErr err = {""};
+    bool good = ir_verify(r, &err);
+    if (!good) fprintf(stderr, "%s\n", err.text);
+    require(good && r->n_insns <= how.max_insns);
+    compile(g, r, room);
+    for (size_t at = 0; at + 4 <= code.n; at += 4) {
+        Buf text = {0};
+        unsigned bytes = g->disassemble(code.at + at, code.n - at, BASE + at, &text);
+        require(bytes == 0 || bytes == 4);
+        buf_free(&text);
+    }
+    munmap(room, CODE_BYTES);
+    arena_free(&arena);
+    free(r);
+    return 0;
+}
