@@ -139,6 +139,7 @@ int dgm_machine_load(dgm_machine *m, const char *path, char *const argv[], char 
                       .binds = m->opt.binds,
                       .workdir = m->opt.workdir,
                       .program_fd = m->opt.program_fd,
+                      .limit_as = m->opt.limit_as,
                       .seccomp_fd = m->opt.seccomp_fd,
                       .fake_root = m->opt.fake_root,
                       .fake_root_state = m->opt.fake_root_state,

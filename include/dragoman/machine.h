@@ -50,6 +50,7 @@ typedef struct dgm_options {
     int program_fd;      // closed when the program is loaded: how execve() hands on one without a
                          // name; 0: none
     int seccomp_fd;      // the guest's seccomp filters that execve() hands on; 0: none
+    const char *limit_as; // "SOFT,HARD": RLIMIT_AS of the guest, as execve() hands it on; NULL: none
     const char *argv0;   // argv[0] as the guest sees it; NULL: argv[0]
     size_t stack_bytes;  // of the main thread; 0: 8 MiB
     bool strace;         // print system calls to stderr as strace does

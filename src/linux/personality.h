@@ -19,6 +19,7 @@ typedef struct LinuxConfig {
     const char *fake_root_state; // --fake-root-state, of an exec'ed program; NULL: none
     const char *argv0;           // -0
     int program_fd;              // --program-fd: to be closed when the program is loaded; 0: none
+    const char *limit_as;        // --limit-as: "SOFT,HARD" of RLIMIT_AS over exec; NULL: none
     int seccomp_fd;              // --seccomp-fd: filters that come over exec; 0: none
     size_t stack_bytes;          // 0: 8 MiB
     bool strace;

@@ -50,6 +50,11 @@ typedef struct Bind { // a piece of the host's file system in the guest's; binds
     char *guest, *host;
 } Bind;
 
+enum { LIMIT_AS, LIMIT_DATA, N_LIMITS };
+struct GuestLimit { // struct rlimit64
+    uint64_t soft, hard;
+};
+
 typedef struct LinuxProcess {
     Machine *m;
     // fixed after linux_start
@@ -68,7 +73,8 @@ typedef struct LinuxProcess {
     size_t auxv_bytes;
     uint64_t stack_lo, stack_hi, stack_start; // of the main thread; start: the first sp
     uint64_t code_lo, code_hi, data_lo, data_hi, brk_start, arg_lo, arg_hi, env_lo, env_hi;
-    uint64_t sigreturn; // address of the guest's trampoline page
+    uint64_t sigreturn;                 // address of the guest's trampoline page
+    struct GuestLimit limits[N_LIMITS]; // those that must not limit Dragoman itself
     // signal actions
     pthread_mutex_t signal_lock;
     GuestSigaction actions[LINUX_NSIG + 1];

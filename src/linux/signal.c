@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -284,6 +285,10 @@ void signals_force(Vcpu *v, const siginfo_t *si) {
 
 void linux_fault(Vcpu *v, int signo, int si_code, uint64_t addr) {
     siginfo_t si = {.si_signo = signo, .si_code = si_code};
+    struct rlimit stack;
+    if (signo == SIGSEGV && !getrlimit(RLIMIT_STACK, &stack) &&
+        space_grow_stack(v->m->as, addr, stack.rlim_cur))
+        return; // the instruction is done again
     si.si_addr = (void *)(uintptr_t)addr;
     // the host says MAPERR or KERNEL for what is not the guest's; the guest's own map decides
     if (signo == SIGSEGV) si.si_code = space_si_code(v->m->as, addr);

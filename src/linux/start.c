@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -302,6 +303,15 @@ int linux_start(Machine *m, const LinuxConfig *c, DgmErr *err) {
     m->personality = &linux_personality;
     p->m = m;
     p->strace = c->strace;
+    static const int kept[N_LIMITS] = {[LIMIT_AS] = RLIMIT_AS, [LIMIT_DATA] = RLIMIT_DATA};
+    for (unsigned i = 0; i < N_LIMITS; i++) {
+        struct rlimit host;
+        getrlimit(kept[i], &host);
+        p->limits[i] = (struct GuestLimit){host.rlim_cur, host.rlim_max};
+    }
+    if (c->limit_as)
+        sscanf(c->limit_as, "%lu,%lu", &p->limits[LIMIT_AS].soft, &p->limits[LIMIT_AS].hard);
+    space_set_limit(as, p->limits[LIMIT_AS].soft);
     p->sysroot = without_slash(c->sysroot);
     p->self_argv = c->self_argv ? copy_words(c->self_argv) : NULL;
     pthread_mutex_init(&p->signal_lock, NULL);

@@ -80,8 +80,8 @@ static int64_t pass(Vcpu *v, const Syscall *s, const uint64_t a[6]) {
 static int64_t refuse(Vcpu *v, const Syscall *s, uint64_t nr) {
     const Log *log = &v->m->log;
     if (log->topics & LOG_UNIMP)
-        log_printf(log, "dragoman: unimplemented system call %s (%lu)\n", s ? s->name : "of unknown name",
-                   nr);
+        log_printf(log, "dragoman: unimplemented system call %s (%lu)\n",
+                   s ? s->name : "of unknown name", nr);
     return s ? s->error : -ENOSYS;
 }
 

@@ -68,6 +68,7 @@ TESTS = [
     ("process", [], [], False),
     ("signal", [], [], False),
     ("seccomp", [], [], False),
+    ("memory", [], [], False),
     ("fakeroot", ["--fake-root"], [], True),
 ]
 
