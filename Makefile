@@ -59,6 +59,7 @@ unit: all
 
 programs: all
 	@tests/programs/run.py --dragoman $(DRAGOMAN) --build $(BUILD) $(TEST_FLAGS)
+	@tests/linux/run.py --dragoman $(DRAGOMAN) --build $(BUILD)
 
 # The same programs by the interpreter of the IR, as far as time allows.
 interp: all
@@ -84,6 +85,7 @@ werror:
 
 check-layers check-docs:
 	@scripts/$@
+	@scripts/syscall-docs --check
 
 check-globals: all
 	@scripts/$@ $(BUILD)/libdragoman.a

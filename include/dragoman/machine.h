@@ -27,6 +27,10 @@ extern "C" {
 
 typedef struct dgm_machine dgm_machine;
 
+// execve() in the guest puts this before those variables of the new program's environment that the
+// host's own loader would obey (LD_PRELOAD); who is started by self_argv takes it off again.
+#define DGM_HIDDEN_ENV "DRAGOMAN_GUEST:"
+
 // How a machine is set up. Start from dgm_options_default(): later versions add fields. Strings are
 // borrowed and must live as long as the machine.
 typedef struct dgm_options {
@@ -37,6 +41,16 @@ typedef struct dgm_options {
     const char *sysroot; // -L: where the ELF interpreter and absolute paths are looked for first;
                          // NULL: none
     const char *rootfs;  // the guest's "/"; NULL: the host's
+    const char *const *binds; // "HOST[:GUEST]", NULL-terminated: laid over rootfs, the later over
+                              // the earlier; NULL: none beside /proc, /sys, /dev, /etc/resolv.conf
+    const char *workdir;      // where the guest begins (this process's directory is changed to it);
+                              // NULL: where this process is, if the guest can see that
+    bool fake_root;           // the guest is root to itself: ids, owners, modes, device nodes
+    const char *fake_root_state; // what execve() hands on of it; NULL: it begins here
+    int program_fd;      // closed when the program is loaded: how execve() hands on one without a
+                         // name; 0: none
+    int seccomp_fd;      // the guest's seccomp filters that execve() hands on; 0: none
+    const char *limit_as; // "SOFT,HARD": RLIMIT_AS of the guest, as execve() hands it on; NULL: none
     const char *argv0;   // argv[0] as the guest sees it; NULL: argv[0]
     size_t stack_bytes;  // of the main thread; 0: 8 MiB
     bool strace;         // print system calls to stderr as strace does

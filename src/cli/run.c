@@ -28,12 +28,15 @@ typedef struct Run {
     char *self[MAX_SELF_ARGS];
     int n_self;
     char exe[PATH_MAX];
+    const char *binds[MAX_SELF_ARGS]; // NULL-terminated
+    unsigned n_binds;
 } Run;
 
 typedef struct Option {
     const char *name, *qemu_name, *arg, *help;
     int (*set)(Run *, const char *arg); // 0, or an exit status
     bool not_inherited;                 // guest programs that the guest execs do not get it
+    bool is_path;                       // begins with a path of the host, which is made absolute
 } Option;
 
 // ---- environment ----
@@ -128,6 +131,32 @@ static int set_sysroot(Run *r, const char *arg) {
 static int set_rootfs(Run *r, const char *arg) {
     return r->opt.rootfs = arg, 0;
 }
+static int set_bind(Run *r, const char *arg) {
+    if (r->n_binds == MAX_SELF_ARGS - 1) {
+        complain("--bind %s: too many", arg);
+        return EXIT_USAGE;
+    }
+    r->binds[r->n_binds++] = arg;
+    return 0;
+}
+static int set_workdir(Run *r, const char *arg) {
+    return r->opt.workdir = arg, 0;
+}
+static int set_fake_root(Run *r, const char *arg) {
+    return (void)arg, r->opt.fake_root = true, 0;
+}
+static int set_fake_root_state(Run *r, const char *arg) {
+    return r->opt.fake_root_state = arg, 0;
+}
+static int set_program_fd(Run *r, const char *arg) {
+    return r->opt.program_fd = atoi(arg), 0;
+}
+static int set_seccomp_fd(Run *r, const char *arg) {
+    return r->opt.seccomp_fd = atoi(arg), 0;
+}
+static int set_limit_as(Run *r, const char *arg) {
+    return r->opt.limit_as = arg, 0;
+}
 static int set_argv0(Run *r, const char *arg) {
     return r->opt.argv0 = arg, 0;
 }
@@ -183,8 +212,18 @@ static int show_help(Run *r, const char *arg);
 
 static const Option options[] = {
     {"-L", "-L", "DIR", "look for the program's interpreter and libraries in DIR first",
-     set_sysroot, false},
-    {"--rootfs", "-rootfs", "DIR", "DIR is the program's whole file system", set_rootfs, false},
+     set_sysroot, false, true},
+    {"--rootfs", "-rootfs", "DIR", "DIR is the program's whole file system", set_rootfs, false, true},
+    {"--bind", "-bind", "HOST[:GUEST]",
+     "the program sees HOST at GUEST (at HOST); /proc, /sys, /dev, /etc/resolv.conf by themselves",
+     set_bind, false, true},
+    {"--workdir", "-workdir", "DIR", "the program begins in DIR", set_workdir, true, false},
+    {"--fake-root", "-fake-root", NULL, "the program is root to itself: ids, owners, device nodes",
+     set_fake_root, true, false},
+    {"--program-fd", "--program-fd", "N", NULL, set_program_fd, true, false},
+    {"--seccomp-fd", "--seccomp-fd", "N", NULL, set_seccomp_fd, true, false},
+    {"--limit-as", "--limit-as", "SOFT,HARD", NULL, set_limit_as, true, false},
+    {"--fake-root-state", "--fake-root-state", "STATE", NULL, set_fake_root_state, true, false},
     {"-E", "-E", "NAME=VALUE", "set an environment variable of the program", set_env_option, true},
     {"-U", "-U", "NAME", "unset an environment variable of the program", unset_env_option, true},
     {"-0", "-0", "ARGV0", "what the program sees as its own name", set_argv0, true},
@@ -194,7 +233,7 @@ static const Option options[] = {
     {"--log", "-d", "WHAT[:LO-HI]",
      "log guest,ir,opt,host,exec,unimp,page,signal (of guest addresses LO-HI)", set_log, false},
     {"--log-file", "-D", "FILE", "append --log and --strace output to FILE instead of stderr",
-     set_log_file, false},
+     set_log_file, false, true},
     {"--stats", "-stats", NULL,
      "count instructions and say what was translated, on stderr at the end", set_stats, true},
     {"--host", "-host", "NAME", "code generator: x86_64, or interp (slow, portable)", set_host,
@@ -256,6 +295,13 @@ static const Option *find_option(const char *word, size_t n, bool qemu) {
     return NULL;
 }
 
+// The guest may be elsewhere when it execs. Lives as long as the command.
+static char *absolute(const char *path) {
+    char cwd[PATH_MAX], *out;
+    if (path[0] == '/' || !getcwd(cwd, sizeof cwd)) return strdup(path);
+    return asprintf(&out, "%s/%s", cwd, path) < 0 ? NULL : out;
+}
+
 // Reads options up to the program's name; *at is its index. 0, or an exit status.
 static int parse_options(Run *r, int argc, char **argv, bool qemu, int *at) {
     int i = 1;
@@ -269,7 +315,6 @@ static int parse_options(Run *r, int argc, char **argv, bool qemu, int *at) {
         const Option *o = find_option(argv[i], n, qemu);
         if (!o) return unknown_option(argv[i], qemu);
         const char *arg = NULL;
-        int first = i;
         if (o->arg && !(arg = eq ? eq + 1 : i + 1 < argc ? argv[++i] : NULL)) {
             complain("%s: needs %s", argv[i], o->arg);
             return EXIT_USAGE;
@@ -278,15 +323,19 @@ static int parse_options(Run *r, int argc, char **argv, bool qemu, int *at) {
             complain("%s: takes no argument", argv[i]);
             return EXIT_USAGE;
         }
+        if (o->is_path && !(arg = absolute(arg))) {
+            complain("%s: out of memory", argv[i]);
+            return EXIT_NOT_EXECUTABLE;
+        }
         int status = o->set(r, arg);
         if (status) return status;
-        for (int k = first; !o->not_inherited && k <= i; k++) {
-            if (r->n_self >= MAX_SELF_ARGS - 1) {
-                complain("too many options");
-                return EXIT_USAGE;
-            }
-            r->self[r->n_self++] = argv[k];
+        if (o->not_inherited) continue;
+        if (r->n_self >= MAX_SELF_ARGS - 2) {
+            complain("too many options");
+            return EXIT_USAGE;
         }
+        r->self[r->n_self++] = (char *)(qemu ? o->qemu_name : o->name);
+        if (arg) r->self[r->n_self++] = (char *)arg;
     }
     *at = i;
     return 0;
@@ -365,7 +414,9 @@ static bool run_init(Run *r, bool qemu) {
     while (environ[n_env]) n_env++;
     r->env = calloc(n_env + 1, sizeof *r->env);
     if (!r->env) return false;
-    memcpy(r->env, environ, n_env * sizeof *r->env);
+    const size_t hidden = strlen(DGM_HIDDEN_ENV);
+    for (size_t i = 0; i < n_env; i++)
+        r->env[i] = environ[i] + (strncmp(environ[i], DGM_HIDDEN_ENV, hidden) ? 0 : hidden);
     return true;
 }
 
@@ -389,6 +440,7 @@ static int run_main(int argc, char **argv, bool qemu) {
     char *path = argv[at];
     // binfmt_misc with the P flag puts the original argv[0] behind the program's path.
     if (qemu && (getauxval(AT_FLAGS) & BINFMT_PRESERVE_ARGV0) && at + 1 < argc) at++;
+    if (r.n_binds) r.opt.binds = r.binds;
     r.opt.self_argv = (const char *const *)r.self;
     return run_program(&r, path, argv + at);
 }

@@ -109,6 +109,7 @@ struct Vcpu {
     int stop_code;
     struct {
         int signo, si_code;
+        bool write; // it was a store, for SEGV and BUS
         uint64_t addr;
     } fault;     // of HOST_EXIT_FAULT
     void *alloc; // what to free

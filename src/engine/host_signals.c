@@ -10,6 +10,7 @@
 // installed. `current` is per thread.
 #include "engine/host_signals.h"
 
+#include <cpuid.h>
 #include <errno.h>
 #include <setjmp.h>
 #include <stdlib.h>
@@ -54,9 +55,12 @@ int64_t host_syscall_insns(const volatile uint8_t *stop, long nr, uint64_t a0, u
 extern const char host_syscall_check[] __attribute__((visibility("hidden")));
 extern const char host_syscall_insn[] __attribute__((visibility("hidden")));
 extern const char host_syscall_stopped[] __attribute__((visibility("hidden")));
+extern const char host_syscall_not_begun[] __attribute__((visibility("hidden")));
 __asm__(".text\n"
         ".globl host_syscall_insns, host_syscall_check, host_syscall_insn, host_syscall_stopped\n"
         ".hidden host_syscall_insns, host_syscall_check, host_syscall_insn, host_syscall_stopped\n"
+        ".globl host_syscall_not_begun\n"
+        ".hidden host_syscall_not_begun\n"
         ".type host_syscall_insns, @function\n"
         "host_syscall_insns:\n"
         "  .cfi_startproc\n"
@@ -68,14 +72,18 @@ __asm__(".text\n"
         "  mov %r9, %r10\n"
         "  mov 8(%rsp), %r8\n"
         "  mov 16(%rsp), %r9\n"
+        "  xor %ecx, %ecx\n" // the system call puts its return address there
         "host_syscall_check:\n"
         "  cmpb $0, (%r11)\n"
-        "  jne host_syscall_stopped\n"
+        "  jne host_syscall_not_begun\n"
         "host_syscall_insn:\n"
         "  syscall\n"
         "  ret\n"
         "host_syscall_stopped:\n"
         "  mov $-512, %rax\n"
+        "  ret\n"
+        "host_syscall_not_begun:\n"
+        "  mov $-513, %rax\n"
         "  ret\n"
         "  .cfi_endproc\n"
         ".size host_syscall_insns, . - host_syscall_insns\n");
@@ -85,11 +93,21 @@ int64_t host_syscall(const volatile uint8_t *stop, long nr, uint64_t a0, uint64_
     return host_syscall_insns(stop, nr, a0, a1, a2, a3, a4, a5);
 }
 
-// Between the check and the system call (or back before it, for the kernel to restart it).
+// With FRED the system call leaves rcx alone.
+static bool cpu_has_fred(void) {
+    unsigned a = 0, b, c, d;
+    return __get_cpuid_count(7, 1, &a, &b, &c, &d) && a >> 17 & 1;
+}
+
+// A signal between the check and the system call, or at the system call instruction: there it has
+// not begun, or the kernel has gone back for it to be restarted (our handlers are SA_RESTART), and
+// rcx says which.
 static void leave_syscall(void *ucontext) {
-    greg_t *pc = &((ucontext_t *)ucontext)->uc_mcontext.gregs[REG_RIP];
-    if (*pc >= (greg_t)host_syscall_check && *pc <= (greg_t)host_syscall_insn)
-        *pc = (greg_t)host_syscall_stopped;
+    greg_t *regs = ((ucontext_t *)ucontext)->uc_mcontext.gregs;
+    const greg_t at = (greg_t)host_syscall_insn, behind = at + 2;
+    if (regs[REG_RIP] < (greg_t)host_syscall_check || regs[REG_RIP] > at) return;
+    bool begun = regs[REG_RIP] == at && (regs[REG_RCX] == behind || cpu_has_fred());
+    regs[REG_RIP] = (greg_t)(begun ? host_syscall_stopped : host_syscall_not_begun);
 }
 
 // ---- handlers ----
@@ -110,6 +128,9 @@ static void on_sent(int signo, siginfo_t *si, void *ucontext) {
 static void on_fault(int signo, siginfo_t *si, void *ucontext) {
     int saved = errno;
     bool sent = si->si_code <= 0;
+    if (!sent && current.v)
+        current.v->fault.write = // bit 1 of a page fault's error code
+            ((ucontext_t *)ucontext)->uc_mcontext.gregs[REG_ERR] >> 1 & 1;
     if (sent && current.v) {
         on_sent(signo, si, ucontext);
     } else if (!sent && engine_handle_fault(current.v, signo, si, ucontext)) {
@@ -141,7 +162,7 @@ static int catch_signal(int signo, bool fault, unsigned flags) {
     // libc knows the restorer that the kernel wants; signal 34 and up and the classic ones go
     // through it, and its action is copied for the two that it keeps for itself.
     struct sigaction sa = {.sa_sigaction = fault ? on_fault : on_sent,
-                           .sa_flags = SA_SIGINFO | SA_ONSTACK | (int)flags};
+                           .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART | (int)flags};
     if (fault)
         sa.sa_flags |= SA_NODEFER; // host_copy leaves the handler by longjmp
     else
@@ -237,6 +258,10 @@ void host_signals_leave(Vcpu *v) {
 void host_signals_fork_child(Vcpu *v) {
     pthread_mutex_init(&shared.lock, NULL);
     shared.users = 1;
+    current.v = v;
+}
+
+void host_signals_take_over(Vcpu *v) {
     current.v = v;
 }
 

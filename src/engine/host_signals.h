@@ -17,6 +17,8 @@ void host_signals_leave(Vcpu *v);
 // In a fork's child: the calling thread goes on with v.
 void host_signals_fork_child(Vcpu *v);
 Vcpu *host_signals_current(void);
+// A vfork child goes on as `v` on its parent's thread-local memory, which the parent takes back so.
+void host_signals_take_over(Vcpu *v);
 
 // A signal's disposition in the host: SIG_DFL, SIG_IGN, or our handler. 0 or -errno. The faults
 // (SEGV, BUS, ILL, FPE, TRAP) stay ours.
@@ -27,9 +29,11 @@ HostDisposition host_signals_disposition(int signo);
 // memcpy that survives faults in either place: false when there was one.
 bool host_copy(void *to, const void *from, size_t n);
 
-// The host's system call, race-free towards signals: when *stop is non-zero before the system call
-// instruction was reached, or a handler set it up to then, HOST_SYSCALL_STOPPED.
-enum { HOST_SYSCALL_STOPPED = -512 };
+// The host's system call, race-free towards signals. HOST_SYSCALL_NOT_BEGUN: *stop was non-zero, or
+// a signal came, before the system call instruction was executed. HOST_SYSCALL_STOPPED: a signal
+// interrupted it, and the kernel would restart it after a handler with SA_RESTART; -EINTR is left
+// for calls that it would not.
+enum { HOST_SYSCALL_STOPPED = -512, HOST_SYSCALL_NOT_BEGUN = -513 };
 int64_t host_syscall(const volatile uint8_t *stop, long nr, uint64_t a0, uint64_t a1, uint64_t a2,
                      uint64_t a3, uint64_t a4, uint64_t a5);
 

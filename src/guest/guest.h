@@ -46,6 +46,8 @@ typedef struct GuestLinuxAbi {
     // Writes a signal frame's machine context / reads it back. mem points at mcontext in guest
     // layout (struct sigcontext with its extension records), as the guest's kernel lays it out.
     size_t mcontext_bytes;
+    // The syndrome that goes with a fault (SEGV, BUS); NULL: the guest's frames have none.
+    uint64_t (*fault_esr)(int signo, int si_code, bool fetch, bool write);
     void (*mcontext_save)(const void *state, uint64_t fault_addr, uint64_t esr, void *mem);
     bool (*mcontext_load)(void *state, const void *mem);
 } GuestLinuxAbi;

@@ -214,7 +214,8 @@ static int map_segment(AddressSpace *as, int fd, const ElfSegment *s, uint64_t b
             bool writable = s->prot & PROT_WRITE;
             if (!writable && space_mprotect(as, lo, file_hi - lo, PROT_READ | PROT_WRITE))
                 return -ENOMEM;
-            memset((void *)(space_base(as) + file_end), 0, file_hi - file_end); // all of the page, as Linux does
+            memset((void *)(space_base(as) + file_end), 0,
+                   file_hi - file_end); // all of the page, as Linux does
             if (!writable && space_mprotect(as, lo, file_hi - lo, s->prot)) return -ENOMEM;
         }
     }

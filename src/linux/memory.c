@@ -43,8 +43,10 @@ int64_t safe_syscall(Vcpu *v, long nr, uint64_t a0, uint64_t a1, uint64_t a2, ui
     LinuxThread *t = thread_of(v);
     for (;;) {
         int64_t r = host_syscall(&v->hot->interrupt, nr, a0, a1, a2, a3, a4, a5);
-        if (r != HOST_SYSCALL_STOPPED && r != -EINTR) return r;
-        if (signals_pending(t) || atomic_load(&t->p->exiting) || r == -EINTR) return LINUX_RESTART;
+        if (r == -EINTR) return LINUX_RESTART_NEVER;
+        if (r != HOST_SYSCALL_STOPPED && r != HOST_SYSCALL_NOT_BEGUN) return r;
+        if (signals_pending(t) || atomic_load(&t->p->exiting))
+            return r == HOST_SYSCALL_STOPPED ? LINUX_RESTART : LINUX_RESTART_ALWAYS;
         // Interrupted for the engine's sake only. A signal between these two lines is seen again.
         v->hot->interrupt = 0;
         __atomic_thread_fence(__ATOMIC_SEQ_CST);

@@ -1,12 +1,17 @@
 // path.c - guest paths to host paths.
 //
-// Three worlds. Neither -L nor --rootfs: a path is a path. -L DIR (qemu's habit): an absolute path
-// that exists under DIR is taken from there. --rootfs DIR: DIR is the guest's "/"; every path is
-// resolved here, component by component, so that "..", absolute and relative symbolic links can
-// never leave it; /proc, /sys and /dev are the host's, with /proc/PID/root, cwd and exe shown as
-// the guest sees them.
+// Three worlds. Neither -L nor --rootfs nor --bind: a path is a path. -L DIR (qemu's habit): an
+// absolute path that exists under DIR is taken from there. With binds (binds.c; --rootfs is one):
+// every path is resolved here, component by component, so that "..", absolute and relative symbolic
+// links can never leave the guest's root. What goes to the kernel then has no link left in it,
+// except a last component that is not to be followed, and the links of /proc that are no paths
+// (/proc/self/fd/3: a pipe), which are left to the kernel only where they cannot lead outside.
+//
+// A name relative to a directory is passed as it is when it is one component that is no link and
+// means nothing special, which spares most of the cost (find, tar, rm -r).
 #include "linux/syscall.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -15,31 +20,7 @@
 
 enum { MAX_LINKS = 40 };
 
-static bool below(const char *path, const char *dir) {
-    size_t n = strlen(dir);
-    return !strncmp(path, dir, n) && (path[n] == 0 || path[n] == '/');
-}
-
-// The host's own trees that a rootfs shows through.
-static bool shows_through(const char *guest) {
-    return below(guest, "/proc") || below(guest, "/sys") || below(guest, "/dev");
-}
-
-static int host_of(const LinuxProcess *p, const char *guest, char *out) {
-    int n = shows_through(guest) ? snprintf(out, PATH_MAX, "%s", guest)
-                                 : snprintf(out, PATH_MAX, "%s%s", p->rootfs, guest);
-    return n < PATH_MAX ? 0 : -ENAMETOOLONG;
-}
-
-int path_guest(LinuxProcess *p, const char *host, char out[PATH_MAX]) {
-    const char *guest = host;
-    if (p->rootfs && below(host, p->rootfs)) guest = host + strlen(p->rootfs);
-    snprintf(out, PATH_MAX, "%s", *guest ? guest : "/");
-    return 0;
-}
-
-// The guest directory that relative paths start from.
-static int start_dir(LinuxProcess *p, int dirfd, char out[PATH_MAX]) {
+int path_of_dir(LinuxProcess *p, int dirfd, char out[PATH_MAX]) {
     char link[64], host[PATH_MAX];
     if (dirfd == AT_FDCWD)
         snprintf(link, sizeof link, "/proc/self/cwd");
@@ -52,133 +33,224 @@ static int start_dir(LinuxProcess *p, int dirfd, char out[PATH_MAX]) {
     return path_guest(p, host, out);
 }
 
-// Links of /proc/PID whose targets are the host's, as the guest sees them. "" when at is none.
-static int proc_target(LinuxProcess *p, const char *at, char out[PATH_MAX]) {
+// ---- links of /proc ----
+
+typedef enum LinkKind {
+    LINK_NONE,   // not a link, or not to be looked at
+    LINK_TARGET, // a path of the guest's
+    LINK_MAGIC   // no path: the kernel follows it, when it is the last component
+} LinkKind;
+
+// /proc/PID/fd/N of a process: a path only when something comes behind it, or when it is another
+// process's, whose files may be outside the root.
+static int fd_link(LinuxProcess *p, const char *host, bool own, bool last, char out[PATH_MAX],
+                   LinkKind *kind) {
+    char target[PATH_MAX];
+    ssize_t n = readlink(host, target, sizeof target - 1);
+    *kind = LINK_NONE;
+    if (n < 0) return 0; // the kernel says why
+    target[n] = 0;
+    *kind = LINK_MAGIC;
+    if (target[0] != '/' || path_below(target, "/memfd:") || !strncmp(target, "/memfd:", 7))
+        return 0;
+    if (own && last) return 0; // it has it already
+    *kind = LINK_TARGET;
+    return path_guest(p, target, out);
+}
+
+// What the link at `host`, below the host's /proc, is to the guest. 0 or -errno.
+static int proc_target(LinuxProcess *p, const char *host, bool last, char out[PATH_MAX],
+                       LinkKind *kind) {
     int used = 0;
     char pid[32], what[16];
-    out[0] = 0;
-    if (sscanf(at, "/proc/%31[a-z0-9-]/%15[a-z]%n", pid, what, &used) != 2 || at[used]) {
-        used = 0;
-        if (sscanf(at, "/proc/%31[a-z0-9-]/task/%*[0-9]/%15[a-z]%n", pid, what, &used) != 2 ||
-            at[used])
-            return 0;
-    }
+    *kind = LINK_NONE;
+    const char *rest = host + strlen("/proc");
+    if (sscanf(rest, "/%31[a-z0-9-]%n", pid, &used) != 1) return 0;
+    rest += used;
+    bool own = !strcmp(pid, "self") || !strcmp(pid, "thread-self") || atoi(pid) == getpid();
+    used = 0;
+    if (!strncmp(rest, "/task/", 6) && (sscanf(rest, "/task/%*[0-9]%n", &used), used)) rest += used;
+    used = 0;
+    if (!own && !isdigit((unsigned char)pid[0])) return 0;
+    if (sscanf(rest, "/%15[a-z_]%n", what, &used) != 1) return 0;
+    rest += used;
+    if (*rest == '/' && (!strcmp(what, "fd") || !strcmp(what, "map_files")))
+        return strchr(rest + 1, '/') ? 0 : fd_link(p, host, own, last, out, kind);
+    if (*rest) return 0;
+    if (strcmp(what, "root") && strcmp(what, "exe") && strcmp(what, "cwd")) return 0;
+    *kind = LINK_TARGET;
     if (!strcmp(what, "root")) return snprintf(out, PATH_MAX, "/"), 0;
-    if (!strcmp(what, "exe") &&
-        (!strcmp(pid, "self") || !strcmp(pid, "thread-self") || atoi(pid) == getpid()))
-        return snprintf(out, PATH_MAX, "%s", p->exe_guest), 0;
-    if (strcmp(what, "cwd")) return 0;
-    char host[PATH_MAX];
-    ssize_t n = readlink(at, host, sizeof host - 1);
+    if (!strcmp(what, "exe") && own) return snprintf(out, PATH_MAX, "%s", p->exe_guest), 0;
+    char target[PATH_MAX];
+    if (!strcmp(what, "exe") && proc_guest_exe(pid, target)) return path_guest(p, target, out);
+    ssize_t n = readlink(host, target, sizeof target - 1);
     if (n < 0) return -errno;
-    host[n] = 0;
-    return path_guest(p, host, out);
+    target[n] = 0;
+    return path_guest(p, target, out);
 }
 
-// Where the component at `at` (no "..") leads if it is a link that is to be followed: target in
-// `out`, else "".
-static int link_target(LinuxProcess *p, const char *at, char out[PATH_MAX]) {
+// What the component at the resolved guest path `at` is when it is to be followed.
+static int link_target(LinuxProcess *p, const char *at, bool last, char out[PATH_MAX],
+                       LinkKind *kind) {
     char host[PATH_MAX];
-    int e = 0;
-    out[0] = 0;
-    if (below(at, "/proc") && ((e = proc_target(p, at, out)) || out[0])) return e;
-    if (below(at, "/proc")) {
-        // /proc/PID/fd/N and the like are no names; /proc/self and /proc/mounts are
-        if (strcmp(at, "/proc/self") && strcmp(at, "/proc/thread-self") &&
-            strcmp(at, "/proc/mounts") && strcmp(at, "/proc/net"))
+    int e = binds_host(p, at, host);
+    *kind = LINK_NONE;
+    if (e) return e;
+    if (path_below(host, "/proc")) {
+        e = proc_target(p, host, last, out, kind);
+        if (e || *kind != LINK_NONE) return e;
+        // /proc/PID/ns/net and the like are no names; these are
+        if (strcmp(host, "/proc/self") && strcmp(host, "/proc/thread-self") &&
+            strcmp(host, "/proc/mounts") && strcmp(host, "/proc/net"))
             return 0;
     }
-    if ((e = host_of(p, at, host))) return e;
+    for (unsigned i = 0; i < p->n_binds; i++)
+        if (!strcmp(p->binds[i].guest, at)) return 0; // what is bound is no link
     ssize_t n = readlink(host, out, PATH_MAX - 1);
-    out[n < 0 ? 0 : n] = 0;
+    if (n < 0) return 0; // no link, or not there: the kernel says so later
+    out[n] = 0;
+    *kind = n ? LINK_TARGET : LINK_NONE;
     return 0;
 }
 
-// What the kernel asks before it goes to a parent: "none/.." is ENOENT, "file/.." ENOTDIR.
-static int check_dir(const LinuxProcess *p, const char *guest) {
+// ---- the walk ----
+
+typedef struct Walk {
+    LinuxProcess *p;
+    unsigned how, links;
+    char *out; // PATH_MAX: the path so far, without links; "" is "/"
+    size_t len;
+    const char *tail; // what said at the end that a directory is meant, for the kernel to see
+    char rest[2 * PATH_MAX]; // what is still to be walked
+} Walk;
+
+// "..": what is left behind must be a directory.
+static int walk_up(Walk *w) {
     char host[PATH_MAX];
     struct stat st;
-    int e = host_of(p, *guest ? guest : "/", host);
+    int e = binds_host(w->p, w->len ? w->out : "/", host);
     if (e) return e;
-    if (stat(host, &st)) return -errno;
-    return S_ISDIR(st.st_mode) ? 0 : -ENOTDIR;
+    if (lstat(host, &st)) return -errno;
+    if (!S_ISDIR(st.st_mode)) return -ENOTDIR;
+    while (w->len && w->out[w->len - 1] != '/') w->len--;
+    if (w->len) w->len--;
+    w->out[w->len] = 0;
+    return 0;
 }
 
-// Resolves an absolute guest path to one without links, "." and "..". Components that do not exist
-// stay. *tail is what said at the end that a directory is meant, for the kernel to see: "/", "/."
-// or nothing.
-static int resolve(LinuxProcess *p, const char *path, unsigned how, char out[PATH_MAX],
-                   const char **tail) {
-    char rest[2 * PATH_MAX], target[PATH_MAX];
-    size_t len = 0; // of out
-    unsigned links = 0;
-    bool is_dir = true; // out is known to be one
-    if (snprintf(rest, sizeof rest, "%s", path) >= PATH_MAX) return -ENAMETOOLONG;
-    out[0] = 0;
-    *tail = "";
-    for (char *at = rest;;) {
-        while (*at == '/') at++;
+// One component of n bytes at `at`, with `rest` behind it. *rest moves when a link is followed.
+static int walk_name(Walk *w, const char *at, size_t n, char **rest) {
+    char target[PATH_MAX], joined[2 * PATH_MAX];
+    bool slash = **rest == '/', last = !(*rest)[strspn(*rest, "/")];
+    if (n > NAME_MAX || w->len + n + 2 > PATH_MAX) return -ENAMETOOLONG;
+    size_t before = w->len;
+    w->out[w->len++] = '/';
+    memcpy(w->out + w->len, at, n);
+    w->out[w->len += n] = 0;
+    if (last && (w->how & PATH_NOFOLLOW) && !slash) return 0;
+    LinkKind kind;
+    int e = link_target(w->p, w->out, last && !slash, target, &kind);
+    if (e || kind == LINK_NONE) return e;
+    if (w->how & PATH_NO_LINKS || (kind == LINK_MAGIC && w->how & PATH_NO_MAGIC)) return -ELOOP;
+    if (kind == LINK_MAGIC) return last ? 0 : -ENOTDIR;
+    if (++w->links > MAX_LINKS) return -ELOOP;
+    int m = snprintf(joined, sizeof joined, "%s%s", target, *rest);
+    if (m >= (int)sizeof joined) return -ENAMETOOLONG;
+    memcpy(w->rest, joined, (size_t)m + 1);
+    *rest = w->rest;
+    w->len = target[0] == '/' ? 0 : before;
+    w->out[w->len] = 0;
+    return 0;
+}
+
+// Resolves w->rest from w->out on.
+static int walk(Walk *w) {
+    for (char *at = w->rest;;) {
+        at += strspn(at, "/");
         if (!*at) break;
         size_t n = strcspn(at, "/");
-        bool last = !at[n + strspn(at + n, "/")], slash = at[n] == '/';
-        if (n == 1 && at[0] == '.') {
-            *tail = "/.";
-            at += n;
-            continue;
-        }
-        *tail = slash ? "/" : "";
-        if (n == 2 && at[0] == '.' && at[1] == '.') {
-            int e = is_dir ? 0 : check_dir(p, out);
-            if (e) return e;
-            is_dir = true;
-            while (len && out[len - 1] != '/') len--;
-            out[len ? --len : 0] = 0;
-            at += n;
-            continue;
-        }
-        if (len + n + 2 > PATH_MAX) return -ENAMETOOLONG;
-        size_t before = len;
-        out[len++] = '/';
-        memcpy(out + len, at, n);
-        out[len += n] = 0;
+        char *name = at;
         at += n;
-        is_dir = false;
-        if (last && (how & PATH_NOFOLLOW) && !slash) break;
-        int e = link_target(p, out, target);
+        int e = 0;
+        bool dot = n == 1 && name[0] == '.';
+        w->tail = dot ? "/." : *at == '/' ? "/" : "";
+        if (n == 2 && name[0] == '.' && name[1] == '.')
+            e = walk_up(w);
+        else if (!dot)
+            e = walk_name(w, name, n, &at);
         if (e) return e;
-        if (!target[0]) continue;
-        if (++links > MAX_LINKS) return -ELOOP;
-        char joined[2 * PATH_MAX];
-        if (snprintf(joined, sizeof joined, "%s%s", target, at) >= PATH_MAX) return -ENAMETOOLONG;
-        memcpy(rest, joined, strlen(joined) + 1);
-        at = rest;
-        len = target[0] == '/' ? 0 : before;
-        out[len] = 0;
     }
-    if (!len) {
-        memcpy(out, "/", 2);
-        *tail = "";
-    }
+    if (w->len) return 0;
+    memcpy(w->out, "/", 2);
+    w->tail = "";
     return 0;
 }
 
-static int rootfs_path(LinuxProcess *p, int dirfd, const char *path, unsigned how,
-                       char out[PATH_MAX]) {
-    char whole[2 * PATH_MAX], guest[PATH_MAX], start[PATH_MAX];
-    const char *tail;
-    int e;
-    if (path[0] == '/') {
-        snprintf(whole, sizeof whole, "%s", path);
-    } else {
-        if ((e = start_dir(p, dirfd, start))) return e;
-        snprintf(whole, sizeof whole, "%s/%s", start, path);
+static int resolve(LinuxProcess *p, int dirfd, const char *path, unsigned how, char out[PATH_MAX],
+                   const char **tail) {
+    Walk w = {.p = p, .how = how, .out = out, .tail = ""};
+    size_t n = strlen(path);
+    if (n >= PATH_MAX) return -ENAMETOOLONG;
+    out[0] = 0;
+    if (path[0] != '/') {
+        int e = path_of_dir(p, dirfd, out);
+        if (e) return e;
+        w.len = strcmp(out, "/") ? strlen(out) : 0;
+        out[w.len] = 0;
     }
-    if ((e = resolve(p, whole, how, guest, &tail))) return e;
-    if ((e = host_of(p, guest, out))) return e;
+    memcpy(w.rest, path, n + 1);
+    int e = walk(&w);
+    *tail = w.tail;
+    return e;
+}
+
+int path_resolved(LinuxProcess *p, int dirfd, const char *path, unsigned how, char out[PATH_MAX]) {
+    const char *tail;
+    return resolve(p, dirfd, path, how, out, &tail);
+}
+
+// ---- names that need no walk ----
+
+// In /proc/PID these are the guest's and not the host's.
+static bool special_in_proc(const char *name) {
+    static const char *const names[] = {"exe",     "cwd",     "root",   "maps",
+                                        "auxv",    "cmdline", "status", "environ",
+                                        "cpuinfo", "smaps",   "self",   "thread-self"};
+    for (unsigned i = 0; i < ARRAY_LEN(names); i++)
+        if (!strcmp(names[i], name)) return true;
+    // descriptors in fd, and lo-hi in map_files
+    return !name[strspn(name, "0123456789abcdef-")] && strpbrk(name, "0123456789");
+}
+
+static bool plain_name(const LinuxProcess *p, int dirfd, const char *path, unsigned how) {
+    if (strchr(path, '/') || !strcmp(path, ".") || !strcmp(path, "..") || special_in_proc(path) ||
+        binds_has_name(p, path))
+        return false;
+    if (how & PATH_NOFOLLOW) return true;
+    char none[1];
+    return readlinkat(dirfd, path, none, 1) < 0 && (errno == EINVAL || errno == ENOENT);
+}
+
+static int bound_path(LinuxProcess *p, int dirfd, const char *path, unsigned how,
+                      char out[PATH_MAX]) {
+    char guest[PATH_MAX];
+    if (plain_name(p, dirfd, path, how)) {
+        memcpy(out, path, strlen(path) + 1);
+        return 0;
+    }
+    const char *tail;
+    int e = resolve(p, dirfd, path, how, guest, &tail);
+    if (!e) e = binds_host(p, guest, out);
+    if (e) return e;
     size_t n = strlen(out);
     if (n + strlen(tail) >= PATH_MAX) return -ENAMETOOLONG;
-    strcpy(out + n, tail);
+    memcpy(out + n, tail, strlen(tail) + 1);
     return 0;
+}
+
+// The host's own trees, which -L does not hide.
+static bool shows_through(const char *guest) {
+    return path_below(guest, "/proc") || path_below(guest, "/sys") || path_below(guest, "/dev");
 }
 
 static int sysroot_path(LinuxProcess *p, const char *path, char out[PATH_MAX]) {
@@ -195,7 +267,7 @@ int path_host(LinuxProcess *p, int guest_dirfd, const char *path, unsigned flags
         out[0] = 0;
         return flags & PATH_EMPTY ? 0 : -ENOENT;
     }
-    if (p->rootfs) return rootfs_path(p, guest_dirfd, path, flags, out);
+    if (p->n_binds) return bound_path(p, guest_dirfd, path, flags, out);
     if (p->sysroot && !(flags & PATH_CREATE)) return sysroot_path(p, path, out);
     return snprintf(out, PATH_MAX, "%s", path) < PATH_MAX ? 0 : -ENAMETOOLONG;
 }

@@ -9,14 +9,22 @@
 #include "memory/space.h"
 
 typedef struct LinuxConfig {
-    const char *path;        // the program, as the user gave it (a path of the host, or in rootfs)
-    char **argv, **envp;     // NULL-terminated
-    const char *sysroot;     // -L
-    const char *rootfs;      // --rootfs
-    const char *argv0;       // -0
-    size_t stack_bytes;      // 0: 8 MiB
+    const char *path;         // the program, as the user gave it (a path of the host, or in rootfs)
+    char **argv, **envp;      // NULL-terminated
+    const char *sysroot;      // -L
+    const char *rootfs;       // --rootfs
+    const char *const *binds; // --bind: "HOST[:GUEST]", NULL-terminated; NULL: none
+    const char *workdir;      // --workdir, a path of the guest; NULL: where we are
+    bool fake_root;           // --fake-root
+    const char *fake_root_state; // --fake-root-state, of an exec'ed program; NULL: none
+    const char *argv0;           // -0
+    int program_fd;              // --program-fd: to be closed when the program is loaded; 0: none
+    const char *limit_as;        // --limit-as: "SOFT,HARD" of RLIMIT_AS over exec; NULL: none
+    int seccomp_fd;              // --seccomp-fd: filters that come over exec; 0: none
+    size_t stack_bytes;          // 0: 8 MiB
     bool strace;
-    const char *const *self_argv; // how to start a guest program anew, NULL-terminated; NULL: cannot
+    const char *const
+        *self_argv; // how to start a guest program anew, NULL-terminated; NULL: cannot
 } LinuxConfig;
 
 // Opens the program far enough to know its CPU (following #! scripts). 0 or -errno with a message.

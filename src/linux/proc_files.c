@@ -1,5 +1,6 @@
 // proc_files.c - files of /proc that must show the guest's process and not Dragoman's: made when
 // they are opened, as memory files.
+#include "linux/fake_root.h"
 #include "linux/syscall.h"
 
 #include <errno.h>
@@ -9,33 +10,39 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-// What follows /proc/self/ (or this process's number, or thread-self), or NULL.
-static const char *own_proc(const char *path) {
+const char *proc_own(const char *path) {
     if (strncmp(path, "/proc/", 6)) return NULL;
     path += 6;
-    if (!strncmp(path, "self/", 5)) return path + 5;
-    if (!strncmp(path, "thread-self/", 12)) return path + 12;
     char *end;
     long pid = strtol(path, &end, 10);
-    return end != path && *end == '/' && pid == getpid() ? end + 1 : NULL;
+    if (!strncmp(path, "thread-self/", 12)) return path + 12;
+    if (!strncmp(path, "self/", 5))
+        path += 5;
+    else if (end != path && *end == '/' && pid == getpid())
+        path = end + 1;
+    else
+        return NULL;
+    if (strncmp(path, "task/", 5)) return path;
+    strtol(path + 5, &end, 10);
+    return end != path + 5 && *end == '/' ? end + 1 : path;
 }
 
 const char *proc_link(Vcpu *v, const char *path) {
-    const char *what = own_proc(path);
+    const char *what = proc_own(path);
     if (!what) return NULL;
     if (!strcmp(what, "exe")) return process_of(v)->exe_guest;
-    return !strcmp(what, "root") && process_of(v)->rootfs ? "/" : NULL;
+    return !strcmp(what, "root") && process_of(v)->n_binds ? "/" : NULL;
 }
 
-// The name behind a mapping of the host at lo, from the host's own maps; "" when there is none.
-static void map_names(Buf *maps) {
-    int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+static void read_whole(const char *path, Buf *out) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
     char piece[4096];
     for (ssize_t n; fd >= 0 && (n = read(fd, piece, sizeof piece)) > 0;)
-        buf_add(maps, piece, (size_t)n);
+        buf_add(out, piece, (size_t)n);
     if (fd >= 0) close(fd);
 }
 
+// The name behind a mapping of the host at lo, from the host's own maps; "" when there is none.
 static void name_of(LinuxProcess *p, const Buf *maps, uint64_t lo, char out[PATH_MAX]) {
     out[0] = 0;
     for (const char *line = maps->data; line && *line;
@@ -59,7 +66,8 @@ static void write_maps(Vcpu *v, Buf *out) {
     size_t n;
     SpaceRange *ranges = space_list(v->m->as, &n);
     Buf maps = {0};
-    map_names(&maps);
+    read_whole("/proc/self/maps", &maps);
+    buf_add(&maps, "", 1);
     for (size_t i = 0; ranges && i < n; i++) {
         const SpaceRange *r = &ranges[i];
         char name[PATH_MAX];
@@ -81,6 +89,29 @@ static void write_maps(Vcpu *v, Buf *out) {
     free(ranges);
 }
 
+// /proc/self/status with the ids that --fake-root shows.
+static void write_status(LinuxProcess *p, const char *path, Buf *out) {
+    static const char *const heads[] = {"Uid:", "Gid:"};
+    Buf host = {0};
+    read_whole(path, &host);
+    buf_add(&host, "", 1);
+    for (const char *line = host.failed ? "" : (const char *)host.data; *line;) {
+        size_t n = strcspn(line, "\n");
+        unsigned kind = 0;
+        while (kind < 2 && strncmp(line, heads[kind], 4)) kind++;
+        if (kind < 2) {
+            const uint32_t *id = p->fake->id[kind];
+            buf_printf(out, "%s\t%u\t%u\t%u\t%u\n", heads[kind], id[ID_REAL], id[ID_EFFECTIVE],
+                       id[ID_SAVED], id[ID_FS]);
+        } else {
+            buf_add(out, line, n);
+            buf_add(out, "\n", 1);
+        }
+        line += n + (line[n] == '\n');
+    }
+    buf_free(&host);
+}
+
 static int64_t memory_file(const char *name, const Buf *content, int flags) {
     if (content->failed) return -ENOMEM;
     int fd = memfd_create(name, flags & O_CLOEXEC ? MFD_CLOEXEC : 0);
@@ -100,7 +131,7 @@ static int64_t memory_file(const char *name, const Buf *content, int flags) {
 
 int64_t proc_open(Vcpu *v, const char *path, int flags) {
     LinuxProcess *p = process_of(v);
-    const char *what = own_proc(path);
+    const char *what = proc_own(path);
     Buf content = {0};
     if ((flags & O_ACCMODE) != O_RDONLY) return -ENOENT;
     if (!strcmp(path, "/proc/cpuinfo"))
@@ -110,8 +141,12 @@ int64_t proc_open(Vcpu *v, const char *path, int flags) {
     else if (!strcmp(what, "exe")) {
         int fd = open(p->exe_host, flags);
         return fd < 0 ? -errno : fd;
-    } else if (!strcmp(what, "maps"))
+    } else if (!strcmp(what, "status") && p->fake)
+        write_status(p, path, &content);
+    else if (!strcmp(what, "maps"))
         write_maps(v, &content);
+    else if (p->published)
+        return -ENOENT;
     else if (!strcmp(what, "auxv"))
         buf_add(&content, p->auxv, p->auxv_bytes);
     else if (!strcmp(what, "cmdline"))

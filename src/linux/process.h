@@ -21,13 +21,20 @@
 #include <signal.h>
 #include <sys/types.h>
 
-enum { LINUX_NSIG = 64, LINUX_KICK = 64 };
+// LINUX_KICK shakes a thread out of a host call; never blocked in the host anyway.
+enum { LINUX_NSIG = 64, LINUX_KICK = SIGBUS };
 
-// Results of handlers beside values and -errno. (-512 is the kernel's own ERESTARTSYS.)
+// Results of handlers beside values and -errno; the first three are the kernel's own. An
+// interrupted call is done again when no handler runs; when one does:
 enum {
-    LINUX_RESTART = -512,   // interrupted: restart, or -EINTR, as the handler's SA_RESTART says
-    LINUX_NO_RESULT = -1000 // registers are as they should be (rt_sigreturn, execve, exit)
+    LINUX_RESTART = -512,        // again if the handler has SA_RESTART, else -EINTR
+    LINUX_RESTART_ALWAYS = -513, // again: it had not begun
+    LINUX_RESTART_NEVER = -514,  // -EINTR
+    LINUX_NO_RESULT = -1000      // registers are as they should be (rt_sigreturn, execve, exit)
 };
+static inline bool is_restart(int64_t r) {
+    return r <= LINUX_RESTART && r >= LINUX_RESTART_NEVER;
+}
 
 typedef struct GuestSigaction { // the guest's layout (generic Linux: arm64, riscv)
     uint64_t handler, flags, restorer, mask;
@@ -39,21 +46,35 @@ typedef struct GuestSigaltstack {
     uint64_t size;
 } GuestSigaltstack;
 
+typedef struct Bind { // a piece of the host's file system in the guest's; binds.c
+    char *guest, *host;
+} Bind;
+
+enum { LIMIT_AS, LIMIT_DATA, N_LIMITS };
+struct GuestLimit { // struct rlimit64
+    uint64_t soft, hard;
+};
+
 typedef struct LinuxProcess {
     Machine *m;
     // fixed after linux_start
-    char *sysroot, *rootfs; // NULL: none; host paths without a trailing /
-    char **self_argv;       // how to start a guest program; NULL: cannot
-    char *exe_guest;        // /proc/self/exe as the guest sees it: absolute
-    char *exe_host;         // and where that is
+    char *sysroot, *rootfs; // NULL: none; host paths without a trailing /, so "" is "/"
+    Bind *binds;            // none without --rootfs and --bind
+    unsigned n_binds;
+    struct FakeRoot *fake; // --fake-root; NULL: not
+    char **self_argv;      // how to start a guest program; NULL: cannot
+    char *exe_guest;       // /proc/self/exe as the guest sees it: absolute
+    char *exe_host;        // and where that is
     bool strace;
+    bool published; // the host's /proc/self/cmdline, environ and auxv are the guest's; publish.c
     char *cmdline, *environ; // /proc/self/cmdline, environ: strings with their NULs
     size_t cmdline_bytes, environ_bytes;
     uint8_t *auxv; // as on the guest's stack
     size_t auxv_bytes;
     uint64_t stack_lo, stack_hi, stack_start; // of the main thread; start: the first sp
     uint64_t code_lo, code_hi, data_lo, data_hi, brk_start, arg_lo, arg_hi, env_lo, env_hi;
-    uint64_t sigreturn; // address of the guest's trampoline page
+    uint64_t sigreturn;                 // address of the guest's trampoline page
+    struct GuestLimit limits[N_LIMITS]; // those that must not limit Dragoman itself
     // signal actions
     pthread_mutex_t signal_lock;
     GuestSigaction actions[LINUX_NSIG + 1];
@@ -65,9 +86,9 @@ typedef struct LinuxProcess {
     _Atomic bool exiting;         // (any) exit_group was called, or a signal killed all
     int exit_status, exit_signal; // valid when exiting; first come
     _Atomic bool exit_decided;
-    int vfork_fd;             // 1 + the pipe end that our vfork parent waits for; 0: none
-    bool forked;              // this is a child that the guest made: at its end it leaves by _exit
-    struct LinuxFiles *files; // linuxb's: path.c / sys_file.c state; freed by files_free
+    struct SeccompFilter *seccomp_made; // all filters of its threads; under thread_lock
+    bool forked;  // this is a child that the guest made: at its end it leaves by _exit
+    bool vforked; // ... and all our memory is also its waiting parent's
 } LinuxProcess;
 
 typedef struct LinuxThread {
@@ -83,21 +104,23 @@ typedef struct LinuxThread {
     GuestSigaltstack altstack;
     uint64_t clear_child_tid, robust_list, robust_bytes;
     // the restart of an interrupted call
-    bool restart;
+    int restart; // 0: none; or LINUX_RESTART...
     uint64_t restart_pc;
     // (handler) one caught signal; see the head
     volatile sig_atomic_t has_caught;
     siginfo_t caught;
     volatile uint64_t soft_pending; // (handler)
     siginfo_t soft_info[LINUX_NSIG + 1];
-    char name[16]; // prctl(PR_SET_NAME), the host's too
+    const struct SeccompFilter *seccomp; // the newest filter; (any) with TSYNC
+    int seccomp_mode;
+    struct Exec *exec; // what execve works with, for a vfork parent to free
 } LinuxThread;
 
 static inline LinuxThread *thread_of(Vcpu *v) {
     return v->os;
 }
 static inline LinuxProcess *process_of(Vcpu *v) {
-    return v->m->os;
+    return thread_of(v)->p;
 }
 static inline const GuestLinuxAbi *abi_of(Vcpu *v) {
     return v->m->guest->linux_abi;
@@ -112,11 +135,11 @@ typedef int64_t (*SyscallFn)(Vcpu *v, const uint64_t a[6]);
 void linux_syscall(Vcpu *v, unsigned imm);
 // One line of --strace about something that is no system call ("--- SIGINT {...} ---"); strace.c.
 void strace_signal(Vcpu *v, const siginfo_t *si);
-// The call that just returned LINUX_RESTART is to be done again or to give -EINTR: linux_poll
-// decides.
-void thread_restart(Vcpu *v);
+// The call that just returned this LINUX_RESTART... is to be done again or to give -EINTR:
+// linux_poll decides.
+void thread_restart(Vcpu *v, int how);
 
-// A host system call that a signal for the guest interrupts without a race: LINUX_RESTART when a
+// A host system call that a signal for the guest interrupts without a race: LINUX_RESTART... when a
 // signal was caught before it started or while it slept; else its value or -errno.
 int64_t safe_syscall(Vcpu *v, long nr, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3,
                      uint64_t a4, uint64_t a5);
@@ -135,15 +158,32 @@ void *guest_ptr(Vcpu *v, uint64_t addr, size_t len, int prot);
 
 // ---- paths (path.c) ----
 enum {
-    PATH_NOFOLLOW = 1, // the last component is not followed
-    PATH_CREATE = 2,   // the last component need not exist
-    PATH_EMPTY = 4,    // AT_EMPTY_PATH
+    PATH_NOFOLLOW = 1,  // the last component is not followed
+    PATH_CREATE = 2,    // the last component need not exist
+    PATH_EMPTY = 4,     // AT_EMPTY_PATH
+    PATH_NO_LINKS = 8,  // a symbolic link on the way is ELOOP (openat2)
+    PATH_NO_MAGIC = 16, // ... one of /proc that is no path is
 };
 // Where the guest's path is on the host. 0 or -errno. `out` is absolute, or relative to
 // guest_dirfd.
 int path_host(LinuxProcess *p, int guest_dirfd, const char *guest_path, unsigned flags,
               char out[PATH_MAX]);
-// The guest's view of a host path (for getcwd, readlink of /proc/self/exe); path.c.
+// The guest path of what path_host() would give, without links; only with binds.
+int path_resolved(LinuxProcess *p, int guest_dirfd, const char *guest_path, unsigned flags,
+                  char out[PATH_MAX]);
+// The directory that paths relative to dirfd start from, as the guest sees it.
+int path_of_dir(LinuxProcess *p, int dirfd, char out[PATH_MAX]);
+
+// binds.c. True when path is dir or below it.
+bool path_below(const char *path, const char *dir);
+int binds_init(LinuxProcess *p, const LinuxConfig *c, DgmErr *err);
+void binds_free(LinuxProcess *p);
+// Where a resolved guest path is; for a process with binds.
+int binds_host(const LinuxProcess *p, const char *guest, char out[PATH_MAX]);
+// True when something bound has this as its last component.
+bool binds_has_name(const LinuxProcess *p, const char *name);
+// The guest's view of a host path (for getcwd, readlink of /proc/self/exe). -EACCES when the guest
+// cannot see it; `out` is then the host's path.
 int path_guest(LinuxProcess *p, const char *host_path, char out[PATH_MAX]);
 
 // ---- loading (elf.c, stack.c) ----
@@ -202,10 +242,15 @@ int program_open(LinuxProcess *p, const char *path, bool user, char *const *argv
                  DgmErr *err);
 void program_close(Program *g);
 
+// Shows the guest's name, command line and so on in the host's /proc; publish.c.
+void process_publish(LinuxProcess *p, const char *path);
+
 // ---- signals (signal.c) ----
 
 void linux_fault(Vcpu *v, int signo, int si_code, uint64_t addr);
 void linux_poll(Vcpu *v);
+// A signal that cannot be held back: when blocked or ignored it kills.
+void signals_force(Vcpu *v, const siginfo_t *si);
 // Host handlers' way in: a signal for this thread. Async-signal-safe.
 void linux_host_signal(Vcpu *v, int signo, const siginfo_t *si, void *ucontext);
 // Sets the guest's mask and the host's with it.
@@ -218,15 +263,47 @@ int64_t masked_syscall(Vcpu *v, long nr, const uint64_t a[6], uint64_t mask_at,
 // back.
 uint64_t signals_start(LinuxProcess *p, LinuxThread *t);
 void signals_end(LinuxProcess *p, LinuxThread *t, uint64_t host_mask);
+// Closes the host's mask to all but the faults, which guest_read() and guest_write() need, and
+// returns what it was; opens it again.
+uint64_t signals_close_host_mask(void);
+void signals_restore_host_mask(uint64_t mask);
+// Handlers become SIG_DFL (CLONE_CLEAR_SIGHAND).
+void signals_clear_handlers(LinuxProcess *p);
 bool signals_pending(LinuxThread *t); // one that the guest's mask lets through is in our hands
 
+// ---- seccomp (seccomp.c) ----
+
+// May the call be made? If not, *result is what linux_syscall goes on with. For seccomp_mode != 0.
+bool seccomp_allows(Vcpu *v, uint64_t nr, const uint64_t a[6], int64_t *result);
+int64_t seccomp_prctl(Vcpu *v, const uint64_t a[6]);
+// Frees the process's filters that were made after `until` (NULL: all).
+void seccomp_free(LinuxProcess *p, const struct SeccompFilter *until);
+// The thread's filters in a file that survives exec, or -errno; and taking them from there.
+int seccomp_hand_on(const LinuxThread *t);
+int seccomp_take_over(LinuxThread *t, int fd);
+
 // ---- threads (thread.c) ----
+
+enum { THREAD_HOST_STACK_BYTES = 1 << 20 };
+
+typedef struct CloneArgs { // struct clone_args of the kernel
+    uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_bytes, tls, set_tid,
+        set_tid_n, cgroup;
+} CloneArgs;
+// clone with CLONE_THREAD: the new thread's number or -errno.
+int64_t thread_start(Vcpu *v, const CloneArgs *c);
+// Stack, TLS and result of a new thread or process in its copy of the registers.
+void thread_child_regs(Vcpu *v, const CloneArgs *c);
+// Frees what execve left behind; exec.c.
+void exec_free(LinuxThread *t);
 
 // Ends the whole process: every thread leaves vcpu_run soon. First come, first served.
 void process_exit(Vcpu *v, int status, int signal);
 LinuxThread *thread_new(LinuxProcess *p, Vcpu *v, bool is_main);
 // A fork's child ends, as exit_status and exit_signal say.
 _Noreturn void process_leave_forked(LinuxProcess *p);
+// What the kernel does to memory when a thread ends: robust futexes, clear_child_tid.
+void process_end_thread(LinuxThread *t);
 void thread_free(LinuxThread *t);     // takes it out of the list
 void threads_stop_others(Vcpu *self); // exit_group: waits until they are gone
 

@@ -3,14 +3,15 @@
 // linux_fault().
 //
 // Host dispositions follow the guest's, so a signal the guest ignores or leaves to its default
-// never comes here: the host kernel itself stops, continues or kills. Only the faults and
-// LINUX_KICK are always ours; when sent to a guest that would die of them, we end it.
+// never comes here: the host kernel itself stops, continues or kills. Only the faults (LINUX_KICK
+// is one) are always ours; when sent to a guest that would die of them, we end it.
 #include "linux/syscall.h"
 
 #include "engine/host_signals.h"
 
 #include <errno.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -32,10 +33,19 @@ static uint64_t bit(int signo) {
 
 // Never blocked in the host.
 static uint64_t host_open(void) {
-    return bit(SIGSEGV) | bit(SIGBUS) | bit(SIGILL) | bit(SIGFPE) | bit(SIGTRAP) | bit(LINUX_KICK);
+    return bit(SIGSEGV) | bit(SIGBUS) | bit(SIGILL) | bit(SIGFPE) | bit(SIGTRAP);
 }
 
 static void set_host_mask(uint64_t mask) {
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, sizeof mask);
+}
+
+uint64_t signals_close_host_mask(void) {
+    uint64_t old = 0, all = ~(1ull << (SIGSEGV - 1) | 1ull << (SIGBUS - 1));
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &old, sizeof all);
+    return old;
+}
+void signals_restore_host_mask(uint64_t mask) {
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, sizeof mask);
 }
 
@@ -86,7 +96,6 @@ static GuestSigaction action_of(LinuxProcess *p, int signo) {
 }
 
 static void dispose(int signo, const GuestSigaction *a) {
-    if (signo == LINUX_KICK) return;
     host_signals_dispose(signo,
                          a->handler == G_SIG_DFL   ? HOST_SIG_DEFAULT
                          : a->handler == G_SIG_IGN ? HOST_SIG_IGNORE
@@ -94,10 +103,19 @@ static void dispose(int signo, const GuestSigaction *a) {
                          a->flags & G_SA_NOCLDSTOP, a->flags & G_SA_NOCLDWAIT);
 }
 
+void signals_clear_handlers(LinuxProcess *p) {
+    pthread_mutex_lock(&p->signal_lock);
+    for (int s = 1; s <= LINUX_NSIG; s++)
+        if (p->actions[s].handler > G_SIG_IGN) {
+            p->actions[s] = (GuestSigaction){0};
+            dispose(s, &p->actions[s]);
+        }
+    pthread_mutex_unlock(&p->signal_lock);
+}
+
 uint64_t signals_start(LinuxProcess *p, LinuxThread *t) {
     for (int s = 1; s <= LINUX_NSIG; s++)
         if (host_signals_disposition(s) == HOST_SIG_IGNORE) p->actions[s].handler = G_SIG_IGN;
-    host_signals_dispose(LINUX_KICK, HOST_SIG_CATCH, false, false);
     uint64_t mask = 0;
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, NULL, &mask, sizeof mask);
     thread_set_sigmask(t, mask);
@@ -132,9 +150,13 @@ static bool push_frame(LinuxThread *t, int signo, const siginfo_t *si, const Gue
     memcpy(frame, si, MIN(sizeof *si, (size_t)UC));
     memcpy(frame + UC_STACK, &old, sizeof old);
     memcpy(frame + UC_SIGMASK, &mask, sizeof mask);
-    bool fault = si->si_code > 0 && (bit(signo) & host_open()) && signo != SIGTRAP;
-    abi->mcontext_save(v->state, fault ? (uint64_t)(uintptr_t)si->si_addr : 0, 0,
-                       frame + UC_MCONTEXT);
+    bool fault = si->si_code > 0 && (signo == SIGSEGV || signo == SIGBUS);
+    uint64_t addr = fault ? (uint64_t)(uintptr_t)si->si_addr : 0;
+    uint64_t esr = fault && abi->fault_esr
+                       ? abi->fault_esr(signo, si->si_code,
+                                        vcpu_reg(v, v->m->guest->pc_field) == addr, v->fault.write)
+                       : 0;
+    abi->mcontext_save(v->state, addr, esr, frame + UC_MCONTEXT);
     if ((a->flags & G_SA_ONSTACK) && t->altstack.size && !on_altstack(t, sp))
         sp = t->altstack.sp + t->altstack.size;
     // the frame record of fp and lr, for unwinders; fp itself is the guest's (no field in the ABI)
@@ -161,44 +183,21 @@ static bool default_stops(int signo) {
     return signo == SIGSTOP || signo == SIGTSTP || signo == SIGTTIN || signo == SIGTTOU;
 }
 
-// Calls that never start again by themselves, whatever SA_RESTART says (signal(7)).
-static bool always_eintr(uint64_t nr, uint64_t arg3) {
-    switch (nr) {
-    case 4:
-    case 22:
-    case 72:
-    case 73:
-    case 101:
-    case 115:
-    case 133:
-    case 137:
-    case 188:
-    case 189:
-    case 192:
-    case 193:
-    case 292:
-    case 441: return true;
-    case 98: return arg3; // futex with a timeout
-    default: return false;
-    }
-}
-
-void thread_restart(Vcpu *v) {
+void thread_restart(Vcpu *v, int how) {
     LinuxThread *t = thread_of(v);
-    t->restart = true;
+    t->restart = how;
     t->restart_pc = vcpu_reg(v, v->m->guest->pc_field) - v->m->guest->min_insn_bytes;
     vcpu_interrupt(v);
 }
 
 // Before a handler's frame is built, or when there is none: what the interrupted call gives.
 static void settle_restart(LinuxThread *t, const GuestSigaction *a) {
-    if (!t->restart) return;
-    t->restart = false;
+    int how = t->restart;
+    if (!how) return;
+    t->restart = 0;
     Vcpu *v = t->v;
-    const GuestLinuxAbi *abi = abi_of(v);
-    if (a && (!(a->flags & G_SA_RESTART) ||
-              always_eintr(vcpu_reg(v, abi->syscall_nr), vcpu_reg(v, abi->syscall_args[3]))))
-        vcpu_set_reg(v, abi->syscall_ret, (uint64_t)-EINTR);
+    if (a && (how == LINUX_RESTART_NEVER || (how == LINUX_RESTART && !(a->flags & G_SA_RESTART))))
+        vcpu_set_reg(v, abi_of(v)->syscall_ret, (uint64_t)-EINTR);
     else
         vcpu_set_reg(v, v->m->guest->pc_field, t->restart_pc);
 }
@@ -272,22 +271,31 @@ void linux_poll(Vcpu *v) {
     thread_set_sigmask(t, t->sigmask);
 }
 
-void linux_fault(Vcpu *v, int signo, int si_code, uint64_t addr) {
+void signals_force(Vcpu *v, const siginfo_t *si) {
     LinuxThread *t = thread_of(v);
+    int signo = si->si_signo;
+    GuestSigaction a = action_of(t->p, signo);
+    if (a.handler <= G_SIG_IGN || (t->sigmask & bit(signo))) {
+        if (t->p->strace) strace_signal(v, si);
+        die(t, signo);
+        return;
+    }
+    if (deliver(t, signo, si)) thread_set_sigmask(t, t->sigmask);
+}
+
+void linux_fault(Vcpu *v, int signo, int si_code, uint64_t addr) {
     siginfo_t si = {.si_signo = signo, .si_code = si_code};
+    struct rlimit stack;
+    if (signo == SIGSEGV && !getrlimit(RLIMIT_STACK, &stack) &&
+        space_grow_stack(v->m->as, addr, stack.rlim_cur))
+        return; // the instruction is done again
     si.si_addr = (void *)(uintptr_t)addr;
     // the host says MAPERR or KERNEL for what is not the guest's; the guest's own map decides
     if (signo == SIGSEGV) si.si_code = space_si_code(v->m->as, addr);
     if (log_on(&v->m->log, LOG_SIGNAL, addr))
         log_printf(&v->m->log, "dragoman: signal %d code %d at pc %#lx, address %#lx\n", signo,
                    si.si_code, vcpu_reg(v, v->m->guest->pc_field), addr);
-    GuestSigaction a = action_of(t->p, signo);
-    if (a.handler <= G_SIG_IGN || (t->sigmask & bit(signo))) {
-        if (t->p->strace) strace_signal(v, &si);
-        die(t, signo);
-        return;
-    }
-    if (deliver(t, signo, &si)) thread_set_sigmask(t, t->sigmask);
+    signals_force(v, &si);
 }
 
 // ---- temporary masks: ppoll, pselect6, epoll_pwait, rt_sigsuspend ----
@@ -302,10 +310,12 @@ int64_t masked_syscall(Vcpu *v, long nr, const uint64_t a[6], uint64_t mask_at,
     t->saved_sigmask = t->sigmask;
     thread_set_sigmask(t, mask);
     int64_t r = safe_syscall(v, nr, a[0], a[1], a[2], a[3], a[4], a[5]);
-    if (r == LINUX_RESTART && signals_pending(t))
+    if (is_restart(r) && signals_pending(t)) {
         t->has_saved_sigmask = true; // the frame takes it, or linux_poll() restores it
-    else
-        thread_set_sigmask(t, t->saved_sigmask);
+        // also when the signal came between the mask and the call: that must not be slept through
+        return LINUX_RESTART_NEVER;
+    }
+    thread_set_sigmask(t, t->saved_sigmask);
     return r;
 }
 

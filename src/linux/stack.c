@@ -2,7 +2,7 @@
 // out: from the top the file name, environment, arguments, platform string and random bytes; below,
 // aligned to 16, the auxiliary vector, envp, argv and argc. No vdso is offered: the C libraries
 // then use system calls, which is allowed.
-#include "linux/process.h"
+#include "linux/fake_root.h"
 
 #include <elf.h>
 #include <errno.h>
@@ -51,6 +51,7 @@ static size_t fill_auxv(LinuxProcess *p, const StackPlan *plan, uint64_t random,
                         uint64_t execfn, Elf64_auxv_t *a) {
     const GuestLinuxAbi *abi = p->m->guest->linux_abi;
     uint64_t hwcap = 0, hwcap2 = 0;
+    uint32_t(*id)[N_IDS] = p->fake ? p->fake->id : NULL;
     abi->hwcaps(p->m->features, &hwcap, &hwcap2);
     const struct {
         uint64_t type, value;
@@ -65,10 +66,10 @@ static size_t fill_auxv(LinuxProcess *p, const StackPlan *plan, uint64_t random,
         {AT_BASE, plan->has_interp ? plan->interp.bias : 0},
         {AT_FLAGS, 0},
         {AT_ENTRY, plan->prog.entry},
-        {AT_UID, getuid()},
-        {AT_EUID, geteuid()},
-        {AT_GID, getgid()},
-        {AT_EGID, getegid()},
+        {AT_UID, id ? id[ID_USER][ID_REAL] : getuid()},
+        {AT_EUID, id ? id[ID_USER][ID_EFFECTIVE] : geteuid()},
+        {AT_GID, id ? id[ID_GROUP][ID_REAL] : getgid()},
+        {AT_EGID, id ? id[ID_GROUP][ID_EFFECTIVE] : getegid()},
         {AT_SECURE, getauxval(AT_SECURE)},
         {AT_RANDOM, random},
         {AT_HWCAP2, hwcap2},

@@ -3,6 +3,7 @@
 //
 // linux_find_guest() looks only (it decides which Machine is made); linux_start() does it again for
 // good. Errors are those execve would give; a missing interpreter names where it was looked for.
+#include "linux/fake_root.h"
 #include "linux/process.h"
 
 #include "engine/host_signals.h"
@@ -11,6 +12,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -25,7 +27,7 @@ const Personality linux_personality = {
 static int open_program(LinuxProcess *p, const char *path, bool user, Program *g, DgmErr *err) {
     int e = -ENOENT;
     g->host_path[0] = 0;
-    if (p->rootfs || !user) e = path_host(p, AT_FDCWD, path, 0, g->host_path);
+    if (p->n_binds || !user) e = path_host(p, AT_FDCWD, path, 0, g->host_path);
     struct stat st;
     if (user && (e || stat(g->host_path, &st))) {
         if (strlen(path) >= sizeof g->host_path)
@@ -150,14 +152,15 @@ int linux_find_guest(const LinuxConfig *c, const Guest **guest, DgmErr *err) {
     int e = p && g ? 0 : err_set(err, -ENOMEM, "%s: out of memory", c->path);
     if (!e) {
         p->sysroot = without_slash(c->sysroot);
-        p->rootfs = without_slash(c->rootfs);
-        e = program_open(p, c->path, true, c->argv, g, err);
+        e = binds_init(p, c, err);
+        if (!e) e = program_open(p, c->path, true, c->argv, g, err);
         if (!e) {
             *guest = guest_by_elf(g->image.machine, g->image.elf_class);
             program_close(g);
         }
         free(p->sysroot);
         free(p->rootfs);
+        binds_free(p);
     }
     free(p);
     free(g);
@@ -169,7 +172,7 @@ int linux_find_guest(const LinuxConfig *c, const Guest **guest, DgmErr *err) {
 static int open_interp(LinuxProcess *p, const char *interp, const char *prog, DgmErr *err) {
     char path[PATH_MAX];
     int fd = -1;
-    if (p->sysroot && !p->rootfs &&
+    if (p->sysroot && !p->n_binds &&
         snprintf(path, sizeof path, "%s%s", p->sysroot, interp) < (int)sizeof path)
         fd = open(path, O_RDONLY | O_CLOEXEC);
     int e = fd < 0 ? -path_host(p, AT_FDCWD, interp, 0, path) : 0;
@@ -223,6 +226,13 @@ static void note_ranges(LinuxProcess *p, const ElfImage *e, uint64_t bias) {
     }
 }
 
+// What the link says when it leads to no name (a deleted file, memfd_create).
+static char *link_text(const char *link) {
+    char text[PATH_MAX];
+    ssize_t n = readlink(link, text, sizeof text);
+    return n > 0 ? strndup(text, (size_t)n) : NULL;
+}
+
 static int load(LinuxProcess *p, const LinuxConfig *c, Program *g, DgmErr *err) {
     Machine *m = p->m;
     StackPlan plan = {.image = &g->image,
@@ -242,6 +252,7 @@ static int load(LinuxProcess *p, const LinuxConfig *c, Program *g, DgmErr *err) 
     space_set_brk(m->as, plan.prog.hi);
     note_ranges(p, &g->image, plan.prog.bias);
     p->exe_host = realpath(g->host_path, NULL);
+    if (!p->exe_host) p->exe_host = link_text(g->host_path);
     char guest_view[PATH_MAX];
     if (p->exe_host && !path_guest(p, p->exe_host, guest_view)) p->exe_guest = strdup(guest_view);
     Vcpu *v = vcpu_new(m, NULL);
@@ -260,6 +271,23 @@ static char **copy_words(const char *const *from) {
     return to;
 }
 
+// Where the guest begins: --workdir; else where we are, if the guest can see that; else the same
+// name in its root, or its "/".
+static int enter_workdir(LinuxProcess *p, const LinuxConfig *c, DgmErr *err) {
+    char cwd[PATH_MAX], guest[PATH_MAX], host[PATH_MAX];
+    if (c->workdir) {
+        int e = path_host(p, AT_FDCWD, c->workdir, 0, host);
+        if (!e && chdir(host)) e = -errno;
+        // a directory that is not there is the user's mistake, not a missing program
+        return e ? err_set(err, -EINVAL, "--workdir %s: %s", c->workdir, strerror(-e)) : 0;
+    }
+    if (!p->n_binds || !getcwd(cwd, sizeof cwd) || !path_guest(p, cwd, guest)) return 0;
+    if (!path_resolved(p, AT_FDCWD, cwd, 0, guest) && !binds_host(p, guest, host) && !chdir(host))
+        return 0;
+    if (!binds_host(p, "/", host) && !chdir(host)) return 0;
+    return err_set(err, -EACCES, "--rootfs: %s", strerror(errno));
+}
+
 int linux_start(Machine *m, const LinuxConfig *c, DgmErr *err) {
     LinuxProcess *p = calloc(1, sizeof *p);
     Program *g = calloc(1, sizeof *g);
@@ -275,18 +303,33 @@ int linux_start(Machine *m, const LinuxConfig *c, DgmErr *err) {
     m->personality = &linux_personality;
     p->m = m;
     p->strace = c->strace;
+    static const int kept[N_LIMITS] = {[LIMIT_AS] = RLIMIT_AS, [LIMIT_DATA] = RLIMIT_DATA};
+    for (unsigned i = 0; i < N_LIMITS; i++) {
+        struct rlimit host;
+        getrlimit(kept[i], &host);
+        p->limits[i] = (struct GuestLimit){host.rlim_cur, host.rlim_max};
+    }
+    if (c->limit_as)
+        sscanf(c->limit_as, "%lu,%lu", &p->limits[LIMIT_AS].soft, &p->limits[LIMIT_AS].hard);
+    space_set_limit(as, p->limits[LIMIT_AS].soft);
     p->sysroot = without_slash(c->sysroot);
-    p->rootfs = without_slash(c->rootfs);
     p->self_argv = c->self_argv ? copy_words(c->self_argv) : NULL;
     pthread_mutex_init(&p->signal_lock, NULL);
     pthread_mutex_init(&p->thread_lock, NULL);
     pthread_cond_init(&p->thread_gone, NULL);
-    int e = program_open(p, c->path, true, c->argv, g, err);
+    int e = binds_init(p, c, err);
+    if (!e) e = enter_workdir(p, c, err);
+    if (!e) e = fake_root_init(p, c, err);
+    if (!e) e = program_open(p, c->path, true, c->argv, g, err);
     if (!e) {
         e = load(p, c, g, err);
+        if (!e && c->seccomp_fd > 2 && (e = seccomp_take_over(p->threads, c->seccomp_fd)))
+            err_set(err, e, "--seccomp-fd: %s", strerror(-e));
+        if (!e && c->self_argv) process_publish(p, c->path);
         program_close(g);
     }
     free(g);
+    if (c->program_fd > 2) close(c->program_fd);
     if (e) linux_end(m);
     return e;
 }
@@ -328,6 +371,9 @@ void linux_end(Machine *m) {
     m->os = NULL;
     for (char **w = p->self_argv; w && *w; w++) free(*w);
     free(p->self_argv);
+    binds_free(p);
+    fake_root_free(p);
+    seccomp_free(p, NULL);
     char *strings[] = {p->sysroot, p->rootfs,  p->exe_guest,   p->exe_host,
                        p->cmdline, p->environ, (char *)p->auxv};
     for (unsigned i = 0; i < ARRAY_LEN(strings); i++) free(strings[i]);

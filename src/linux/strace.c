@@ -111,6 +111,8 @@ static void put_arg(Vcpu *v, Buf *b, const char *kind, const uint64_t *a, int64_
     case 'N':
     case 'w':
     case 'W':
+    case 'l':
+    case 'i':
     case 'L': put_string(v, b, *a); break;
     case 'B': put_bytes(v, b, *a, a[1]); break;
     case 'b':
@@ -166,7 +168,7 @@ void strace_leave(Vcpu *v, const Syscall *s, const uint64_t a[6], int64_t result
     if (!s || (never_returns(s) && result >= 0) || result == LINUX_NO_RESULT) return;
     Buf b = {0};
     put_call(v, &b, s, a, result);
-    if (result == LINUX_RESTART)
+    if (is_restart(result))
         buf_printf(&b, " = ? ERESTARTSYS (To be restarted if SA_RESTART is set)");
     else if (result < 0 && result > -4096)
         buf_printf(&b, " = -1 %s (%s)", strerrorname_np((int)-result),

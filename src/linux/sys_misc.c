@@ -1,7 +1,9 @@
-// sys_misc.c - what is left: the system's name.
+// sys_misc.c - what is left: the system's name, semaphores' status.
 #include "linux/syscall.h"
 
 #include <errno.h>
+#include <sys/sem.h>
+#include <sys/syscall.h>
 #include <sys/utsname.h>
 
 int64_t sys_uname(Vcpu *v, const uint64_t a[6]) {
@@ -14,4 +16,30 @@ int64_t sys_uname(Vcpu *v, const uint64_t a[6]) {
 // Only the kernel's own restart code calls it; a guest that does gets what the kernel gives then.
 int64_t sys_restart_syscall(Vcpu *v, const uint64_t a[6]) {
     return -EINTR;
+}
+
+// ---- System V semaphores: the status has holes on x86-64 only ----
+
+typedef struct GuestSemStatus { // struct semid64_ds of generic Linux, 64 bits
+    struct ipc_perm perm;
+    uint64_t otime, ctime, nsems, unused[2];
+} GuestSemStatus;
+
+int64_t sys_semctl(Vcpu *v, const uint64_t a[6]) {
+    struct semid_ds host = {0};
+    GuestSemStatus guest = {0};
+    int cmd = (int)a[2];
+    if (cmd != IPC_STAT && cmd != SEM_STAT && cmd != SEM_STAT_ANY && cmd != IPC_SET)
+        return safe_syscall(v, SYS_semctl, a[0], a[1], a[2], a[3], 0, 0);
+    if (cmd == IPC_SET) {
+        if (!guest_read(v, a[3], &guest, sizeof guest)) return -EFAULT;
+        host.sem_perm = guest.perm;
+    }
+    int64_t r = safe_syscall(v, SYS_semctl, a[0], a[1], a[2], (uint64_t)(uintptr_t)&host, 0, 0);
+    if (r < 0 || cmd == IPC_SET) return r;
+    guest = (GuestSemStatus){.perm = host.sem_perm,
+                             .otime = (uint64_t)host.sem_otime,
+                             .ctime = (uint64_t)host.sem_ctime,
+                             .nsems = host.sem_nsems};
+    return guest_write(v, a[3], &guest, sizeof guest) ? r : -EFAULT;
 }

@@ -7,11 +7,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/inotify.h>
 #include <sys/syscall.h>
 
-#define PASS(name)   .host_nr = SYS_##name
-#define EMUL(name)   .host_nr = -1, .fn = sys_##name
-#define REFUSE(name) .host_nr = -1
+#define PASS(name)        .host_nr = SYS_##name
+#define EMUL(name)        .host_nr = -1, .fn = sys_##name
+#define FAKE(name)        .host_nr = SYS_##name, .fn = sys_##name
+#define REFUSE(name)      .host_nr = -1, .error = -ENOSYS
+#define DENY(name)        .host_nr = -1, .error = -EPERM
+#define UNSUPPORTED(name) .host_nr = -1, .error = -EOPNOTSUPP
 
 static const Syscall table[] = {
 #define SYSCALL(nr, name_, args_, how) [nr] = {.name = #name_, .args = args_, how(name_)},
@@ -23,7 +27,7 @@ const Syscall *syscall_find(uint64_t nr) {
     return nr < ARRAY_LEN(table) && table[nr].name ? &table[nr] : NULL;
 }
 
-#define PATH_KINDS "sncNwW"
+#define PATH_KINDS "sncNwWli"
 
 // Room for the paths of one call; two at most (renameat).
 typedef struct Paths {
@@ -45,9 +49,13 @@ static int64_t translate_paths(Vcpu *v, const Syscall *s, uint64_t a[6], Paths *
         if (kind == 'a') dirfd = (int)a[i];
         if (!strchr(PATH_KINDS, kind)) continue;
         unsigned how =
-            kind == 'n' || ((kind == 'N' || kind == 'W') && (flags & AT_SYMLINK_NOFOLLOW)) ? PATH_NOFOLLOW : 0;
+            kind == 'n' || ((kind == 'N' || kind == 'W') && (flags & AT_SYMLINK_NOFOLLOW))
+                ? PATH_NOFOLLOW
+                : 0;
+        if (kind == 'l' && !(flags & AT_SYMLINK_FOLLOW)) how = PATH_NOFOLLOW;
+        if (kind == 'i' && (a[i + 1] & IN_DONT_FOLLOW)) how = PATH_NOFOLLOW;
         if (kind == 'c') how = PATH_NOFOLLOW | PATH_CREATE;
-        if (kind == 'w' || kind == 'W') how |= PATH_CREATE; // not from the sysroot
+        if (kind == 'w' || kind == 'W' || kind == 'l') how |= PATH_CREATE; // not from the sysroot
         if (flags & AT_EMPTY_PATH) how |= PATH_EMPTY;
         int64_t e = path_arg(v, dirfd, a[i], how, paths->host[paths->n], &a[i]);
         if (e < 0) return e;
@@ -74,7 +82,13 @@ static int64_t refuse(Vcpu *v, const Syscall *s, uint64_t nr) {
     if (log->topics & LOG_UNIMP)
         log_printf(log, "dragoman: unimplemented system call %s (%lu)\n",
                    s ? s->name : "of unknown name", nr);
-    return -ENOSYS;
+    return s ? s->error : -ENOSYS;
+}
+
+static int64_t call(Vcpu *v, const Syscall *s, uint64_t nr, const uint64_t a[6]) {
+    if (!s) return refuse(v, s, nr);
+    if (s->fn && (s->host_nr < 0 || process_of(v)->fake)) return s->fn(v, a);
+    return s->host_nr >= 0 ? pass(v, s, a) : refuse(v, s, nr);
 }
 
 void linux_syscall(Vcpu *v, unsigned imm) {
@@ -84,14 +98,12 @@ void linux_syscall(Vcpu *v, unsigned imm) {
     const Syscall *s = syscall_find(nr);
     bool strace = process_of(v)->strace;
     if (strace) strace_enter(v, s, nr, a);
-    int64_t r = !s                ? refuse(v, s, nr)
-                : s->fn           ? s->fn(v, a)
-                : s->host_nr >= 0 ? pass(v, s, a)
-                                  : refuse(v, s, nr);
+    int64_t r;
+    if (!thread_of(v)->seccomp_mode || seccomp_allows(v, nr, a, &r)) r = call(v, s, nr, a);
     if (strace) strace_leave(v, s, a, r);
     if (r == LINUX_NO_RESULT) return;
-    if (r == LINUX_RESTART)
-        thread_restart(v);
+    if (is_restart(r))
+        thread_restart(v, (int)r);
     else
         vcpu_set_reg(v, abi->syscall_ret, (uint64_t)r);
 }

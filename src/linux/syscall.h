@@ -8,7 +8,8 @@ typedef struct Syscall {
     const char *name;
     const char *args; // letters of syscalls.def
     int host_nr;      // -1: not passed
-    SyscallFn fn;     // NULL: passed or refused
+    int error;        // what a refused one gives
+    SyscallFn fn;     // NULL: passed or refused; beside a host_nr: with --fake-root only
 } Syscall;
 
 // By the guest's number; NULL when there is no such call.
@@ -17,22 +18,34 @@ const Syscall *syscall_find(uint64_t nr);
 // Handlers, by how the table calls them.
 #define PASS(name)
 #define REFUSE(name)
+#define DENY(name)
+#define UNSUPPORTED(name)
 #define EMUL(name)                   int64_t sys_##name(Vcpu *v, const uint64_t a[6]);
+#define FAKE(name)                   EMUL(name)
 #define SYSCALL(nr, name, args, how) how(name)
 #include "linux/syscalls.def"
 #undef SYSCALL
 #undef PASS
 #undef REFUSE
+#undef DENY
+#undef UNSUPPORTED
 #undef EMUL
+#undef FAKE
 
 // strace.c: one line a call, written when it returns (exits before).
 void strace_enter(Vcpu *v, const Syscall *s, uint64_t nr, const uint64_t a[6]);
 void strace_leave(Vcpu *v, const Syscall *s, const uint64_t a[6], int64_t result);
 
+// True for descriptors that are Dragoman's, which the guest must not see or close.
+bool fd_is_ours(Vcpu *v, int fd);
+// sys_ids.c: statx under --fake-root, as the guest shall see the file; `name` is the host's.
+struct statx;
+int64_t file_facts(Vcpu *v, int dirfd, uint64_t name, int flags, uint32_t mask, struct statx *out);
+
 // path.c
 // True when guest paths are not simply host paths.
 static inline bool paths_translated(const LinuxProcess *p) {
-    return p->sysroot || p->rootfs;
+    return p->sysroot || p->n_binds;
 }
 // The guest's path string at addr as the host's, in room (PATH_MAX bytes): *out is the address to
 // pass on. 0 or -errno.
@@ -43,5 +56,9 @@ int64_t path_arg(Vcpu *v, int dirfd, uint64_t addr, unsigned how, char *room, ui
 int64_t proc_open(Vcpu *v, const char *guest_path, int flags);
 // The target of an emulated link (/proc/self/exe), or NULL.
 const char *proc_link(Vcpu *v, const char *guest_path);
+// What follows /proc/self/, /proc/thread-self/ or /proc/PID/[task/TID/] of this process; else NULL.
+const char *proc_own(const char *path);
+// The program of another guest process, as a host path: false when pid is none of ours.
+bool proc_guest_exe(const char *pid, char out[PATH_MAX]);
 
 #endif

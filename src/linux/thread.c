@@ -1,10 +1,7 @@
-// thread.c - the guest's threads and processes: clone, fork, vfork, exit, exit_group.
+// thread.c - the guest's threads: their start and end, exit_group; and prctl. Processes are in
+// fork.c.
 //
-// A guest thread is a host thread with a vCPU. A guest process made by fork is a fork of ours: the
-// child is left with the calling thread only, goes on in the same linux_run() (or thread) and
-// leaves by _exit, never through the embedding program. CLONE_VM|CLONE_VFORK (vfork, posix_spawn)
-// is a fork too, whose parent waits for the child's execve or end on a pipe; what such a child
-// writes to memory the parent does not see.
+// A guest thread is a host thread with a vCPU.
 //
 // Locks, in this order: signal_lock, thread_lock, the address space's, Machine.lock.
 #include "linux/syscall.h"
@@ -13,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/futex.h>
 #include <sched.h>
 #include <stdlib.h>
@@ -23,7 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { HOST_STACK_BYTES = 1 << 20, VFORK_FD_FROM = 900, KICK_AGAIN_NS = 5000000 };
+enum { KICK_AGAIN_NS = 5000000 };
 
 // ---- the list ----
 
@@ -53,16 +51,6 @@ void thread_free(LinuxThread *t) {
         }
     pthread_mutex_unlock(&p->thread_lock);
     free(t);
-}
-
-// All but the faults, which guest_read() and guest_write() need.
-static uint64_t close_host_mask(void) {
-    uint64_t old = 0, all = ~(1ull << (SIGSEGV - 1) | 1ull << (SIGBUS - 1));
-    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &old, sizeof all);
-    return old;
-}
-static void restore_host_mask(uint64_t mask) {
-    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, sizeof mask);
 }
 
 // ---- the end ----
@@ -106,7 +94,7 @@ static void robust_list_died(LinuxThread *t) {
     if (head.pending & ~1ull) robust_died(t, (head.pending & ~1ull) + (uint64_t)head.offset);
 }
 
-static void leave_guest(LinuxThread *t) {
+void process_end_thread(LinuxThread *t) {
     robust_list_died(t);
     if (t->clear_child_tid) {
         uint32_t zero = 0;
@@ -157,8 +145,8 @@ void process_exit(Vcpu *v, int status, int signal) {
 void threads_stop_others(Vcpu *self) {
     LinuxProcess *p = process_of(self);
     LinuxThread *t = thread_of(self);
-    close_host_mask();
-    leave_guest(t);
+    signals_close_host_mask();
+    process_end_thread(t);
     pthread_mutex_lock(&p->thread_lock);
     while (p->n_threads > 1) {
         if (atomic_load(&p->exiting)) kick_others(p, t);
@@ -177,7 +165,7 @@ void threads_stop_others(Vcpu *self) {
 static void thread_end(LinuxThread *t) {
     LinuxProcess *p = t->p;
     Vcpu *v = t->v;
-    leave_guest(t);
+    process_end_thread(t);
     if (p->forked && p->threads == t && !t->next) process_leave_forked(p);
     host_signals_leave(v);
     pthread_mutex_lock(&p->thread_lock);
@@ -209,13 +197,7 @@ int64_t sys_exit_group(Vcpu *v, const uint64_t a[6]) {
 
 // ---- new ones ----
 
-typedef struct CloneArgs { // struct clone_args of the kernel
-    uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_bytes, tls, set_tid,
-        set_tid_n, cgroup;
-} CloneArgs;
-enum { CLONE_ARGS_MIN_BYTES = 64 };
-
-static void set_child_regs(Vcpu *v, const CloneArgs *c) {
+void thread_child_regs(Vcpu *v, const CloneArgs *c) {
     const GuestLinuxAbi *abi = abi_of(v);
     if (c->stack) vcpu_set_reg(v, abi->sp, c->stack + c->stack_bytes);
     if (c->flags & CLONE_SETTLS) vcpu_set_reg(v, abi->tls, c->tls);
@@ -255,12 +237,12 @@ static void *thread_main(void *arg) {
         log_printf(&v->m->log, "dragoman: %s\n", v->m->err.text);
         process_exit(v, 127, SIGABRT);
     }
-    close_host_mask();
+    signals_close_host_mask();
     thread_end(t);
     return NULL;
 }
 
-static int64_t new_thread(Vcpu *v, const CloneArgs *c) {
+int64_t thread_start(Vcpu *v, const CloneArgs *c) {
     LinuxProcess *p = process_of(v);
     Vcpu *child = vcpu_new(v->m, v->state);
     LinuxThread *t = child ? thread_new(p, child, false) : NULL;
@@ -269,23 +251,25 @@ static int64_t new_thread(Vcpu *v, const CloneArgs *c) {
         return -ENOMEM;
     }
     t->sigmask = thread_of(v)->sigmask;
+    t->seccomp = thread_of(v)->seccomp;
+    t->seccomp_mode = thread_of(v)->seccomp_mode;
     if (c->flags & CLONE_CHILD_CLEARTID) t->clear_child_tid = c->child_tid;
-    set_child_regs(child, c);
+    thread_child_regs(child, c);
     Birth b = {.t = t, .c = c};
     pthread_mutex_init(&b.lock, NULL);
     pthread_cond_init(&b.said, NULL);
     pthread_attr_t attr;
     pthread_attr_init(&attr);
-    pthread_attr_setstacksize(&attr, HOST_STACK_BYTES);
+    pthread_attr_setstacksize(&attr, THREAD_HOST_STACK_BYTES);
     pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-    uint64_t mask = close_host_mask();
+    uint64_t mask = signals_close_host_mask();
     pthread_t host;
     int e = pthread_create(&host, &attr, thread_main, &b);
     pthread_attr_destroy(&attr);
     pthread_mutex_lock(&b.lock);
     while (!e && !b.answer) pthread_cond_wait(&b.said, &b.lock);
     pthread_mutex_unlock(&b.lock);
-    restore_host_mask(mask);
+    signals_restore_host_mask(mask);
     pthread_cond_destroy(&b.said);
     pthread_mutex_destroy(&b.lock);
     if (e || b.answer < 0) {
@@ -294,135 +278,6 @@ static int64_t new_thread(Vcpu *v, const CloneArgs *c) {
         return -EAGAIN;
     }
     return b.answer;
-}
-
-// ---- fork ----
-
-static void fork_child(LinuxThread *t, const CloneArgs *c) {
-    LinuxProcess *p = t->p;
-    Vcpu *v = t->v;
-    machine_fork_child(p->m, v);
-    space_fork_child(p->m->as);
-    pthread_mutex_init(&p->thread_lock, NULL);
-    pthread_mutex_init(&p->signal_lock, NULL);
-    pthread_cond_init(&p->thread_gone, NULL);
-    host_signals_fork_child(v);
-    p->threads = t;
-    t->next = NULL;
-    p->n_threads = 1;
-    p->forked = true;
-    p->exit_decided = false;
-    p->exiting = false;
-    p->exit_status = p->exit_signal = 0;
-    t->tid = gettid();
-    t->is_main = true;
-    t->has_caught = 0; // pending signals are the parent's
-    t->soft_pending = 0;
-    t->restart = false;
-    t->clear_child_tid = c->flags & CLONE_CHILD_CLEARTID ? c->child_tid : 0;
-    t->robust_list = 0;
-    uint32_t tid = (uint32_t)t->tid;
-    if (c->flags & CLONE_CHILD_SETTID) guest_write(v, c->child_tid, &tid, 4);
-    set_child_regs(v, c);
-}
-
-// The pipe whose write end the child holds until it execs or ends. Kept out of the low numbers that
-// the guest expects to get.
-static int vfork_pipe(int fd[2]) {
-    int low[2];
-    if (pipe2(low, O_CLOEXEC)) return -errno;
-    for (unsigned i = 0; i < 2; i++) {
-        fd[i] = fcntl(low[i], F_DUPFD_CLOEXEC, VFORK_FD_FROM);
-        if (fd[i] < 0) {
-            fd[i] = low[i];
-        } else {
-            close(low[i]);
-        }
-    }
-    return 0;
-}
-
-static int64_t new_process(Vcpu *v, const CloneArgs *c) {
-    LinuxThread *t = thread_of(v);
-    LinuxProcess *p = t->p;
-    bool vfork = c->flags & CLONE_VFORK;
-    int wait_fd[2] = {-1, -1};
-    int e = vfork ? vfork_pipe(wait_fd) : 0;
-    if (e) return e;
-    uint64_t mask = close_host_mask();
-    pthread_mutex_lock(&p->signal_lock);
-    pthread_mutex_lock(&p->thread_lock);
-    space_fork_prepare(p->m->as);
-    machine_fork_prepare(p->m);
-    pid_t pid = fork();
-    if (!pid) {
-        fork_child(t, c);
-        if (p->vfork_fd > 0) close(p->vfork_fd - 1); // that was between our parent and its parent
-        if (wait_fd[0] >= 0) close(wait_fd[0]);
-        p->vfork_fd = wait_fd[1] + 1;
-        thread_set_sigmask(t, t->sigmask);
-        return 0;
-    }
-    e = errno;
-    machine_fork_parent(p->m);
-    space_fork_parent(p->m->as);
-    pthread_mutex_unlock(&p->thread_lock);
-    pthread_mutex_unlock(&p->signal_lock);
-    if (vfork) close(wait_fd[1]);
-    if (pid > 0) {
-        uint32_t tid = (uint32_t)pid;
-        if (c->flags & CLONE_PARENT_SETTID) guest_write(v, c->parent_tid, &tid, 4);
-        if (c->flags & CLONE_PIDFD) {
-            int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
-            guest_write(v, c->pidfd, &pidfd, sizeof pidfd);
-        }
-        char none;
-        while (vfork && read(wait_fd[0], &none, 1) < 0 && errno == EINTR) continue;
-    }
-    if (vfork) close(wait_fd[0]);
-    restore_host_mask(mask);
-    return pid > 0 ? pid : -e;
-}
-
-static int64_t do_clone(Vcpu *v, const CloneArgs *c) {
-    const uint64_t shared = CLONE_VM | CLONE_SIGHAND | CLONE_THREAD,
-                   harmless = CLONE_SETTLS | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID |
-                              CLONE_CHILD_SETTID | CLONE_DETACHED | CLONE_IO | CLONE_UNTRACED |
-                              0x100000000ull /* CLONE_CLEAR_SIGHAND: execve follows */;
-    if (c->set_tid_n) return -EINVAL;
-    if (c->flags & CLONE_THREAD) {
-        if ((c->flags & shared) != shared) return -EINVAL;
-        // threads of one process share files and cwd in the host
-        if ((c->flags & (CLONE_FS | CLONE_FILES)) != (CLONE_FS | CLONE_FILES) ||
-            (c->flags & ~(shared | harmless | CLONE_FS | CLONE_FILES | CLONE_SYSVSEM)))
-            return -EINVAL;
-        return new_thread(v, c);
-    }
-    if ((c->flags & CLONE_VM) && !(c->flags & CLONE_VFORK)) return -EINVAL;
-    if (c->flags & ~(CLONE_VM | CLONE_VFORK | CLONE_PIDFD | harmless)) return -EINVAL;
-    if (c->exit_signal != SIGCHLD) return -EINVAL;
-    return new_process(v, c);
-}
-
-// arm64, riscv: flags, stack, parent_tid, tls, child_tid.
-int64_t sys_clone(Vcpu *v, const uint64_t a[6]) {
-    CloneArgs c = {.flags = a[0] & 0xffffffff & ~(uint64_t)CSIGNAL,
-                   .exit_signal = a[0] & CSIGNAL,
-                   .stack = a[1],
-                   .parent_tid = a[2],
-                   .pidfd = a[2],
-                   .tls = a[3],
-                   .child_tid = a[4]};
-    return do_clone(v, &c);
-}
-
-int64_t sys_clone3(Vcpu *v, const uint64_t a[6]) {
-    CloneArgs c = {0};
-    if (a[1] < CLONE_ARGS_MIN_BYTES) return -EINVAL;
-    if (a[1] > SPACE_PAGE) return -E2BIG;
-    if (!guest_read(v, a[0], &c, MIN(a[1], sizeof c))) return -EFAULT;
-    if (!c.stack != !c.stack_bytes || (c.flags & CSIGNAL)) return -EINVAL;
-    return do_clone(v, &c);
 }
 
 // ---- small things ----
@@ -454,11 +309,25 @@ int64_t sys_get_robust_list(Vcpu *v, const uint64_t a[6]) {
     return guest_write(v, a[2], &bytes, 8) && guest_write(v, a[1], &list, 8) ? 0 : -EFAULT;
 }
 
+static int64_t host_prctl(const uint64_t a[6]) {
+    int r = prctl((int)a[0], a[1], a[2], a[3], a[4]);
+    return r < 0 ? -errno : r;
+}
+
 // Those whose meaning is the same for us as for the guest go to the host.
 int64_t sys_prctl(Vcpu *v, const uint64_t a[6]) {
     char name[16] = {0};
     int value;
+    bool fake = process_of(v)->fake;
     switch ((int)a[0]) {
+    case PR_CAPBSET_READ:
+        if (fake) return a[1] <= CAP_LAST_CAP ? 1 : -EINVAL;
+        return host_prctl(a);
+    case PR_CAPBSET_DROP:
+    case PR_SET_SECUREBITS: return fake ? 0 : host_prctl(a);
+    case PR_GET_SECCOMP:
+    case PR_SET_SECCOMP: return seccomp_prctl(v, a);
+    case PR_SET_VMA: return space_check_owned(v->m->as, a[2], a[3]) ? -ENOMEM : host_prctl(a);
     case PR_SET_NAME:
         if (guest_string(v, a[1], name, sizeof name) == -EFAULT) return -EFAULT;
         name[sizeof name - 1] = 0;
@@ -478,9 +347,6 @@ int64_t sys_prctl(Vcpu *v, const uint64_t a[6]) {
     case PR_GET_KEEPCAPS:
     case PR_SET_KEEPCAPS:
     case PR_GET_SECUREBITS:
-    case PR_SET_SECUREBITS:
-    case PR_CAPBSET_READ:
-    case PR_CAPBSET_DROP:
     case PR_CAP_AMBIENT:
     case PR_GET_TIMERSLACK:
     case PR_SET_TIMERSLACK:
@@ -489,10 +355,17 @@ int64_t sys_prctl(Vcpu *v, const uint64_t a[6]) {
     case PR_GET_NO_NEW_PRIVS:
     case PR_GET_THP_DISABLE:
     case PR_SET_THP_DISABLE:
-    case PR_SET_PTRACER: {
-        int r = prctl((int)a[0], a[1], a[2], a[3], a[4]);
-        return r < 0 ? -errno : r;
-    }
+    case PR_GET_TIMING:
+    case PR_SET_TIMING:
+    case PR_MCE_KILL:
+    case PR_MCE_KILL_GET:
+    case PR_TASK_PERF_EVENTS_DISABLE:
+    case PR_TASK_PERF_EVENTS_ENABLE:
+    case PR_GET_SPECULATION_CTRL:
+    case PR_SET_SPECULATION_CTRL:
+    case PR_GET_IO_FLUSHER:
+    case PR_SET_IO_FLUSHER:
+    case PR_SET_PTRACER: return host_prctl(a);
     default: return -EINVAL; // also what kernels without the feature say
     }
 }

@@ -15,11 +15,18 @@ struct AddressSpace {
     SpaceRange *at;
     size_t n, cap;
     uint64_t brk_start, brk_now;
+    uint64_t limit; // of all bytes together
 };
+
+enum { STACK_GAP_BYTES = 256 * SPACE_PAGE }; // as the kernel keeps below a growing stack
+// Flags of mmap that only the host has (MAP_32BIT, MAP_ABOVE4G): to the guest they mean nothing.
+enum { HOST_ONLY_FLAGS = 0xc0 };
 
 AddressSpace *space_new(void) {
     AddressSpace *s = calloc(1, sizeof *s);
-    if (s) pthread_rwlock_init(&s->lock, NULL);
+    if (!s) return NULL;
+    pthread_rwlock_init(&s->lock, NULL);
+    s->limit = UINT64_MAX;
     return s;
 }
 
@@ -138,6 +145,16 @@ static int host_prot(int prot) {
 
 // ---- mapping ----
 
+// Gives back what claim_gaps() took in [lo, hi).
+static void release_gaps(const AddressSpace *s, uint64_t lo, uint64_t hi) {
+    for (size_t i = find(s, lo); lo < hi; i++) {
+        uint64_t end = i < s->n && s->at[i].lo < hi ? s->at[i].lo : hi;
+        if (end > lo) munmap((void *)lo, end - lo);
+        if (i >= s->n) break;
+        lo = MAX(lo, s->at[i].hi);
+    }
+}
+
 // For MAP_FIXED over [lo, hi): what is not the guest's there must be nobody's. Claims those gaps
 // with inaccessible pages; on failure gives them back.
 static int claim_gaps(AddressSpace *s, uint64_t lo, uint64_t hi) {
@@ -152,12 +169,7 @@ static int claim_gaps(AddressSpace *s, uint64_t lo, uint64_t hi) {
             if (p != want) {
                 int e = p == MAP_FAILED ? errno : EEXIST;
                 if (p != MAP_FAILED) munmap(p, gap_end - at);
-                uint64_t back = lo; // undo the gaps before this one
-                for (size_t k = find(s, lo); back < at; k++) {
-                    uint64_t end = k < s->n && s->at[k].lo < at ? s->at[k].lo : at;
-                    if (end > back) munmap((void *)back, end - back);
-                    back = k < s->n ? MAX(back, s->at[k].hi) : at;
-                }
+                release_gaps(s, lo, at);
                 return e == EEXIST ? -ENOMEM : -e;
             }
         }
@@ -165,6 +177,20 @@ static int claim_gaps(AddressSpace *s, uint64_t lo, uint64_t hi) {
         at = MAX(at, s->at[i].hi);
     }
     return 0;
+}
+
+static uint64_t bytes_in(const AddressSpace *s, uint64_t lo, uint64_t hi) {
+    uint64_t bytes = 0;
+    for (size_t i = find(s, lo); i < s->n && s->at[i].lo < hi; i++)
+        bytes += MIN(hi, s->at[i].hi) - MAX(lo, s->at[i].lo);
+    return bytes;
+}
+
+// Are `more` bytes within the limit, when [lo, hi) goes away for them?
+static bool within_limit(const AddressSpace *s, uint64_t more, uint64_t lo, uint64_t hi) {
+    if (s->limit == UINT64_MAX) return true;
+    uint64_t now = bytes_in(s, 0, SPACE_END) - (hi > lo ? bytes_in(s, lo, hi) : 0);
+    return now + more <= s->limit;
 }
 
 static SpaceRange describe(uint64_t addr, uint64_t len, int prot, int flags, int fd, uint64_t off) {
@@ -187,18 +213,19 @@ static int64_t mmap_locked(AddressSpace *s, uint64_t addr, uint64_t len, int pro
     bool fixed = flags & (MAP_FIXED | MAP_FIXED_NOREPLACE);
     if (!reserve(s, 3)) return -ENOMEM;
     if (fixed && bad_range(addr, len)) return addr & (SPACE_PAGE - 1) ? -EINVAL : -ENOMEM;
+    if (!within_limit(s, len, fixed ? addr : 0, fixed ? addr + len : 0)) return -ENOMEM;
     if ((flags & MAP_FIXED) && !(flags & MAP_FIXED_NOREPLACE)) {
         int e = claim_gaps(s, addr, addr + len);
         if (e) return e;
     }
-    // A growing stack would grow into pages that the list does not know.
-    void *p = mmap((void *)addr, len, host_prot(prot), flags & ~MAP_GROWSDOWN, fd, (off_t)off);
+    // A growing stack would grow into pages that the list does not know: space_grow_stack() does
+    // it.
+    void *p = mmap((void *)addr, len, host_prot(prot), flags & ~(MAP_GROWSDOWN | HOST_ONLY_FLAGS),
+                   fd, (off_t)off);
     if (p == MAP_FAILED) {
         int e = errno;
-        // what was claimed stays the guest's only where it was before
-        if (flags & MAP_FIXED)
-            for (uint64_t a = addr; a < addr + len; a += SPACE_PAGE)
-                if (!owned(s, a, a + SPACE_PAGE)) munmap((void *)a, SPACE_PAGE);
+        if ((flags & MAP_FIXED) && !(flags & MAP_FIXED_NOREPLACE))
+            release_gaps(s, addr, addr + len);
         return -e;
     }
     if ((flags & MAP_FIXED_NOREPLACE) && (uint64_t)p != addr) {
@@ -267,19 +294,44 @@ int64_t space_mprotect(AddressSpace *s, uint64_t addr, uint64_t len, int prot) {
     return e;
 }
 
+// Shrinking in place is a munmap of the tail, whatever mappings lie there.
+static int64_t shrink_locked(AddressSpace *s, uint64_t old, uint64_t old_len, uint64_t new_len) {
+    uint64_t lo = old + new_len, hi = old + old_len, at = lo, end = hi;
+    if (!owned(s, old, old + SPACE_PAGE)) return -EFAULT;
+    for (size_t i = find(s, lo); i < s->n && s->at[i].lo < hi; i++) {
+        at = MAX(lo, s->at[i].lo);
+        end = MIN(hi, s->at[i].hi);
+        if (munmap((void *)at, end - at)) return -errno;
+    }
+    remove_range(s, lo, hi);
+    return (int64_t)old;
+}
+
 static int64_t mremap_locked(AddressSpace *s, uint64_t old, uint64_t old_len, uint64_t new_len,
                              int flags, uint64_t new_addr) {
     if (!reserve(s, 4)) return -ENOMEM;
+    if (flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP)) return -EINVAL;
+    if (old_len > new_len && !(flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)))
+        return shrink_locked(s, old, old_len, new_len);
     if (!owned(s, old, old + MAX(old_len, (uint64_t)SPACE_PAGE))) return -EFAULT;
     SpaceRange was = s->at[find(s, old)];
     if (was.hi < old + old_len) return -EFAULT;
-    if (flags & MREMAP_FIXED) {
+    if (!within_limit(s, new_len, old, flags & MREMAP_DONTUNMAP ? old : old + old_len))
+        return -ENOMEM;
+    if (flags & MREMAP_FIXED) { // what the host refuses must not claim anything first
+        if (!(flags & MREMAP_MAYMOVE)) return -EINVAL;
+        if (new_addr < old + old_len && old < new_addr + new_len) return -EINVAL;
         int e = claim_gaps(s, new_addr, new_addr + new_len);
         if (e) return e;
     }
-    void *p = flags & MREMAP_FIXED ? mremap((void *)old, old_len, new_len, flags, (void *)new_addr)
-                                   : mremap((void *)old, old_len, new_len, flags);
-    if (p == MAP_FAILED) return -errno;
+    void *p = flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)
+                  ? mremap((void *)old, old_len, new_len, flags, (void *)new_addr)
+                  : mremap((void *)old, old_len, new_len, flags);
+    if (p == MAP_FAILED) {
+        int e = errno;
+        if (flags & MREMAP_FIXED) release_gaps(s, new_addr, new_addr + new_len);
+        return -e;
+    }
     was.file_off += old - was.lo;
     was.lo = (uint64_t)p;
     was.hi = was.lo + new_len;
@@ -298,6 +350,60 @@ int64_t space_mremap(AddressSpace *s, uint64_t old, uint64_t old_len, uint64_t n
     int64_t r = mremap_locked(s, old, old_len, new_len, flags, new_addr);
     pthread_rwlock_unlock(&s->lock);
     return r;
+}
+
+void space_set_limit(AddressSpace *s, uint64_t bytes) {
+    pthread_rwlock_wrlock(&s->lock);
+    s->limit = bytes;
+    pthread_rwlock_unlock(&s->lock);
+}
+
+bool space_grow_stack(AddressSpace *s, uint64_t addr, uint64_t max_bytes) {
+    uint64_t lo = ALIGN_DOWN(addr, (uint64_t)SPACE_PAGE);
+    pthread_rwlock_wrlock(&s->lock);
+    size_t i = find(s, addr);
+    bool grown = i < s->n && s->at[i].lo > addr && s->at[i].stack && reserve(s, 3);
+    if (grown) {
+        SpaceRange r = s->at[i];
+        uint64_t more = r.lo - lo, below = i ? s->at[i - 1].hi : 0;
+        // what is inaccessible below is a guard already
+        bool guard = !i || s->at[i - 1].prot == PROT_NONE;
+        grown = r.hi - lo <= max_bytes && (guard || lo - below >= STACK_GAP_BYTES) &&
+                within_limit(s, more, 0, 0);
+        void *p =
+            grown ? mmap((void *)lo, more, host_prot(r.prot),
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0)
+                  : MAP_FAILED;
+        if (p != MAP_FAILED && p != (void *)lo) munmap(p, more);
+        grown = p == (void *)lo;
+        if (grown) {
+            r.hi = r.lo;
+            r.lo = lo;
+            set_range(s, r);
+        }
+    }
+    pthread_rwlock_unlock(&s->lock);
+    return grown;
+}
+
+uint64_t space_stack_start(AddressSpace *s, uint64_t addr) {
+    pthread_rwlock_rdlock(&s->lock);
+    size_t i = find(s, addr);
+    uint64_t lo = i < s->n && s->at[i].lo <= addr && s->at[i].stack ? s->at[i].lo : 0;
+    pthread_rwlock_unlock(&s->lock);
+    return lo;
+}
+
+bool space_next(AddressSpace *s, uint64_t *lo, uint64_t *hi) {
+    pthread_rwlock_rdlock(&s->lock);
+    size_t i = find(s, *lo);
+    bool any = i < s->n && s->at[i].lo < *hi;
+    if (any) {
+        *lo = MAX(*lo, s->at[i].lo);
+        *hi = MIN(*hi, s->at[i].hi);
+    }
+    pthread_rwlock_unlock(&s->lock);
+    return any;
 }
 
 int64_t space_check_owned(AddressSpace *s, uint64_t addr, uint64_t len) {

@@ -43,6 +43,15 @@ int64_t space_munmap(AddressSpace *s, uint64_t addr, uint64_t len);
 int64_t space_mprotect(AddressSpace *s, uint64_t addr, uint64_t len, int prot);
 int64_t space_mremap(AddressSpace *s, uint64_t old, uint64_t old_len, uint64_t new_len, int flags,
                      uint64_t new_addr);
+// No more than this many bytes may be mapped from now on (RLIMIT_AS); UINT64_MAX: no limit.
+void space_set_limit(AddressSpace *s, uint64_t bytes);
+// An access at addr, below a mapping that grows down, failed: grows it, within max_bytes (of the
+// whole mapping) and away from what lies below. False: it is a fault.
+bool space_grow_stack(AddressSpace *s, uint64_t addr, uint64_t max_bytes);
+// Where the mapping around addr begins if it grows down, else 0.
+uint64_t space_stack_start(AddressSpace *s, uint64_t addr);
+// The next piece of the guest's in [*lo, *hi): false when there is none.
+bool space_next(AddressSpace *s, uint64_t *lo, uint64_t *hi);
 // madvise, msync, mincore, mlock...: 0 when all of [addr, addr + len) is the guest's, else -ENOMEM.
 int64_t space_check_owned(AddressSpace *s, uint64_t addr, uint64_t len);
 // The brk area starts at addr (page aligned up); nothing is mapped yet.

@@ -2,6 +2,8 @@
 // machine context of a signal frame (struct sigcontext with its extension records).
 #include "guest/aarch64/guest.h"
 
+#include <signal.h>
+
 static void hwcaps(uint64_t features, uint64_t *hwcap, uint64_t *hwcap2) {
     uint64_t words[3] = {0};
 #define FEATURE(name, word, bit, text)                                                             \
@@ -74,6 +76,17 @@ static void mcontext_save(const void *state, uint64_t fault_addr, uint64_t esr, 
     // the terminator is a record of zeros: already there
 }
 
+// The syndrome of a data or instruction abort from EL0 (Arm ARM, ESR_ELx): translation or permission
+// fault at level 3, or alignment.
+static uint64_t fault_esr(int signo, int si_code, bool fetch, bool write) {
+    enum { EC_INSN = 0x20, EC_DATA = 0x24, TRANSLATION = 0x07, PERMISSION = 0x0f, ALIGNMENT = 0x21 };
+    uint64_t fsc = signo == SIGSEGV && si_code == SEGV_ACCERR  ? PERMISSION
+                   : signo == SIGBUS && si_code == BUS_ADRALN ? ALIGNMENT
+                                                               : TRANSLATION;
+    uint64_t ec = fetch ? EC_INSN : EC_DATA;
+    return ec << 26 | 1u << 25 | (uint64_t)(write && !fetch) << 6 | fsc;
+}
+
 static bool load_fpsimd(A64State *s, const uint8_t *at, uint32_t bytes) {
     FpsimdContext fp;
     if (bytes != sizeof fp) return false;
@@ -124,6 +137,7 @@ const GuestLinuxAbi a64_linux_abi = {
     .hwcaps = hwcaps,
     .cpuinfo = cpuinfo,
     .mcontext_bytes = sizeof(SigContext),
+    .fault_esr = fault_esr,
     .mcontext_save = mcontext_save,
     .mcontext_load = mcontext_load,
 };

@@ -1,0 +1,118 @@
+#!/usr/bin/env python3
+"""The Linux personality's own tests: guest C programs of this folder that check themselves.
+
+Each prints a line for every check that failed (check.h) and `ok` when there was none. Most are also
+right under qemu-aarch64 or the kernel; where qemu is not, nothing is compared with it.
+
+    tests/linux/run.py [--dragoman build/dragoman] [--only REGEX]
+"""
+import argparse
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+TOP = os.path.dirname(os.path.dirname(HERE))
+
+
+class Place:
+    """A root with the program in it, something to bind, and what must not be seen."""
+
+    def __init__(self, program):
+        self.top = os.path.realpath(tempfile.mkdtemp(prefix="dgm-"))
+        self.root = os.path.join(self.top, "root")
+        for d in ("root", "root/tmp", "root/etc", "root/bound", "shared"):
+            os.mkdir(os.path.join(self.top, d))
+        shutil.copy(program, os.path.join(self.root, "program"))
+        self.secret = os.path.join(self.top, "secret")
+        for path, data in ((self.secret, b"SECRET".ljust(4242)), (os.path.join(self.top, "shared/inner"), b"inner")):
+            with open(path, "wb") as f:
+                f.write(data)
+        os.chmod(self.secret, 0o755)
+        # descriptors that a path through /proc might reach
+        self.held = [open(self.secret), os.open(self.top, os.O_RDONLY)]
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(self.secret + ".sock")
+        self.listener.listen(1)
+
+    def options(self):
+        return ["--rootfs", self.root, "--bind", os.path.join(self.top, "shared") + ":/bound"]
+
+    def close(self):
+        self.held[0].close()
+        os.close(self.held[1])
+        self.listener.close()
+        with open(self.secret, "rb") as f:
+            intact = f.read() == b"SECRET".ljust(4242)
+        shutil.rmtree(self.top)
+        return intact
+
+
+def compile_one(name, folder):
+    source, out = os.path.join(HERE, name + ".c"), os.path.join(folder, name)
+    if not os.path.exists(out) or os.path.getmtime(out) < max(
+            os.path.getmtime(source), os.path.getmtime(os.path.join(HERE, "check.h"))):
+        subprocess.run(["aarch64-linux-gnu-gcc", "-std=gnu17", "-O1", "-w", "-pthread", "-static", source, "-o", out],
+                       check=True)
+    return out
+
+
+# name, options, arguments, in a root
+TESTS = [
+    ("escape", [], ["SECRET", str(os.getpid())], True),
+    ("process", [], [], False),
+    ("signal", [], [], False),
+    ("seccomp", [], [], False),
+    ("memory", [], [], False),
+    ("fakeroot", ["--fake-root"], [], True),
+]
+
+
+def run(dragoman, folder, test, timeout):
+    name, options, arguments, rooted = test
+    program = compile_one(name, folder)
+    place = Place(program) if rooted else None
+    command = [dragoman, "run", *options]
+    command += [*place.options(), "/program"] if place else [program]
+    command += [place.secret if place and a == "SECRET" else a for a in arguments]
+    try:
+        r = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout,
+                           cwd=place.top if place else "/")
+        status, out, err = r.returncode, r.stdout, r.stderr
+    except subprocess.TimeoutExpired as e:
+        status, out, err = "timeout", e.stdout or b"", e.stderr or b""
+    bad = status != 0 or not out.endswith(b"ok\n")
+    if place and not place.close():
+        bad, out = True, out + b"the secret was changed\n"
+    return None if not bad else f"status {status}\n{(out + err).decode(errors='replace')[-3000:]}"
+
+
+def main():
+    p = argparse.ArgumentParser()
+    p.add_argument("--dragoman", default=os.path.join(TOP, "build/dragoman"))
+    p.add_argument("--build", default=os.path.join(TOP, "build"))
+    p.add_argument("--only", default="")
+    p.add_argument("--timeout", type=float, default=60)
+    args = p.parse_args()
+    folder = os.path.join(os.path.abspath(args.build), "tests-linux")
+    os.makedirs(folder, exist_ok=True)
+    failed = 0
+    for test in TESTS:
+        if not re.search(args.only, test[0]):
+            continue
+        begin = time.monotonic()
+        problem = run(os.path.abspath(args.dragoman), folder, test, args.timeout)
+        print(f"{'FAIL' if problem else 'ok  '} linux-{test[0]} ({time.monotonic() - begin:.1f} s)")
+        if problem:
+            failed += 1
+            print("    " + problem.replace("\n", "\n    "))
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
