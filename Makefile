@@ -10,10 +10,11 @@ TEST_FLAGS  ?=
 BENCH_FLAGS ?=
 FUZZ_SECONDS ?= 60
 FUZZ_COUNT  ?= 500
+COVERAGE_COUNT ?= 60
 NINJA       := ninja -C
 
 .PHONY: all help setup guest run test unit programs interp bench bench-quick install clean distclean
-.PHONY: fuzz-insn asan werror check-layers check-globals check-docs fuzz fuzz-build
+.PHONY: fuzz-insn corpus coverage asan werror check-layers check-globals check-docs fuzz fuzz-build
 
 all: $(BUILD)/build.ninja
 	@$(NINJA) $(BUILD) --quiet
@@ -30,6 +31,7 @@ help:
 	@echo "make fuzz           each fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS)"
 	@echo "make check-layers check-globals check-docs      the rules of the house"
 	@echo "make fuzz-insn      every A64 instruction with random operands against qemu-aarch64, for hours"
+	@echo "make coverage       each decode row and what it was compared with; corpus: all words of some libraries"
 	@echo "make clean          remove what was built; distclean: fetched guests as well"
 
 # Another compiler than last time means a new configuration; fetched guests in build/ stay.
@@ -96,6 +98,18 @@ fuzz-build:
 
 fuzz: fuzz-build
 	@scripts/run-fuzz build-fuzz/tests/fuzz $(FUZZ_SECONDS)
+
+# Every instruction word of Debian's arm64 libraries decodes as objdump says.
+corpus: all
+	@scripts/guest-root corpus
+	@$(NINJA) $(BUILD) --quiet tests/guest/aarch64/decode_tool
+	@tests/guest/aarch64/decode_check.py $(BUILD)/tests/guest/aarch64/decode_tool --elf \
+	    $$(find $(BUILD)/guest/corpus -type f \( -name 'lib*.so*' -o -path '*/bin/python3.*' \) | sort)
+
+# Which test compares each decode row with what; fails when a row was never compared.
+coverage: all
+	@$(NINJA) $(BUILD) --quiet tests/guest/aarch64/decode_tool
+	@tests/guest/aarch64/coverage.py $(BUILD)/tests/guest/aarch64/decode_tool --count $(COVERAGE_COUNT)
 
 fuzz-insn: all
 	@for isa in "" avx512 avx,fma sse4; do \

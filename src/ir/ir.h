@@ -99,6 +99,7 @@ enum IrFpMode {
     IR_FPM_AH = 32,  // Arm FEAT_AFP alternate handling
     IR_FPM_FIZ = 64, // Arm FEAT_AFP flush inputs only
     IR_FPM_AHP = 128, // Arm alternative half precision
+    IR_FPM_ODD = 256, // softfp.h only: all is rounded to odd, and overflows to infinity
 };
 enum IrFpFlag {
     IR_FPF_INVALID = 1, IR_FPF_DIVZERO = 2, IR_FPF_OVERFLOW = 4, IR_FPF_UNDERFLOW = 8,

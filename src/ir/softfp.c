@@ -26,7 +26,7 @@ typedef struct Format {
 
 static Format format(SoftFormat f) {
     static const Format formats[] = {
-        [SOFT_F16] = {5, 10}, [SOFT_F32] = {8, 23}, [SOFT_F64] = {11, 52}, [SOFT_AHP] = {5, 10}};
+        [SOFT_F16] = {5, 10}, [SOFT_F32] = {8, 23}, [SOFT_F64] = {11, 52}, [SOFT_AHP] = {5, 10}, [SOFT_BF16] = {8, 7}};
     return formats[f];
 }
 static int bias(Format f) {
@@ -58,7 +58,7 @@ static uint64_t invalid(SoftFormat f, IrFpEnv *env) {
 }
 
 static IrRm mode_rm(const IrFpEnv *env) {
-    return (IrRm)(env->mode & IR_FPM_RM);
+    return env->mode & IR_FPM_ODD ? IR_RM_ODD : (IrRm)(env->mode & IR_FPM_RM);
 }
 
 static bool flushes(SoftFormat f, const IrFpEnv *env) {
@@ -132,7 +132,7 @@ static uint64_t overflowed(SoftFormat sf, IrRm rm, bool sign, IrFpEnv *env) {
         return sign_bit(f, sign) | bits_mask(15);
     }
     env->flags |= IR_FPF_OVERFLOW | IR_FPF_INEXACT;
-    bool to_inf = rm == IR_RM_NEAREST || rm == IR_RM_AWAY || rm == (sign ? IR_RM_DOWN : IR_RM_UP);
+    bool to_inf = env->mode & IR_FPM_ODD || rm == IR_RM_NEAREST || rm == IR_RM_AWAY || rm == (sign ? IR_RM_DOWN : IR_RM_UP);
     return inf_of(sf, sign) - (to_inf ? 0 : 1);
 }
 

@@ -20,8 +20,9 @@ typedef enum SoftFormat {
     SOFT_F16,
     SOFT_F32,
     SOFT_F64,
-    SOFT_AHP
-} SoftFormat; // AHP: conversions only
+    SOFT_AHP,
+    SOFT_BF16
+} SoftFormat; // AHP, BF16: conversions only
 static inline SoftFormat softfp_format(unsigned bits) {
     return bits == 16 ? SOFT_F16 : bits == 32 ? SOFT_F32 : SOFT_F64;
 }

@@ -238,7 +238,7 @@ def root_tests():
 
 
 C_PROGRAMS = ["signals", "processes", "memory", "threads", "jumps", "floats", "system", "faults", "codegen", "integers",
-              "vectors"]
+              "vectors", "newer"]
 
 
 def c_tests():

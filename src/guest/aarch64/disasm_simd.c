@@ -163,6 +163,13 @@ static void print_element(const Dis *d) {
         buf_printf(d->out, "v%u.4b[%u]", rm, h << 1 | l);
         return;
     }
+    if (d->row->features & A64_FEAT(bf16)) { // BFDOT takes pairs
+        if (bits_get(d->insn, 23, 1))
+            buf_printf(d->out, "v%u.h[%u]", rm, h << 2 | l << 1 | m);
+        else
+            buf_printf(d->out, "v%u.2h[%u]", m << 4 | rm, h << 1 | l);
+        return;
+    }
     bool fp_row = bits_get(d->insn, 23, 1) && val(d, "size") == 0; // sz rows, with size<1> fixed
     unsigned size = val(d, "half") || d->row->features & A64_FEAT(fhm) ? 1
                     : fp_row                                           ? 2 + val(d, "sz")

@@ -77,6 +77,40 @@ bool lift_clz(Lift *l, const Args_clz *a) {
     return true;
 }
 
+// CTZ, CNT, ABS <Xd>, <Xn> (FEAT_CSSC)
+bool lift_ctz(Lift *l, const Args_ctz *a) {
+    IrType t = lift_type(a->sf);
+    lift_put_reg(l, a->rd, ir_ctz(l->r, lift_reg(l, t, a->rn)));
+    return true;
+}
+bool lift_cnt(Lift *l, const Args_cnt *a) {
+    IrType t = lift_type(a->sf);
+    lift_put_reg(l, a->rd, ir_op1(l->r, IR_popcnt, t, lift_reg(l, t, a->rn)));
+    return true;
+}
+bool lift_abs(Lift *l, const Args_abs *a) {
+    IrType t = lift_type(a->sf);
+    IrRef n = lift_reg(l, t, a->rn), negative = ir_icmp(l->r, IR_SLT, n, ir_const(l->r, t, 0));
+    lift_put_reg(l, a->rd, ir_select(l->r, negative, ir_neg(l->r, n), n));
+    return true;
+}
+
+// SMAX, UMAX, SMIN, UMIN <Xd>, <Xn>, <Xm>|#imm (FEAT_CSSC)
+static bool minmax(Lift *l, unsigned kind, IrType t, unsigned rd, unsigned rn, IrRef m) {
+    static const IrCc takes_n[] = {IR_SGT, IR_UGT, IR_SLT, IR_ULT};
+    IrRef n = lift_reg(l, t, rn);
+    lift_put_reg(l, rd, ir_select(l->r, ir_icmp(l->r, takes_n[kind], n, m), n, m));
+    return true;
+}
+bool lift_minmax_reg(Lift *l, const Args_minmax_reg *a) {
+    IrType t = lift_type(a->sf);
+    return minmax(l, a->kind, t, a->rd, a->rn, lift_reg(l, t, a->rm));
+}
+bool lift_minmax_imm(Lift *l, const Args_minmax_imm *a) {
+    IrType t = lift_type(a->sf); // signed kinds have their immediate's sign in imm8 already
+    return minmax(l, a->kind, t, a->rd, a->rn, ir_const(l->r, t, (uint64_t)(int64_t)a->imm8));
+}
+
 // CLS <Xd>, <Xn>: where a bit differs from the one above, the run of sign bits has ended
 bool lift_cls(Lift *l, const Args_cls *a) {
     IrType t = lift_type(a->sf);

@@ -2,8 +2,8 @@
 // of instructions is generated from the .dec files; registers are state.def; features features.def.
 #include "guest/aarch64/guest.h"
 
-// Best first. Integers in the order of how often bench/'s programs touch them, weighed by where their
-// time goes. Vectors: v0..v7 carry arguments, v16..v31 are scratch.
+// Best first. Integers in the order of how often bench/'s programs touch them, weighed by where
+// their time goes. Vectors: v0..v7 carry arguments, v16..v31 are scratch.
 static const uint16_t hot_ints[] = {A64_X0,  A64_X1,  A64_X2,  A64_X3,  A64_X4,  A64_X19, A64_SP,
                                     A64_X20, A64_X5,  A64_X21, A64_X6,  A64_X22, A64_X16, A64_X23,
                                     A64_X8,  A64_X7,  A64_X30, A64_X9,  A64_X27, A64_X29, A64_X17,
@@ -25,7 +25,8 @@ static const GuestCpu cpus[] = {
     {"max", "everything that is implemented",
      ARMV8_2 | CRYPTO | F(jscvt) | F(fcma) | F(sha3) | F(sm3) | F(sm4) | F(sha512) | F(fhm) |
          F(dit) | F(lse2) | F(lrcpc2) | F(flagm) | F(flagm2) | F(sb) | F(pauth) | F(pauthg) |
-         F(dcpodp) | F(frintts) | F(i8mm) | F(bti) | F(wfxt) | F(hbc) | F(dgh)},
+         F(dcpodp) | F(frintts) | F(i8mm) | F(bf16) | F(bti) | F(wfxt) | F(hbc) | F(dgh) | F(mops) |
+         F(cssc)},
     {"cortex-a53", "Armv8.0 with CRC and crypto", ARMV8_0 | CRYPTO | F(crc)},
     {"cortex-a72", "Armv8.0 with CRC and crypto", ARMV8_0 | CRYPTO | F(crc)},
     {"neoverse-n1", "Armv8.2 with LSE, FP16, dot product", ARMV8_2 | CRYPTO},

@@ -12,8 +12,9 @@
 // whose result is then thrown away has raised what Arm raises too (invalid), never more: see
 // sel_f2i for the care that takes with inexact.
 //
-// Known deviation: the host finds tininess after rounding, Arm before. An inexact result that
-// rounds up to exactly the smallest normal number raises underflow on Arm only.
+//  - the host finds tininess after rounding, Arm before: an inexact result that rounds up to the
+//  least
+//    normal number goes to the evaluator too (cold_if_nan_or_least).
 //
 // Scalars sit in lane 0; what lies above is unspecified (sel_vzext clears it).
 #include "host/x86_64/sel_vec.h"
@@ -102,6 +103,39 @@ static void cold_if_unordered(X86 *x, const IrInst *in, int s, unsigned t, unsig
     cold_if_any_lane(x, in, s, t, u, 3, result);
 }
 
+// The same when t holds a NaN or, of either sign, the least normal number: the host finds tininess
+// after rounding, Arm before, so that number may be an inexact result that was tiny. (Sums that are
+// tiny are exact.)
+static void cold_if_nan_or_least(X86 *x, const IrInst *in, int s, unsigned t) {
+    bool is64 = s == PD || s == SD;
+    uint64_t magnitude = is64 ? INT64_MAX : 0x7fffffff7fffffff;
+    uint64_t least = is64 ? 1ull << 52 : 0x0080000000800000;
+    unsigned m = vtmp(x);
+    op3k(x, V_pand, m, t, magnitude, magnitude);
+    if (s == SS || s == SD) { // equal or unordered
+        op2m(x, s == SS ? V_ucomiss : V_ucomisd, m, vliteral(x, least, least));
+        cold_eval(x, in, CC_E, t);
+    } else if (has_avx512(x)) {
+        op3mi(x, s == PS ? V_vcmpps_k : V_vcmppd_k, 1, m, vliteral(x, least, least), 8);
+        kortest(x, 1);
+        cold_eval(x, in, CC_NE, t);
+    } else {
+        Vop cmp = s == PS ? V_cmpps : V_cmppd;
+        if (has_avx(x)) {
+            op3mi(x, cmp, m, m, vliteral(x, least, least), 8);
+        } else { // the legacy form knows equal, and unordered, but not both
+            unsigned u = vtmp(x);
+            op3i(x, cmp, u, m, m, 3);
+            op3mi(x, cmp, m, m, vliteral(x, least, least), 0);
+            op3(x, V_por, m, m, u);
+            vfree(x, u);
+        }
+        test_any(x, m);
+        cold_eval(x, in, CC_NE, t);
+    }
+    vfree(x, m);
+}
+
 bool sel_farith(X86 *x, const IrInst *in) {
     static const Vop op[4][4] = {{V_addps, V_addpd, V_addss, V_addsd},
                                  {V_subps, V_subpd, V_subss, V_subsd},
@@ -114,7 +148,10 @@ bool sel_farith(X86 *x, const IrInst *in) {
     bool swap =
         (which == 0 || which == 2) && s >= SS && !upper_zero(x, in->a) && upper_zero(x, in->b);
     op3(x, op[which][s], d, swap ? b : a, swap ? a : b); // so that zeros above stay
-    cold_if_unordered(x, in, s, d, d, d);
+    if (which >= 2)
+        cold_if_nan_or_least(x, in, s, d);
+    else
+        cold_if_unordered(x, in, s, d, d, d);
     return true;
 }
 
@@ -152,7 +189,7 @@ bool sel_fma(X86 *x, const IrInst *in) {
     unsigned d = vdef_fresh(x, in);
     vmov(x, d, c);
     op3(x, op[neg_a + 2 * neg_c][s], d, a, b);
-    cold_if_unordered(x, in, s, d, d, d);
+    cold_if_nan_or_least(x, in, s, d);
     return true;
 }
 
@@ -319,24 +356,39 @@ bool sel_vfcmp(X86 *x, const IrInst *in) {
 
 // ---- conversions between floats: the host keeps a NaN's sign and top bits and quiets it, as Arm
 // ----
+// Narrowing to halves, as cold_if_nan_or_least.
+static void cold_if_least_half(X86 *x, const IrInst *in, unsigned d) {
+    const uint64_t magnitude = 0x7fff7fff7fff7fff, least = 0x0400040004000400;
+    unsigned m = vtmp(x);
+    op3k(x, V_pand, m, d, magnitude, magnitude);
+    op3k(x, V_pcmpeqw, m, m, least, least);
+    test_any(x, m);
+    cold_eval(x, in, CC_NE, d);
+    vfree(x, m);
+}
+
 bool sel_fcvt(X86 *x, const IrInst *in) {
     IrType from = ir_type(x_region(x), in->a), to = in->type;
     if (in->aux2) return false;
     if (ir_is_vec(to)) {
-        IrElem fe, te = ir_elem(to);
-        // The operand's lanes: half or twice as wide as the result's. 128-bit types are
-        // interchangeable, so only the operand's own type can tell which.
-        fe = ir_elem(from);
+        // imm says how wide the operand's lanes are: its own type may be any 128-bit type.
+        IrElem te = ir_elem(to), usual = te == IR_F32 ? IR_F64 : IR_F32;
+        IrElem fe = in->imm == 16   ? IR_F16
+                    : in->imm == 32 ? IR_F32
+                    : in->imm == 64 ? IR_F64
+                                    : usual;
         if (te == IR_F16 || fe == IR_F16) {
             if (!has_f16c(x) || te == IR_F64 || fe == IR_F64) return false;
         } else if (te == fe || fe < IR_F16 || fe > IR_F64) {
             return false;
         }
-        unsigned a = vuse(x, in->a), d = vdef(x, in);
+        unsigned a = vuse(x, in->a), d = vdef_fresh(x, in);
         if (te == IR_F32 && fe == IR_F64) {
             op2(x, V_cvtpd2ps, d, a);
+            cold_if_nan_or_least(x, in, PS, d);
         } else if (te == IR_F16) {
             op2sti(x, V_vcvtps2ph, d, a, 4);
+            cold_if_least_half(x, in, d);
         } else {
             if (in->aux) {
                 unsigned t = vtmp(x);
@@ -350,7 +402,7 @@ bool sel_fcvt(X86 *x, const IrInst *in) {
     if (from == to || from == IR_F16 || to == IR_F16) {
         bool halves = (from == IR_F16 && to == IR_F32) || (from == IR_F32 && to == IR_F16);
         if (!halves || !has_f16c(x) || !type_in_xmm(x, IR_F16)) return false;
-        unsigned a = vuse(x, in->a), d = vdef(x, in);
+        unsigned a = vuse(x, in->a), d = vdef_fresh(x, in);
         if (to == IR_F32) { // the lanes above might hold signalling NaNs
             unsigned t = vtmp(x);
             zero_above(x, 2, t, a);
@@ -359,11 +411,13 @@ bool sel_fcvt(X86 *x, const IrInst *in) {
             unsigned t = vtmp(x);
             zero_above(x, 4, t, a);
             op2sti(x, V_vcvtps2ph, d, t, 4);
+            cold_if_least_half(x, in, d);
         }
         return true;
     }
-    unsigned a = vuse(x, in->a), d = vdef(x, in);
+    unsigned a = vuse(x, in->a), d = vdef_fresh(x, in);
     op3lo(x, to == IR_F64 ? V_cvtss2sd : V_cvtsd2ss, d, a, a);
+    if (to == IR_F32) cold_if_nan_or_least(x, in, SS, d);
     return true;
 }
 
@@ -422,6 +476,7 @@ static ColdSite round_away(X86 *x, const IrInst *in, int s, unsigned d, unsigned
     op3(x, add[s], k, k, k);
     round_to(x, s, k, k, 3 | 8);
     op3(x, add[s], t, t, k);
+    op3k(x, V_pand, t, t, ~sign, ~sign); // rounding down, 0 - 0 is -0
     op3k(x, V_pand, k, a, sign, sign);
     op3(x, V_por, d, t, k);
     vfree(x, t);

@@ -34,3 +34,9 @@ adr x1, .+12; br x1; mov x0, #2; nop | x0=7 | x0=7
 mov x9, x30; bl .+12; mov x0, #3; b .+8; ret; mov x30, x9 | | x0=3
 mov x9, x30; adr x1, .+20; blr x1; add x0, x0, #1; mov x30, x9; b .+12; mov x0, #40; ret | | x0=41
 mov x9, x30; adr x30, .+16; blr x30; mov x30, x9; b .+12; mov x0, #5; ret | | x0=5
+mov x9, x30; adr x30, .+16; paciasp; retaa; mov x0, #2; mov x30, x9; mov x9, #0 | x0=7 | x0=7
+mov x9, x30; adr x30, .+16; pacibsp; retab; mov x0, #2; mov x30, x9; mov x9, #0 | x0=7 | x0=7
+adr x1, .+16; pacia x1, x2; braa x1, x2; mov x0, #2; mov x1, #0 | x0=7 x2=5 | x0=7
+adr x1, .+16; pacizb x1; brabz x1; mov x0, #2; mov x1, #0 | x0=7 | x0=7
+mov x9, x30; adr x1, .+16; pacib x1, x2; blrab x1, x2; mov x0, #2; mov x30, x9; mov x1, #0; mov x9, #0 | x0=7 x2=5 | x0=7
+mov x9, x30; adr x1, .+16; paciza x1; blraaz x1; mov x0, #2; mov x30, x9; mov x1, #0; mov x9, #0 | x0=7 | x0=7

@@ -35,3 +35,11 @@ crc32cx w0, w2, x3 | x2=0xffffffff x3=0x123456789abcdef | x0
 crc32b w0, w2, w3 | x2=0xffffffff x3=0x41 | x0
 mrs x0, nzcv | nzcv=0xa0000000 | x0=0xa0000000
 msr nzcv, x1 ; cset x0, vs | x1=0x10000000 | x0=1 nzcv=0x10000000
+ldrsw x0, .+8; b .+8; .word 0x80000001 | | x0=0xffffffff80000001
+ldr s0, .+8; b .+8; .word 0x3f800001 | | v0=0x3f800001
+ldr d0, .+8; b .+12; .word 1; .word 0x40000000 | | v0=0x4000000000000001
+ldr q0, .+8; b .+20; .word 1; .word 2; .word 3; .word 4 | | v0=0x00000004000000030000000200000001
+prfm pldl1keep, [x1, x2]; prfum pldl1keep, [x1, #-3]; prfm pldl1strm, .+8; mov x0, #3 | x1=buf x2=8 | x0=3
+pacdza x1; ldraa x0, [x1, #8]; mov x1, #0 | x1=buf m8=77 | x0=77
+pacdzb x1; ldrab x0, [x1, #16]!; xpacd x1; sub x2, x1, #16 | x1=buf x2=buf m16=78 | x0=78
+adrp x0, .; adr x1, .; lsr x0, x0, #12; lsr x1, x1, #12; sub x0, x0, x1; mov x1, #0 | | x0=0

@@ -36,3 +36,4 @@ axflag | nzcv=0x60000000 | nzcv
 xaflag | nzcv=0x20000000 | nzcv
 xaflag | nzcv=0x60000000 | nzcv
 xaflag | nzcv=0 | nzcv
+msr dit, #1; mrs x0, dit; msr dit, #0; mrs x1, dit | | x0=0x1000000 x1=0
