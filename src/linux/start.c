@@ -14,6 +14,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 enum { MAX_SCRIPTS = 4, SHEBANG_BYTES = 256 };
@@ -345,10 +346,14 @@ int linux_run(Machine *m, int *status, int *signal, DgmErr *err) {
     int e = host_signals_enter(v, linux_host_signal, err);
     if (e) return e;
     uint64_t host_mask = signals_start(p, t);
+    void *robust_list = NULL; // the guest's takes its place
+    size_t robust_bytes = 0;
+    syscall(SYS_get_robust_list, 0, &robust_list, &robust_bytes);
     vcpu_run(v, -1);
     int stop = v->stop_code;
     threads_stop_others(v);
     if (p->forked) process_leave_forked(p);
+    if (robust_list) syscall(SYS_set_robust_list, robust_list, robust_bytes);
     signals_end(p, t, host_mask);
     host_signals_leave(v);
     if (stop < 0) return err_set(err, stop, "%s", m->err.text);

@@ -69,6 +69,7 @@ TESTS = [
     ("signal", [], [], False),
     ("seccomp", [], [], False),
     ("memory", [], [], False),
+    ("thread", [], [], False),
     ("fakeroot", ["--fake-root"], [], True),
 ]
 
