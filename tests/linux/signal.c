@@ -146,7 +146,7 @@ static void storm(void) {
     stop = count = 0;
     pthread_create(&t, NULL, pelt, &self);
     int bad = 0;
-    for (int i = 0; i < 3000 && !bad; i++) {
+    for (int i = 0; (i < 3000 || (count < 300 && i < 300000)) && !bad; i++) {
         int fd = open("/dev/null", O_RDWR), p[2];
         struct stat st;
         char c = 'c';
