@@ -42,6 +42,7 @@ typedef struct Block {
     HostLink *incoming;      // links of other blocks that jump here
     const HostFault *faults; // sorted by host_off
     struct Block *next_in_page;
+    uint32_t *count_ends; // of a machine that counts: instructions up to the end of each segment
     uint16_t n_links;
     uint32_t n_faults;
     bool dead; // invalidated; must not be linked to
@@ -153,6 +154,10 @@ void vcpu_set_reg(Vcpu *v, unsigned field, uint64_t value);
 bool engine_handle_fault(Vcpu *v, int signo, const void *siginfo, void *ucontext);
 
 // ---- within the engine ----
+// Blocks cut short to end on an exact instruction are kept under a mode of their own.
+static inline uint32_t block_key(const Machine *m, uint32_t mode, uint32_t max_insns) {
+    return max_insns < m->max_block_insns ? mode | max_insns << BLOCK_CUT_SHIFT : mode;
+}
 Block *block_get(Vcpu *v, uint64_t pc, uint32_t mode,
                  uint32_t max_insns); // translate.c; lock held; NULL: v->m->err
 BlockTable *block_table_new(void);    // cache.c

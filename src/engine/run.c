@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>
+#include <time.h>
 
 // Forgets where indirect jumps and returns go; v is not in translated code.
 static void jumps_forget(Vcpu *v) {
@@ -141,6 +142,25 @@ static void translate_ahead(Vcpu *v, Block *b, uint32_t mode, uint32_t max_insns
     }
 }
 
+static uint64_t now_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+// The block at pc; when it is new, what follows it too. Lock held. NULL: out of memory.
+static Block *find_or_translate(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t max_insns) {
+    Machine *m = v->m;
+    uint32_t key = block_key(m, mode, max_insns);
+    Block *b = block_table_find(m->blocks, pc, key);
+    if (b) return b;
+    uint64_t start_ns = m->count ? now_ns() : 0;
+    b = block_get(v, pc, mode, max_insns);
+    if (b && key == mode) translate_ahead(v, b, mode, max_insns);
+    if (m->count) m->stats.translate_ns += now_ns() - start_ns;
+    return b;
+}
+
 // Looks the next block up and runs from there. Returns Host.enter's answer, or -1 when out of
 // memory.
 static int64_t run_code(Vcpu *v, Run *run, uint32_t max_insns) {
@@ -153,13 +173,11 @@ static int64_t run_code(Vcpu *v, Run *run, uint32_t max_insns) {
         run->link = NULL;
     }
     pthread_mutex_lock(&m->lock);
-    uint64_t n_blocks = m->stats.blocks;
-    Block *b = block_get(v, pc, mode, max_insns);
+    Block *b = find_or_translate(v, pc, mode, max_insns);
     if (!b) {
         pthread_mutex_unlock(&m->lock);
         return -1;
     }
-    if (m->stats.blocks != n_blocks && b->mode == mode) translate_ahead(v, b, mode, max_insns);
     m->stats.dispatches++;
     if (b->mode == mode) {
         if (run->link && run->generation == atomic_load(&m->flush_generation))
@@ -245,10 +263,13 @@ static uint64_t fault_guest_pc(const Block *b, uint64_t host_pc) {
     return b->pc + (lo ? b->faults[lo - 1].guest_off : 0);
 }
 
-// A block counts all its instructions when it is entered; those behind the fault did not happen.
+// A segment counts all its instructions when it begins; those from the fault on did not happen.
 static void uncount(Vcpu *v, const Block *b, uint64_t pc) {
     if (!v->m->count) return;
-    uint64_t not_done = b->n_insns - (pc - b->pc) / v->m->guest->min_insn_bytes;
+    uint64_t done = (pc - b->pc) / v->m->guest->min_insn_bytes;
+    const uint32_t *end = b->count_ends;
+    while (*end <= done) end++;
+    uint64_t not_done = *end - done;
     if (v->m->budgeted)
         v->hot->budget += (int64_t)not_done;
     else

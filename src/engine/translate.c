@@ -5,14 +5,7 @@
 
 #include <errno.h>
 #include <stdio.h>
-#include <time.h>
 #include <unistd.h>
-
-static uint64_t now_ns(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
 
 static const uint8_t *fetch(void *ctx, uint64_t pc, unsigned bytes) {
     Machine *m = ctx;
@@ -70,6 +63,21 @@ static void name_to_perf(const Block *b) {
     fclose(f);
 }
 
+// Where the segments of a block that counts its instructions end, for the one that a fault leaves.
+static bool keep_counts(Machine *m, const IrRegion *r, Block *b) {
+    uint32_t n = 0, end = 0;
+    for (uint32_t i = 0; i < r->n_insts; i++)
+        n += r->insts[i].op == IR_count || r->insts[i].op == IR_budget;
+    b->count_ends = arena_alloc(&m->meta, (n + 1) * sizeof *b->count_ends);
+    if (!b->count_ends) return false;
+    n = 0;
+    for (uint32_t i = 0; i < r->n_insts; i++)
+        if (r->insts[i].op == IR_count || r->insts[i].op == IR_budget)
+            b->count_ends[n++] = end += (uint32_t)r->insts[i].imm;
+    b->count_ends[n] = UINT32_MAX;
+    return true;
+}
+
 // Copies what outlives the region (links, faults) beside a new Block.
 static Block *block_keep(Machine *m, const IrRegion *r, uint32_t mode, const HostOutput *out) {
     Block *b = arena_alloc(&m->meta, sizeof *b);
@@ -85,6 +93,7 @@ static Block *block_keep(Machine *m, const IrRegion *r, uint32_t mode, const Hos
                  .n_links = (uint16_t)out->n_links,
                  .n_faults = out->n_faults};
     for (uint32_t i = 0; i < out->n_links; i++) out->links[i].block = b;
+    if (m->count && !keep_counts(m, r, b)) return NULL;
     return b;
 }
 
@@ -153,17 +162,16 @@ static bool lift_and_compile(Vcpu *v, GuestLift *how, HostOutput *out) {
 
 Block *block_get(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t max_insns) {
     Machine *m = v->m;
-    // Blocks cut short to end on an exact instruction are kept under a mode of their own.
-    uint32_t key = max_insns < m->max_block_insns ? mode | max_insns << BLOCK_CUT_SHIFT : mode;
+    uint32_t key = block_key(m, mode, max_insns);
     Block *b = block_table_find(m->blocks, pc, key);
     if (b) return b;
-    uint64_t start_ns = m->count ? now_ns() : 0; // a clock read costs as much as an instruction
     IrRegion *r = &m->region;
     GuestLift how = {.pc = pc,
                      .mode = mode,
                      .features = m->features,
                      .max_insns = max_insns,
                      .count = m->count,
+                     .extend = !m->budgeted && max_insns == m->max_block_insns,
                      .fetch = fetch,
                      .fetch_ctx = m};
     HostOutput out = {0};
@@ -178,6 +186,5 @@ Block *block_get(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t max_insns) {
     m->stats.ir_insts += r->n_insts;
     if (log_on(&m->log, LOG_HOST, pc)) log_host_code(m, b);
     if (m->perf_map) name_to_perf(b);
-    if (m->count) m->stats.translate_ns += now_ns() - start_ns;
     return b;
 }

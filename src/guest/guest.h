@@ -23,7 +23,8 @@ typedef struct GuestLift {
     uint32_t mode;      // in: Guest.mode(state)
     uint64_t features;  // in: of the vCPU's GuestCpu
     uint32_t max_insns; // in: stop after so many (1..)
-    bool count;         // in: emit IR_count for --stats and budgets
+    bool count;         // in: emit IR_count for --stats and budgets, at the start of each segment
+    bool extend;        // in: go on past conditional branches: a segment ends at each exit_if
     // in: how code is read. Returns a pointer to `bytes` readable bytes of guest memory at pc, or
     // NULL when they cannot be fetched (the lifter then ends the block with IR_TRAP_FETCH at that
     // pc).
@@ -72,7 +73,7 @@ typedef struct Guest {
     // FP mode bits (IrFpMode) and whether sticky flags live in state is the IR's business: the
     // guest reads and writes them by fp_flags / fp_setflags / fp_setmode.
     uint32_t (*fp_mode)(const void *state);
-    // Lifts one basic block into r (already reset). Never fails: undecodable bytes end in a trap.
+    // Lifts one basic block (how->extend: and those that it falls through to) into r (already reset). Never fails: undecodable bytes end in a trap.
     void (*lift)(IrRegion *r, const GuestLift *how);
     // One instruction as text; returns its size in bytes, 0 when the bytes are no instruction.
     unsigned (*disassemble)(const uint8_t *bytes, size_t n, uint64_t pc, Buf *out);

@@ -56,19 +56,27 @@ void ir_block_end(IrRegion *r) {
     if (r->n_blocks) r->blocks[r->n_blocks - 1].end = r->n_insts;
 }
 
-// Appends without folding. When the host is out of memory the region is marked failed and every
-// instruction overwrites the last one, so that lifters need no checks.
-static IrRef append(IrRegion *r, IrInst in) {
-    if (r->n_insts == r->cap_insts) {
-        IrInst *insts = grow(r, r->insts, r->n_insts, &r->cap_insts, 1024, sizeof *insts);
-        if (!insts) {
-            r->insts[r->n_insts - 1] = in;
-            return r->n_insts - 1;
-        }
+// When the host is out of memory the region is marked failed and every instruction overwrites the
+// last one, so that lifters need no checks.
+static __attribute__((noinline)) void make_room(IrRegion *r) {
+    IrInst *insts = grow(r, r->insts, r->n_insts, &r->cap_insts, 1024, sizeof *insts);
+    if (insts)
         r->insts = insts;
-    }
-    r->n_exits += in.op == IR_exit || in.op == IR_exit_if || in.op == IR_call_hint;
-    r->n_mem += ir_op_effect[in.op] == IR_MEM;
+    else
+        r->n_insts--;
+}
+
+// Memory and what comes behind it in ops.def: what hosts must have room for.
+static void count_op(IrRegion *r, IrOp op) {
+    r->n_exits += op == IR_exit || op == IR_exit_if || op == IR_call_hint;
+    r->n_mem += ir_op_effect[op] == IR_MEM;
+}
+
+// Appends without folding. Inlined, so that an instruction is written field by field where it
+// stays: a copy of freshly written small fields waits for them to leave the host's store buffer.
+static inline __attribute__((always_inline)) IrRef append(IrRegion *r, IrInst in) {
+    if (in.op >= IR_load) count_op(r, (IrOp)in.op);
+    if (r->n_insts == r->cap_insts) make_room(r);
     r->insts[r->n_insts] = in;
     return r->n_insts++;
 }
@@ -326,18 +334,20 @@ static IrRef fold(IrRegion *r, const IrInst *in) {
 
 IrRef ir_emit(IrRegion *r, IrOp op, IrType t, IrRef a, IrRef b, IrRef c, unsigned aux,
               unsigned aux2, int64_t imm) {
-    IrInst in = {.op = op, .type = t, .aux = aux, .aux2 = aux2, .a = a, .b = b, .c = c, .imm = imm};
-    IrRef v;
     if (ir_op_effect[op] == IR_PURE && a) {
         uint64_t k;
-        if (commutes(op) && ir_const_value(r, a, &k) && !ir_const_value(r, b, &k)) {
-            in.a = b;
-            in.b = a;
+        if (r->insts[a].op == IR_const && commutes(op) && ir_const_value(r, a, &k) &&
+            !ir_const_value(r, b, &k)) {
+            IrRef constant = a;
+            a = b;
+            b = constant;
         }
-        if (r->insts[in.a].op == IR_const && fold_constants(r, &in, &v)) return v;
+        IrInst in = {op, t, aux, aux2, a, b, c, imm};
+        IrRef v;
+        if (r->insts[a].op == IR_const && fold_constants(r, &in, &v)) return v;
         if ((v = fold(r, &in))) return v;
     }
-    return append(r, in);
+    return append(r, (IrInst){op, t, aux, aux2, a, b, c, imm});
 }
 
 // ---- guest state ----

@@ -6,9 +6,13 @@ static uint64_t target(const Lift *l, int32_t words) {
     return l->pc + (uint64_t)((int64_t)words * 4);
 }
 
-// The conditional ways: taken to pc, else on.
+// The conditional ways: taken to pc, else on. What follows a loop is not often next.
 static bool branch_if(Lift *l, IrRef cond, uint64_t pc) {
     ir_exit_if(l->r, cond, pc);
+    if (l->extend && pc > l->pc && l->n_joins < LIFT_MAX_SEGMENTS) {
+        l->joins[l->n_joins++] = pc;
+        return true;
+    }
     ir_exit(l->r, l->pc + 4);
     l->ended = true;
     return true;

@@ -1,9 +1,10 @@
 // lift.c - the block loop: from guest bytes to one basic block of IR.
 //
 // A block ends at a branch or trap, at the limit of instructions, and at the end of a 4 KiB page,
-// so that a block never depends on two pages. r->n_insns counts the instructions that a run through
-// the whole block executes; one that raises an exception instead (undefined, BRK) is not among
-// them, but its bytes are in r->size_bytes.
+// so that a block never depends on two pages. An extended one goes on past forward conditional
+// branches, until it comes to where one of them goes. r->n_insns counts the instructions that a run
+// through the whole block executes; one that raises an exception instead (undefined, BRK) is not
+// among them, but its bytes are in r->size_bytes.
 #include "guest/aarch64/lift.h"
 
 enum { CODE_PAGE_BYTES = 4096 };
@@ -31,13 +32,36 @@ static const uint8_t *fetch_run(const GuestLift *how, uint64_t pc, uint32_t *byt
     return how->fetch(how->fetch_ctx, pc, 4);
 }
 
+// Counts the instructions of one segment: its IR_count stands at the segment's start, and is given
+// the number when the segment has ended.
+typedef struct Segment {
+    IrRef counted; // 0: nobody counts
+    uint32_t first;
+} Segment;
+
+static void segment_begin(Segment *s, Lift *l, const GuestLift *how, uint32_t n) {
+    s->counted = how->count ? ir_emit(l->r, IR_count, IR_VOID, 0, 0, 0, 0, 0, 0) : 0;
+    s->first = n;
+}
+static void segment_end(const Segment *s, Lift *l, uint32_t n) {
+    if (s->counted) l->r->insts[s->counted].imm = n - s->first;
+}
+
+// Another branch of this block comes here: a block of its own will do for both ways.
+static bool is_join(const Lift *l) {
+    for (unsigned i = 0; i < l->n_joins; i++)
+        if (l->joins[i] == l->pc) return true;
+    return false;
+}
+
 void a64_lift_block(IrRegion *r, const GuestLift *how) {
     Lift l = {.r = r, .pc = how->pc, .mode = how->mode, .features = how->features};
+    l.extend = how->extend;
     r->fp_exact = how->mode & 1;
     r->fp_rules = IR_FP_ARM;
     ir_block_begin(r, how->pc);
-    IrRef counted =
-        how->count ? ir_emit(r, IR_count, IR_VOID, 0, 0, 0, 0, 0, 0) : 0; // imm is filled in below
+    Segment segment;
+    segment_begin(&segment, &l, how, 0);
     uint32_t bytes = 0, n = 0;
     const uint8_t *code = how->pc & 3 ? NULL : fetch_run(how, how->pc, &bytes);
     if (!code) {
@@ -46,16 +70,21 @@ void a64_lift_block(IrRegion *r, const GuestLift *how) {
         bytes = 4;
     }
     uint32_t at = 0;
-    for (; !l.ended && at < bytes && n < how->max_insns; at += 4) {
+    for (; !l.ended && at < bytes && n < how->max_insns && !is_join(&l); at += 4) {
+        unsigned branches = l.n_joins;
         memcpy(&l.insn, code + at, 4); // A64 instructions are little-endian, as every host so far
         ir_insn(r, l.pc, 4);
         lift_one(&l);
         n += !l.not_executed;
         l.pc += 4;
+        if (l.n_joins != branches) {
+            segment_end(&segment, &l, n);
+            segment_begin(&segment, &l, how, n);
+        }
     }
     if (!l.ended) ir_exit(r, l.pc);
     ir_block_end(r);
+    segment_end(&segment, &l, n);
     r->n_insns = n;
     r->size_bytes = at ? at : bytes;
-    if (counted) r->insts[counted].imm = n;
 }

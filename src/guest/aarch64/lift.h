@@ -17,6 +17,8 @@
 #include "guest/aarch64/state.h"
 #include "ir/ir.h"
 
+enum { LIFT_MAX_SEGMENTS = 6 };
+
 struct Lift {
     IrRegion *r;
     uint64_t pc;       // of this instruction
@@ -25,6 +27,9 @@ struct Lift {
     uint64_t features; // A64_FEAT bits
     bool ended;        // this instruction ended the block
     bool not_executed; // ... by an exception of its own
+    bool extend;       // a conditional branch need not end the block
+    uint64_t joins[LIFT_MAX_SEGMENTS]; // where its branches so far go to
+    unsigned n_joins;
 };
 
 static inline bool lift_has(const Lift *l, uint64_t features) {

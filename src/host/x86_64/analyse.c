@@ -8,11 +8,13 @@ enum { NO_POS = 0x7fffffff, FUSE_LOOK_BACK = 8 };
 typedef struct Walk {
     X86 *x;
     const IrRegion *r;
-    uint32_t epoch;                      // changes at every point where guest state must be exact
-    uint32_t barrier;                    // position of the nearest such point behind
-    uint32_t dead_epoch[IR_MAX_FIELDS];  // field is written again in this epoch before it is read
-    uint32_t get_pos[IR_MAX_FIELDS];     // nearest get behind
-    uint32_t hint_pos_of[IR_MAX_FIELDS]; // unused fields of a hint: where its put is
+    uint32_t epoch;   // changes at every point where guest state must be exact
+    uint32_t barrier; // position of the nearest such point behind
+    struct {
+        uint32_t dead_epoch; // the field is written again in this epoch before it is read
+        uint32_t get_pos;    // nearest get behind, 0: none
+        uint32_t put_pos;    // the put that a hint is about
+    } field[IR_MAX_FIELDS];
 } Walk;
 
 bool x86_zero_upper(const IrRegion *r, IrRef v) {
@@ -91,17 +93,17 @@ static void barrier(Walk *w, uint32_t i) {
 static void visit_put(Walk *w, uint32_t i, const IrInst *in) {
     unsigned f = (unsigned)in->imm;
     X86 *x = w->x;
-    if (w->dead_epoch[f] == w->epoch) {
+    if (w->field[f].dead_epoch == w->epoch) {
         x->val[i].flags |= VAL_DEAD;
         return;
     }
-    w->dead_epoch[f] = w->epoch;
+    w->field[f].dead_epoch = w->epoch;
     use(w, in->a, i);
     Val *v = &x->val[in->a];
     if (x->h->home_of_field[f] >= 0 &&
         x86_in_vec(x->r->fields[f].type) == x86_in_vec(ir_type(w->r, in->a))) {
         v->hint = (int8_t)f;
-        w->hint_pos_of[f] = i;
+        w->field[f].put_pos = i;
     }
 }
 
@@ -109,9 +111,9 @@ static void visit_put(Walk *w, uint32_t i, const IrInst *in) {
 static void settle_hint(Walk *w, uint32_t i) {
     Val *v = &w->x->val[i];
     if (v->hint < 0) return;
-    uint32_t put = w->hint_pos_of[v->hint];
+    uint32_t put = w->field[v->hint].put_pos;
     bool seen = (w->barrier > i && w->barrier < put) ||
-                (w->get_pos[v->hint] > i && w->get_pos[v->hint] < put);
+                (w->field[v->hint].get_pos > i && w->field[v->hint].get_pos < put);
     if (seen) v->hint = -1;
 }
 
@@ -178,10 +180,7 @@ void x86_analyse(X86 *x) {
     w->r = x->r;
     w->epoch = 1;
     w->barrier = NO_POS;
-    for (unsigned f = 0; f < x->r->n_fields; f++) {
-        w->get_pos[f] = NO_POS;
-        w->dead_epoch[f] = 0;
-    }
+    memset(w->field, 0, x->r->n_fields * sizeof *w->field);
     for (uint32_t i = x->r->n_insts; --i > 0;) {
         const IrInst *in = &x->r->insts[i];
         Val *v = &x->val[i];
@@ -200,8 +199,8 @@ void x86_analyse(X86 *x) {
                 continue;
             }
             if (in->op == IR_get) {
-                w->get_pos[in->imm] = i;
-                w->dead_epoch[in->imm] = 0;
+                w->field[in->imm].get_pos = i;
+                w->field[in->imm].dead_epoch = 0;
             }
             break;
         case IR_CTL:

@@ -10,7 +10,8 @@ void x86_disassemble(const uint8_t *code, size_t bytes, Buf *out) {
     cs_insn *insns;
     size_t n = cs_disasm(handle, code, bytes, (uintptr_t)code, 0, &insns);
     for (size_t i = 0; i < n; i++)
-        buf_printf(out, "  %#lx:  %s %s\n", (unsigned long)insns[i].address, insns[i].mnemonic, insns[i].op_str);
+        buf_printf(out, "  %#lx:  %s %s\n", (unsigned long)insns[i].address, insns[i].mnemonic,
+                   insns[i].op_str);
     if (n) cs_free(insns, n);
     cs_close(&handle);
 }

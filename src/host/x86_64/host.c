@@ -284,7 +284,7 @@ static void select_one(X86 *x, IrRef v) {
 
 static HostError compile(HostCtx *h, const IrRegion *r, HostCode *room, HostOutput *out,
                          DgmErr *err) {
-    enum { BYTES_PER_INST = 48, SLACK = 8192 };
+    enum { BYTES_PER_INST = 48, SLACK = 8192, SMALL_REGION = 512 };
     if (r->n_blocks != 1)
         return err_set(err, -EINVAL, "regions of several blocks are not compiled yet"),
                HOST_UNSUPPORTED;
@@ -299,11 +299,11 @@ static HostError compile(HostCtx *h, const IrRegion *r, HostCode *room, HostOutp
     x->out = out;
     x->err = err;
     x->vconsts = r->vconsts;
-    x->val = malloc(r->n_insts * sizeof *x->val);
+    Val small[SMALL_REGION];
+    x->val = r->n_insts <= SMALL_REGION ? small : malloc(r->n_insts * sizeof *x->val);
     if (!x->val)
         return err_set(err, -ENOMEM, "compiling %#lx: out of memory", r->pc), HOST_UNSUPPORTED;
-    for (uint32_t i = 0; i < r->n_insts; i++)
-        x->val[i] = (Val){.root = i, .hint = -1, .mem_field = -1, .reg = -1, .spill = -1};
+    for (uint32_t i = 0; i < r->n_insts; i++) x->val[i] = (Val){i, 0, 0, -1, -1, -1, -1, 0};
     x->at = x->start = (uint8_t *)ALIGN_UP((uintptr_t)room->at, CODE_ALIGN);
     x->limit = room->end - SLACK / 2;
     x->guest_pc = r->pc;
@@ -314,7 +314,7 @@ static HostError compile(HostCtx *h, const IrRegion *r, HostCode *room, HostOutp
         if (x->cold[i].emit != emit_desc_only) rel32_to(x->cold[i].from, x->at);
         x->cold[i].emit(x, &x->cold[i]);
     }
-    free(x->val);
+    if (x->val != small) free(x->val);
     if (x->at >= x->limit) return HOST_NO_ROOM;
     if (x->overflow) return HOST_UNSUPPORTED;
     out->entry = x->start;
