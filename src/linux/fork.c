@@ -25,6 +25,18 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#ifdef __has_feature
+#if __has_feature(address_sanitizer)
+#define DGM_ASAN
+#endif
+#endif
+#ifdef __SANITIZE_ADDRESS__
+#define DGM_ASAN
+#endif
+#ifdef DGM_ASAN
+#include <sanitizer/asan_interface.h>
+#endif
+
 enum { CLONE_ARGS_MIN_BYTES = 64 };
 #define CLONE_CLEAR_SIGHAND_ 0x100000000ull
 #define CLONE_INTO_CGROUP_   0x200000000ull
@@ -192,6 +204,15 @@ static void vfork_free(LinuxThread *t, LinuxProcess *parent) {
     free(p);
 }
 
+// AddressSanitizer's marks of frames that a child's _exit or exec left behind.
+static void forget_frames(void *stack) {
+#ifdef DGM_ASAN
+    __asan_unpoison_memory_region(stack, THREAD_HOST_STACK_BYTES);
+#else
+    (void)stack;
+#endif
+}
+
 static int64_t vfork_process(Vcpu *v, const CloneArgs *c) {
     const uint64_t ours = CLONE_SETTLS | CLONE_PARENT_SETTID | CLONE_CHILD_SETTID |
                           CLONE_CHILD_CLEARTID | CLONE_CLEAR_SIGHAND_;
@@ -202,12 +223,14 @@ static int64_t vfork_process(Vcpu *v, const CloneArgs *c) {
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
     int pidfd = -1, pid = -1, e = ENOMEM;
     if (f.t && stack != MAP_FAILED) {
+        forget_frames(stack);
         pid = clone(vfork_main, stack + THREAD_HOST_STACK_BYTES,
                     (int)((c->flags & ~ours) | c->exit_signal), &f, &pidfd);
         e = errno;
         host_signals_take_over(v);
     }
     if (f.t) vfork_free(f.t, process_of(v));
+    if (stack != MAP_FAILED) forget_frames(stack);
     if (stack != MAP_FAILED) munmap(stack, THREAD_HOST_STACK_BYTES);
     if (pid > 0 && c->flags & CLONE_PIDFD) guest_write(v, c->pidfd, &pidfd, sizeof pidfd);
     signals_restore_host_mask(mask);

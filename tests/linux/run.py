@@ -70,6 +70,7 @@ TESTS = [
     ("seccomp", [], [], False),
     ("memory", [], [], False),
     ("thread", [], [], False),
+    ("proc", ["--workdir", "/bound"], ["first"], True),
     ("fakeroot", ["--fake-root"], [], True),
 ]
 
