@@ -22,6 +22,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -239,6 +240,23 @@ static int64_t vfork_process(Vcpu *v, const CloneArgs *c) {
 
 // ---- the calls ----
 
+// No other thread in the process, neither of the guest nor of the host; one that has just ended is
+// waited for.
+static bool alone(LinuxProcess *p) {
+    enum { TRIES = 300, TRY_US = 1000, LINKS_OF_ONE = 3 };
+    unsigned live = 0;
+    struct stat st;
+    pthread_mutex_lock(&p->thread_lock);
+    for (const LinuxThread *t = p->threads; t; t = t->next) live += !t->ending;
+    pthread_mutex_unlock(&p->thread_lock);
+    for (unsigned i = 0; live == 1 && i < TRIES; i++) {
+        if (stat("/proc/self/task", &st)) return false;
+        if (st.st_nlink == LINKS_OF_ONE) return true;
+        usleep(TRY_US);
+    }
+    return false;
+}
+
 static int64_t do_clone(Vcpu *v, const CloneArgs *c) {
     const uint64_t shared = CLONE_VM | CLONE_SIGHAND | CLONE_THREAD,
                    simple = CLONE_SETTLS | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID |
@@ -260,7 +278,7 @@ static int64_t do_clone(Vcpu *v, const CloneArgs *c) {
     if (c->flags & CLONE_VM) return c->flags & CLONE_VFORK ? vfork_process(v, c) : -EINVAL;
     if (!(c->flags & ~(simple | CLONE_PIDFD)) && c->exit_signal == SIGCHLD && !c->set_tid_n)
         return fork_process(v, c, false);
-    return p->n_threads == 1 ? fork_process(v, c, true) : -EINVAL;
+    return alone(p) ? fork_process(v, c, true) : -EINVAL;
 }
 
 // arm64, riscv: flags, stack, parent_tid, tls, child_tid.

@@ -97,6 +97,7 @@ typedef struct LinuxThread {
     struct LinuxThread *next; // under thread_lock
     pid_t tid;                // (any) of the host, and so of the guest
     pthread_t host;
+    bool ending;            // under thread_lock: gone for the guest
     bool is_main;           // runs on linux_run's caller's thread
     uint64_t sigmask;       // the guest's; bit signo-1
     uint64_t saved_sigmask; // rt_sigsuspend: what the frame shall restore

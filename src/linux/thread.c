@@ -166,6 +166,9 @@ void threads_stop_others(Vcpu *self) {
 static void thread_end(LinuxThread *t) {
     LinuxProcess *p = t->p;
     Vcpu *v = t->v;
+    pthread_mutex_lock(&p->thread_lock);
+    t->ending = true; // before the guest can learn of it
+    pthread_mutex_unlock(&p->thread_lock);
     process_end_thread(t);
     if (p->forked && p->threads == t && !t->next) process_leave_forked(p);
     // no kick from here on; one that was sent before arrives at the end of a system call at latest,
