@@ -122,7 +122,7 @@ static int64_t exec_guest(LinuxThread *t, Exec *x) {
     }
     // a program without a name (memfd_create) is handed on as a descriptor
     bool nameless = !strncmp(g->host_path, "/proc/self/fd/", strlen("/proc/self/fd/"));
-    int fd = nameless ? fcntl(g->fd, F_DUPFD, EXEC_FD_FROM) : -1;
+    int fd = nameless ? fd_out_of_the_way(g->fd, EXEC_FD_FROM) : -1;
     if (nameless) {
         if (fd < 0) return -EMFILE;
         argv[n++] = (char *)"--program-fd";

@@ -41,7 +41,7 @@ static FakeTable *map_table(int fd) {
 static int new_table(FakeRoot *f) {
     int low = memfd_create("fake-root", 0);
     if (low < 0) return -errno;
-    f->fd = fcntl(low, F_DUPFD, FAKE_FD_FROM); // out of the numbers that the guest expects to get
+    f->fd = fd_out_of_the_way(low, FAKE_FD_FROM);
     if (f->fd < 0)
         f->fd = low;
     else

@@ -139,6 +139,11 @@ int64_t sys_openat2(Vcpu *v, const uint64_t a[6]) {
     return safe_syscall(v, SYS_openat2, a[0], name, (uint64_t)(uintptr_t)&how, sizeof how, 0, 0);
 }
 
+int fd_out_of_the_way(int fd, int from) {
+    int high = fcntl(fd, F_DUPFD, from);
+    return high < 0 && errno == EINVAL ? fcntl(fd, F_DUPFD, 3) : high; // a low RLIMIT_NOFILE
+}
+
 int64_t sys_close(Vcpu *v, const uint64_t a[6]) {
     if (fd_is_ours(v, (int)a[0])) return -EBADF;
     return safe_syscall(v, SYS_close, a[0], 0, 0, 0, 0, 0);
@@ -170,6 +175,7 @@ int64_t sys_dup3(Vcpu *v, const uint64_t a[6]) {
 }
 
 int64_t sys_fcntl(Vcpu *v, const uint64_t a[6]) {
+    if (fd_is_ours(v, (int)a[0])) return -EBADF;
     uint64_t arg = a[1] == F_SETFL ? flags_to_host(a[2]) : a[2];
     int64_t r = safe_syscall(v, SYS_fcntl, a[0], a[1], arg, 0, 0, 0);
     return a[1] == F_GETFL && r >= 0 ? (int64_t)flags_to_guest((uint64_t)r) : r;

@@ -71,6 +71,9 @@ TESTS = [
     ("memory", [], [], False),
     ("thread", [], [], False),
     ("proc", ["--workdir", "/bound"], ["first"], True),
+    ("socket", [], [], False),
+    ("socket", [], [], True),
+    ("socket", ["--fake-root"], [], True),
     ("fakeroot", ["--fake-root"], [], True),
 ]
 
