@@ -20,6 +20,7 @@
 #include <limits.h>
 #include <signal.h>
 #include <sys/types.h>
+#include <time.h>
 
 // LINUX_KICK shakes a thread out of a host call; never blocked in the host anyway.
 enum { LINUX_NSIG = 64, LINUX_KICK = SIGBUS };
@@ -107,6 +108,8 @@ typedef struct LinuxThread {
     // the restart of an interrupted call
     int restart; // 0: none; or LINUX_RESTART...
     uint64_t restart_pc;
+    bool sleep_again; // ... a sleep, of which this is left
+    struct timespec sleep_left;
     // (handler) one caught signal; see the head
     volatile sig_atomic_t has_caught;
     siginfo_t caught;

@@ -131,6 +131,52 @@ static int check_environment(void) {
     return n != 5;
 }
 
+static void put(const char *path, const char *what, int mode) {
+    int fd = open(path, O_CREAT | O_RDWR | O_TRUNC, 0700);
+    write(fd, what, strlen(what));
+    close(fd);
+    chmod(path, mode);
+}
+
+static int run(const char *path) {
+    pid_t pid = fork();
+    if (!pid) {
+        execl(path, "zero", "a", "b c", NULL);
+        _exit(errno);
+    }
+    int status;
+    waitpid(pid, &status, 0);
+    return WEXITSTATUS(status);
+}
+
+// #! names are the guest's.
+static void scripts(void) {
+    CHECK(!symlink("../program", "/tmp/pl"));
+    put("/tmp/s", "#!/tmp/pl args\n", 0755);
+    put("/tmp/t", "#! \t /tmp/s  two words \nrest", 0700);
+    put("/tmp/lost", "#!/no/such/interpreter\n", 0755);
+    put("/tmp/empty", "#!\n", 0755);
+    put("/tmp/text", "just text\n", 0755);
+    put("/tmp/locked", "#!/tmp/pl args\n", 0644);
+    put("/tmp/loop", "#!/tmp/loop\n", 0755);
+    CHECK(run("/tmp/s") == 100 + 5);
+    CHECK(!chdir("/tmp") && run("s") == 100 + 5 && run("./s") == 100 + 5 && !chdir("/bound"));
+    CHECK(run("/tmp/t") == 100 + 7);
+    CHECK(run("/tmp/lost") == ENOENT);
+    CHECK(run("/tmp/empty") == ENOEXEC);
+    CHECK(run("/tmp/text") == ENOEXEC);
+    CHECK(run("/tmp/locked") == EACCES);
+    CHECK(run("/tmp/loop") == ELOOP);
+    CHECK(run("/tmp") == EACCES);
+    CHECK(run("/tmp/none") == ENOENT);
+    CHECK(run("/tmp/s/") == ENOTDIR);
+    CHECK(run("/dev/null") == EACCES);
+    const char *made[] = {"pl", "s", "t", "lost", "empty", "text", "locked", "loop"};
+    CHECK(!chdir("/tmp"));
+    for (unsigned i = 0; i < sizeof made / sizeof *made; i++) unlink(made[i]);
+    CHECK(!chdir("/bound"));
+}
+
 static void files(void) {
     char buffer[4096];
     int in = inotify_init1(IN_NONBLOCK), wd = inotify_add_watch(in, "/tmp", IN_CREATE | IN_DELETE);
@@ -173,12 +219,15 @@ int main(int argc, char **argv) {
     setvbuf(stdout, NULL, _IONBF, 0);
     if (argc > 1 && !strcmp(argv[1], "wait")) return puts("."), pause();
     if (argc > 1 && !strcmp(argv[1], "env")) return check_environment();
+    // how a script of scripts() gets here: 100 and the number of arguments
+    if (argc > 1 && !strcmp(argv[1], "args")) return strcmp(argv[argc - 1], "b c") ? 99 : 100 + argc;
     char cwd[100];
     CHECK(getcwd(cwd, sizeof cwd) && !strcmp(cwd, "/bound"));
     malloc(1000); // a heap
     itself();
     another();
     environments();
+    scripts();
     files();
     return check_done();
 }
