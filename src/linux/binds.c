@@ -85,7 +85,8 @@ static int add_spec(LinuxProcess *p, const char *spec, DgmErr *err) {
     free(host);
     if (e) {
         free(tidied);
-        return err_set(err, e, "--bind %s: %s", spec, strerror(-e));
+        // a place that is not there is the user's mistake, not a missing program
+        return err_set(err, -EINVAL, "--bind %s: %s", spec, strerror(-e));
     }
     e = add(p, tidied, real);
     return e ? err_set(err, e, "--bind %s: out of memory", spec) : 0;
@@ -137,6 +138,12 @@ bool binds_has_name(const LinuxProcess *p, const char *name) {
         const char *slash = strrchr(p->binds[i].guest, '/');
         if (slash && !strcmp(slash + 1, name)) return true;
     }
+    return false;
+}
+
+bool binds_cover(const LinuxProcess *p, const char *guest) {
+    for (unsigned i = 0; i < p->n_binds; i++)
+        if (p->binds[i].guest[0] && path_below(guest, p->binds[i].guest)) return true;
     return false;
 }
 

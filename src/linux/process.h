@@ -186,6 +186,8 @@ void binds_free(LinuxProcess *p);
 int binds_host(const LinuxProcess *p, const char *guest, char out[PATH_MAX]);
 // True when something bound has this as its last component.
 bool binds_has_name(const LinuxProcess *p, const char *name);
+// True when something other than the root is bound at or above this.
+bool binds_cover(const LinuxProcess *p, const char *guest);
 // The guest's view of a host path (for getcwd, readlink of /proc/self/exe). -EACCES when the guest
 // cannot see it; `out` is then the host's path.
 int path_guest(LinuxProcess *p, const char *host_path, char out[PATH_MAX]);

@@ -179,7 +179,7 @@ static int open_interp(LinuxProcess *p, const char *interp, const char *prog, Dg
     int e = fd < 0 ? -path_host(p, AT_FDCWD, interp, 0, path) : 0;
     if (fd < 0 && !e && (fd = open(path, O_RDONLY | O_CLOEXEC)) < 0) e = errno;
     if (fd >= 0) return fd;
-    const char *root = p->rootfs ? p->rootfs : p->sysroot;
+    const char *root = p->rootfs && p->rootfs[0] ? p->rootfs : p->sysroot;
     if (e == ENOENT || e == ENOTDIR)
         return err_set(err, -ENOENT, "%s: its interpreter %s was not found%s%s%s", prog, interp,
                        root ? " under " : "", root ? root : "",
