@@ -164,6 +164,9 @@ static int set_seccomp_fd(Run *r, const char *arg) {
 static int set_limit_as(Run *r, const char *arg) {
     return r->opt.limit_as = arg, 0;
 }
+static int set_chroot(Run *r, const char *arg) {
+    return r->opt.chroot = arg, 0;
+}
 static int set_argv0(Run *r, const char *arg) {
     return r->opt.argv0 = arg, 0;
 }
@@ -230,6 +233,7 @@ static const Option options[] = {
     {"--program-fd", "--program-fd", "N", NULL, set_program_fd, true, false},
     {"--seccomp-fd", "--seccomp-fd", "N", NULL, set_seccomp_fd, true, false},
     {"--limit-as", "--limit-as", "SOFT,HARD", NULL, set_limit_as, true, false},
+    {"--chroot", "--chroot", "DIR", NULL, set_chroot, true, false},
     {"--fake-root-state", "--fake-root-state", "STATE", NULL, set_fake_root_state, true, false},
     {"-E", "-E", "NAME=VALUE", "set an environment variable of the program", set_env_option, true},
     {"-U", "-U", "NAME", "unset an environment variable of the program", unset_env_option, true},

@@ -195,6 +195,7 @@ static LinuxThread *vfork_new(LinuxThread *parent) {
 static void vfork_free(LinuxThread *t, LinuxProcess *parent) {
     LinuxProcess *p = t->p;
     seccomp_free(p, parent->seccomp_made);
+    binds_free(p, parent);
     exec_free(t);
     vcpu_free(t->v);
     free(t);

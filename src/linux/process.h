@@ -50,6 +50,11 @@ typedef struct GuestSigaltstack {
 typedef struct Bind { // a piece of the host's file system in the guest's; binds.c
     char *guest, *host;
 } Bind;
+typedef struct OldBinds { // from before a chroot: other threads may still look at them
+    struct OldBinds *older;
+    Bind *binds;
+    char *chroot;
+} OldBinds;
 
 enum { LIMIT_AS, LIMIT_DATA, N_LIMITS };
 struct GuestLimit { // struct rlimit64
@@ -60,8 +65,10 @@ typedef struct LinuxProcess {
     Machine *m;
     // fixed after linux_start
     char *sysroot, *rootfs; // NULL: none; host paths without a trailing /, so "" is "/"
-    Bind *binds;            // none without --rootfs and --bind
+    Bind *binds;            // none without --rootfs and --bind; (any), see binds_chroot
     unsigned n_binds;
+    OldBinds *old_binds;
+    char *chroot;          // where the guest's "/" is in the one it began with; NULL: there
     struct FakeRoot *fake; // --fake-root; NULL: not
     char **self_argv;      // how to start a guest program; NULL: cannot
     char *exe_guest;       // /proc/self/exe as the guest sees it: absolute
@@ -181,7 +188,10 @@ int path_of_dir(LinuxProcess *p, int dirfd, char out[PATH_MAX]);
 // binds.c. True when path is dir or below it.
 bool path_below(const char *path, const char *dir);
 int binds_init(LinuxProcess *p, const LinuxConfig *c, DgmErr *err);
-void binds_free(LinuxProcess *p);
+// Frees all tables; those that a vfork child made (by chroot) and not its parent's, when given.
+void binds_free(LinuxProcess *p, const LinuxProcess *parent);
+// Makes the directory at the resolved guest path the guest's "/". 0 or -errno.
+int binds_chroot(LinuxProcess *p, const char *guest);
 // Where a resolved guest path is; for a process with binds.
 int binds_host(const LinuxProcess *p, const char *guest, char out[PATH_MAX]);
 // True when something bound has this as its last component.

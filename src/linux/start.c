@@ -161,7 +161,7 @@ int linux_find_guest(const LinuxConfig *c, const Guest **guest, DgmErr *err) {
         }
         free(p->sysroot);
         free(p->rootfs);
-        binds_free(p);
+        binds_free(p, NULL);
     }
     free(p);
     free(g);
@@ -376,7 +376,7 @@ void linux_end(Machine *m) {
     m->os = NULL;
     for (char **w = p->self_argv; w && *w; w++) free(*w);
     free(p->self_argv);
-    binds_free(p);
+    binds_free(p, NULL);
     fake_root_free(p);
     seccomp_free(p, NULL);
     char *strings[] = {p->sysroot, p->rootfs,  p->exe_guest,   p->exe_host,

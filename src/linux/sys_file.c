@@ -229,6 +229,27 @@ int64_t sys_readlinkat(Vcpu *v, const uint64_t a[6]) {
     return guest_write(v, a[2], target, (size_t)n) ? n : -EFAULT;
 }
 
+// The host's root stays where it is, for Dragoman needs it: a chroot is a change of what the guest
+// can name, and so needs a root that is translated. As in the kernel, the working directory stays.
+int64_t sys_chroot(Vcpu *v, const uint64_t a[6]) {
+    LinuxProcess *p = process_of(v);
+    char guest[PATH_MAX], resolved[PATH_MAX], host[PATH_MAX];
+    struct stat st;
+    int64_t e = guest_string(v, a[0], guest, sizeof guest);
+    if (e < 0) return e;
+    if (!guest[0]) return -ENOENT;
+    if (!p->n_binds) return -EPERM;
+    if ((e = path_resolved(p, AT_FDCWD, guest, 0, resolved))) return e;
+    if ((e = binds_host(p, resolved, host))) return e;
+    if (stat(host, &st)) return -errno;
+    if (!S_ISDIR(st.st_mode)) return -ENOTDIR;
+    if (p->fake ? p->fake->id[ID_USER][ID_EFFECTIVE] : geteuid()) return -EPERM;
+    pthread_mutex_lock(&p->signal_lock); // one at a time
+    e = binds_chroot(p, resolved);
+    pthread_mutex_unlock(&p->signal_lock);
+    return e;
+}
+
 // ---- stat ----
 
 typedef struct GuestStat { // generic Linux, 64 bits
