@@ -138,6 +138,7 @@ int dgm_machine_load(dgm_machine *m, const char *path, char *const argv[], char 
                       .rootfs = m->opt.rootfs,
                       .binds = m->opt.binds,
                       .workdir = m->opt.workdir,
+                      .chroot = m->opt.chroot,
                       .program_fd = m->opt.program_fd,
                       .limit_as = m->opt.limit_as,
                       .seccomp_fd = m->opt.seccomp_fd,

@@ -43,6 +43,8 @@ typedef struct dgm_options {
     const char *rootfs;  // the guest's "/"; NULL: the host's
     const char *const *binds; // "HOST[:GUEST]", NULL-terminated: laid over rootfs, the later over
                               // the earlier; NULL: none beside /proc, /sys, /dev, /etc/resolv.conf
+    const char *chroot;       // where in rootfs the guest has made its "/" by chroot(), as execve()
+                              // hands it on; NULL: it has not
     const char *workdir;      // where the guest begins (this process's directory is changed to it);
                               // NULL: where this process is, if the guest can see that
     bool fake_root;           // the guest is root to itself: ids, owners, modes, device nodes

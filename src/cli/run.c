@@ -30,6 +30,8 @@ typedef struct Run {
     char exe[PATH_MAX];
     const char *binds[MAX_SELF_ARGS]; // NULL-terminated
     unsigned n_binds;
+    char *absolute[MAX_SELF_ARGS]; // paths of options, made absolute
+    unsigned n_absolute;
 } Run;
 
 typedef struct Option {
@@ -38,6 +40,11 @@ typedef struct Option {
     bool not_inherited;                 // guest programs that the guest execs do not get it
     bool is_path;                       // begins with a path of the host, which is made absolute
 } Option;
+
+static void run_free(Run *r) {
+    while (r->n_absolute) free(r->absolute[--r->n_absolute]);
+    free(r->env);
+}
 
 // ---- environment ----
 
@@ -157,6 +164,9 @@ static int set_seccomp_fd(Run *r, const char *arg) {
 static int set_limit_as(Run *r, const char *arg) {
     return r->opt.limit_as = arg, 0;
 }
+static int set_chroot(Run *r, const char *arg) {
+    return r->opt.chroot = arg, 0;
+}
 static int set_argv0(Run *r, const char *arg) {
     return r->opt.argv0 = arg, 0;
 }
@@ -223,6 +233,7 @@ static const Option options[] = {
     {"--program-fd", "--program-fd", "N", NULL, set_program_fd, true, false},
     {"--seccomp-fd", "--seccomp-fd", "N", NULL, set_seccomp_fd, true, false},
     {"--limit-as", "--limit-as", "SOFT,HARD", NULL, set_limit_as, true, false},
+    {"--chroot", "--chroot", "DIR", NULL, set_chroot, true, false},
     {"--fake-root-state", "--fake-root-state", "STATE", NULL, set_fake_root_state, true, false},
     {"-E", "-E", "NAME=VALUE", "set an environment variable of the program", set_env_option, true},
     {"-U", "-U", "NAME", "unset an environment variable of the program", unset_env_option, true},
@@ -295,11 +306,12 @@ static const Option *find_option(const char *word, size_t n, bool qemu) {
     return NULL;
 }
 
-// The guest may be elsewhere when it execs. Lives as long as the command.
-static char *absolute(const char *path) {
+// The guest may be elsewhere when it execs. NULL: out of memory, or too many.
+static const char *absolute(Run *r, const char *path) {
     char cwd[PATH_MAX], *out;
-    if (path[0] == '/' || !getcwd(cwd, sizeof cwd)) return strdup(path);
-    return asprintf(&out, "%s/%s", cwd, path) < 0 ? NULL : out;
+    if (path[0] == '/' || !getcwd(cwd, sizeof cwd)) return path;
+    if (r->n_absolute == MAX_SELF_ARGS || asprintf(&out, "%s/%s", cwd, path) < 0) return NULL;
+    return r->absolute[r->n_absolute++] = out;
 }
 
 // Reads options up to the program's name; *at is its index. 0, or an exit status.
@@ -323,7 +335,7 @@ static int parse_options(Run *r, int argc, char **argv, bool qemu, int *at) {
             complain("%s: takes no argument", argv[i]);
             return EXIT_USAGE;
         }
-        if (o->is_path && !(arg = absolute(arg))) {
+        if (o->is_path && !(arg = absolute(r, arg))) {
             complain("%s: out of memory", argv[i]);
             return EXIT_NOT_EXECUTABLE;
         }
@@ -395,7 +407,7 @@ static int run_program(Run *r, const char *path, char **argv) {
     if (e) complain("%s", dgm_machine_error(m));
     if (!e && r->stats) print_stats(m, cpu_ns());
     dgm_machine_free(m);
-    free(r->env);
+    run_free(r);
     if (e && loaded) return EXIT_NOT_EXECUTABLE; // what is wrong then is not the command line
     if (e) return e == -ENOENT ? EXIT_NOT_FOUND : e == -EINVAL ? EXIT_USAGE : EXIT_NOT_EXECUTABLE;
     fflush(NULL);
@@ -434,7 +446,7 @@ static int run_main(int argc, char **argv, bool qemu) {
         status = EXIT_USAGE;
     }
     if (status) {
-        free(r.env);
+        run_free(&r);
         return status;
     }
     char *path = argv[at];

@@ -2,9 +2,12 @@
 // --bind HOST[:GUEST] lies over it, and /proc, /sys, /dev and /etc/resolv.conf are the host's
 // unless something else was bound there.
 //
+// chroot() makes a new table of what is visible below the new root. Exec hands it on as the path of
+// that root in the guest's first one (--chroot).
+//
 // A Bind's `guest` has no trailing slash, and is "" for the guest's "/"; `host` likewise ("" is the
-// host's "/") and holds no symbolic link. The table is made before the guest runs and then never
-// changes; the longest guest path comes first, so the first match is the innermost.
+// host's "/") and holds no symbolic link. A table never changes; the longest guest path comes
+// first, so the first match is the innermost.
 #include "linux/syscall.h"
 
 #include <errno.h>
@@ -85,7 +88,8 @@ static int add_spec(LinuxProcess *p, const char *spec, DgmErr *err) {
     free(host);
     if (e) {
         free(tidied);
-        return err_set(err, e, "--bind %s: %s", spec, strerror(-e));
+        // a place that is not there is the user's mistake, not a missing program
+        return err_set(err, -EINVAL, "--bind %s: %s", spec, strerror(-e));
     }
     e = add(p, tidied, real);
     return e ? err_set(err, e, "--bind %s: out of memory", spec) : 0;
@@ -109,21 +113,73 @@ int binds_init(LinuxProcess *p, const LinuxConfig *c, DgmErr *err) {
     }
     if (e || !p->rootfs) return err_set(err, -ENOMEM, "--rootfs: out of memory");
     qsort(p->binds, p->n_binds, sizeof *p->binds, bind_order);
-    return 0;
+    e = c->chroot ? binds_chroot(p, c->chroot) : 0;
+    return e ? err_set(err, e, "--chroot %s: %s", c->chroot, strerror(-e)) : 0;
 }
 
-void binds_free(LinuxProcess *p) {
-    for (unsigned i = 0; i < p->n_binds; i++) {
-        free(p->binds[i].guest);
-        free(p->binds[i].host);
+static void free_table(Bind *binds, unsigned n) {
+    for (unsigned i = 0; binds && i < n; i++) {
+        free(binds[i].guest);
+        free(binds[i].host);
     }
-    free(p->binds);
+    free(binds);
+}
+
+void binds_free(LinuxProcess *p, const LinuxProcess *parent) {
+    Bind *binds = p->binds;
+    char *chroot = p->chroot;
+    OldBinds *older = p->old_binds;
+    while (binds && !(parent && binds == parent->binds)) {
+        free_table(binds, p->n_binds);
+        free(chroot);
+        OldBinds *gone = older;
+        binds = gone ? gone->binds : NULL;
+        chroot = gone ? gone->chroot : NULL;
+        older = gone ? gone->older : NULL;
+        free(gone);
+    }
+    p->old_binds = NULL;
+    p->chroot = NULL;
     p->binds = NULL;
     p->n_binds = 0;
 }
 
+int binds_chroot(LinuxProcess *p, const char *guest) {
+    char host[PATH_MAX], whole[2 * PATH_MAX];
+    if (!strcmp(guest, "/")) return 0;
+    int e = binds_host(p, guest, host);
+    if (e) return e;
+    snprintf(whole, sizeof whole, "%s%s", p->chroot ? p->chroot : "", guest);
+    if (strlen(whole) >= PATH_MAX) return -ENAMETOOLONG;
+    // As many as before, for who looks at n_binds and the table at different times: what is not
+    // visible any more becomes the new root once again.
+    Bind *binds = calloc(p->n_binds, sizeof *binds);
+    OldBinds *old = calloc(1, sizeof *old);
+    char *chroot = strdup(whole);
+    bool ok = binds && old && chroot;
+    for (unsigned i = 0; ok && i < p->n_binds; i++) {
+        const Bind *b = &p->binds[i];
+        bool seen = path_below(b->guest, guest) && strlen(b->guest) > strlen(guest);
+        binds[i].guest = strdup(seen ? b->guest + strlen(guest) : "");
+        binds[i].host = strdup(seen ? b->host : host);
+        ok = binds[i].guest && binds[i].host;
+    }
+    if (!ok) {
+        free_table(binds, p->n_binds);
+        free(old);
+        free(chroot);
+        return -ENOMEM;
+    }
+    qsort(binds, p->n_binds, sizeof *binds, bind_order);
+    *old = (OldBinds){.older = p->old_binds, .binds = p->binds, .chroot = p->chroot};
+    p->old_binds = old;
+    p->chroot = chroot;
+    __atomic_store_n(&p->binds, binds, __ATOMIC_RELEASE);
+    return 0;
+}
+
 int binds_host(const LinuxProcess *p, const char *guest, char out[PATH_MAX]) {
-    const Bind *b = p->binds;
+    const Bind *b = __atomic_load_n(&p->binds, __ATOMIC_ACQUIRE);
     while (!path_below(guest, b->guest)) b++; // the last one is "/"
     const char *rest = guest + strlen(b->guest);
     int n = snprintf(out, PATH_MAX, "%s%s", b->host, rest);
@@ -137,6 +193,12 @@ bool binds_has_name(const LinuxProcess *p, const char *name) {
         const char *slash = strrchr(p->binds[i].guest, '/');
         if (slash && !strcmp(slash + 1, name)) return true;
     }
+    return false;
+}
+
+bool binds_cover(const LinuxProcess *p, const char *guest) {
+    for (unsigned i = 0; i < p->n_binds; i++)
+        if (p->binds[i].guest[0] && path_below(guest, p->binds[i].guest)) return true;
     return false;
 }
 

@@ -113,7 +113,7 @@ static int64_t exec_guest(LinuxThread *t, Exec *x) {
     size_t n_self = 0, argc = 0, n = 0;
     while (p->self_argv[n_self]) n_self++;
     while (g->argv[argc]) argc++;
-    char **argv = x->host_argv = calloc(n_self + argc + 13, sizeof *argv);
+    char **argv = x->host_argv = calloc(n_self + argc + 15, sizeof *argv);
     if (!argv || !hide_env(x->envp, &x->words)) return -ENOMEM;
     for (size_t i = 0; i < n_self; i++) argv[n++] = p->self_argv[i];
     if (p->fake) {
@@ -122,11 +122,15 @@ static int64_t exec_guest(LinuxThread *t, Exec *x) {
     }
     // a program without a name (memfd_create) is handed on as a descriptor
     bool nameless = !strncmp(g->host_path, "/proc/self/fd/", strlen("/proc/self/fd/"));
-    int fd = nameless ? fcntl(g->fd, F_DUPFD, EXEC_FD_FROM) : -1;
+    int fd = nameless ? fd_out_of_the_way(g->fd, EXEC_FD_FROM) : -1;
     if (nameless) {
         if (fd < 0) return -EMFILE;
         argv[n++] = (char *)"--program-fd";
         if (!(argv[n++] = arena_printf(&x->words, "%d", fd))) return -ENOMEM;
+    }
+    if (p->chroot) {
+        argv[n++] = (char *)"--chroot";
+        argv[n++] = p->chroot;
     }
     const struct GuestLimit *as = &p->limits[LIMIT_AS];
     if (as->soft != UINT64_MAX || as->hard != UINT64_MAX) {

@@ -7,14 +7,16 @@
 // descriptor is hidden from the guest (fd_is_ours). A row is of a file: device, inode and time of
 // birth, so that an inode that was given to another file later is not mistaken for it.
 //
-// Locks: the table's own mutex, robust, shared between processes; nothing is called under it.
+// Locks: the table's own, shared between processes; nothing is called under it.
 #include "linux/fake_root.h"
 #include "linux/syscall.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
@@ -26,8 +28,8 @@ typedef struct FakeRow { // ino 0: free
 } FakeRow;
 
 struct FakeTable {
-    pthread_mutex_t lock;
-    uint32_t n; // rows used
+    uint32_t lock; // a PI futex: its owner's number, 0: free
+    uint32_t n;    // rows used
     FakeRow rows[FAKE_ROWS];
 };
 
@@ -39,20 +41,14 @@ static FakeTable *map_table(int fd) {
 static int new_table(FakeRoot *f) {
     int low = memfd_create("fake-root", 0);
     if (low < 0) return -errno;
-    f->fd = fcntl(low, F_DUPFD, FAKE_FD_FROM); // out of the numbers that the guest expects to get
+    f->fd = fd_out_of_the_way(low, FAKE_FD_FROM);
     if (f->fd < 0)
         f->fd = low;
     else
         close(low);
     if (ftruncate(f->fd, sizeof(FakeTable))) return -errno;
     if (!(f->table = map_table(f->fd))) return -ENOMEM;
-    pthread_mutexattr_t attr;
-    pthread_mutexattr_init(&attr);
-    pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
-    pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
-    int e = pthread_mutex_init(&f->table->lock, &attr);
-    pthread_mutexattr_destroy(&attr);
-    return -e;
+    return 0;
 }
 
 // "FD,ruid,euid,suid,fsuid,rgid,egid,sgid,fsgid[,group...]"
@@ -101,9 +97,26 @@ char *fake_root_state(const FakeRoot *f, Arena *a) {
 
 // ---- rows ----
 
+// A PI futex: the kernel knows the owner by its number, so one that was killed inside is noticed;
+// it left at worst a half-written row. (A robust mutex would need the thread's robust list, which
+// is the guest's.)
 static void lock(FakeTable *t) {
-    // a process killed inside left at worst a half-written row
-    if (pthread_mutex_lock(&t->lock) == EOWNERDEAD) pthread_mutex_consistent(&t->lock);
+    for (;;) {
+        uint32_t none = 0;
+        if (__atomic_compare_exchange_n(&t->lock, &none, (uint32_t)gettid(), false,
+                                        __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+            return;
+        if (!syscall(SYS_futex, &t->lock, FUTEX_LOCK_PI, 0, NULL, NULL, 0)) return;
+        if (errno == ESRCH) // nobody of that number lives
+            __atomic_compare_exchange_n(&t->lock, &none, 0, false, __ATOMIC_RELAXED,
+                                        __ATOMIC_RELAXED);
+    }
+}
+
+static void unlock(FakeTable *t) {
+    uint32_t own = (uint32_t)gettid();
+    if (!__atomic_compare_exchange_n(&t->lock, &own, 0, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
+        syscall(SYS_futex, &t->lock, FUTEX_UNLOCK_PI, 0, NULL, NULL, 0);
 }
 
 static uint64_t birth_of(const struct statx *s) {
@@ -138,7 +151,7 @@ void fake_root_show(const FakeRoot *f, struct statx *s) {
     lock(f->table);
     FakeRow *r = row_of(f->table, s);
     if (r && r->ino && r->birth == birth_of(s)) row = *r;
-    pthread_mutex_unlock(&f->table->lock);
+    unlock(f->table);
     s->stx_uid = row.has & FAKE_UID ? row.uid : seen_uid(f, s->stx_uid);
     s->stx_gid = row.has & FAKE_GID ? row.gid : seen_gid(f, s->stx_gid);
     if (row.has & FAKE_MODE) s->stx_mode = (uint16_t)((s->stx_mode & S_IFMT) | (row.mode & 07777));
@@ -170,6 +183,6 @@ int fake_root_note(FakeRoot *f, const struct statx *s, const FakeNote *note) {
     } else {
         e = -ENOSPC;
     }
-    pthread_mutex_unlock(&f->table->lock);
+    unlock(f->table);
     return e;
 }

@@ -22,8 +22,21 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#ifdef __has_feature
+#if __has_feature(address_sanitizer)
+#define DGM_ASAN
+#endif
+#endif
+#ifdef __SANITIZE_ADDRESS__
+#define DGM_ASAN
+#endif
+#ifdef DGM_ASAN
+#include <sanitizer/asan_interface.h>
+#endif
 
 enum { CLONE_ARGS_MIN_BYTES = 64 };
 #define CLONE_CLEAR_SIGHAND_ 0x100000000ull
@@ -182,6 +195,7 @@ static LinuxThread *vfork_new(LinuxThread *parent) {
 static void vfork_free(LinuxThread *t, LinuxProcess *parent) {
     LinuxProcess *p = t->p;
     seccomp_free(p, parent->seccomp_made);
+    binds_free(p, parent);
     exec_free(t);
     vcpu_free(t->v);
     free(t);
@@ -190,6 +204,15 @@ static void vfork_free(LinuxThread *t, LinuxProcess *parent) {
     pthread_cond_destroy(&p->thread_gone);
     free(p->fake);
     free(p);
+}
+
+// AddressSanitizer's marks of frames that a child's _exit or exec left behind.
+static void forget_frames(void *stack) {
+#ifdef DGM_ASAN
+    __asan_unpoison_memory_region(stack, THREAD_HOST_STACK_BYTES);
+#else
+    (void)stack;
+#endif
 }
 
 static int64_t vfork_process(Vcpu *v, const CloneArgs *c) {
@@ -202,12 +225,14 @@ static int64_t vfork_process(Vcpu *v, const CloneArgs *c) {
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
     int pidfd = -1, pid = -1, e = ENOMEM;
     if (f.t && stack != MAP_FAILED) {
+        forget_frames(stack);
         pid = clone(vfork_main, stack + THREAD_HOST_STACK_BYTES,
                     (int)((c->flags & ~ours) | c->exit_signal), &f, &pidfd);
         e = errno;
         host_signals_take_over(v);
     }
     if (f.t) vfork_free(f.t, process_of(v));
+    if (stack != MAP_FAILED) forget_frames(stack);
     if (stack != MAP_FAILED) munmap(stack, THREAD_HOST_STACK_BYTES);
     if (pid > 0 && c->flags & CLONE_PIDFD) guest_write(v, c->pidfd, &pidfd, sizeof pidfd);
     signals_restore_host_mask(mask);
@@ -215,6 +240,23 @@ static int64_t vfork_process(Vcpu *v, const CloneArgs *c) {
 }
 
 // ---- the calls ----
+
+// No other thread in the process, neither of the guest nor of the host; one that has just ended is
+// waited for.
+static bool alone(LinuxProcess *p) {
+    enum { TRIES = 300, TRY_US = 1000, LINKS_OF_ONE = 3 };
+    unsigned live = 0;
+    struct stat st;
+    pthread_mutex_lock(&p->thread_lock);
+    for (const LinuxThread *t = p->threads; t; t = t->next) live += !t->ending;
+    pthread_mutex_unlock(&p->thread_lock);
+    for (unsigned i = 0; live == 1 && i < TRIES; i++) {
+        if (stat("/proc/self/task", &st)) return false;
+        if (st.st_nlink == LINKS_OF_ONE) return true;
+        usleep(TRY_US);
+    }
+    return false;
+}
 
 static int64_t do_clone(Vcpu *v, const CloneArgs *c) {
     const uint64_t shared = CLONE_VM | CLONE_SIGHAND | CLONE_THREAD,
@@ -237,7 +279,7 @@ static int64_t do_clone(Vcpu *v, const CloneArgs *c) {
     if (c->flags & CLONE_VM) return c->flags & CLONE_VFORK ? vfork_process(v, c) : -EINVAL;
     if (!(c->flags & ~(simple | CLONE_PIDFD)) && c->exit_signal == SIGCHLD && !c->set_tid_n)
         return fork_process(v, c, false);
-    return p->n_threads == 1 ? fork_process(v, c, true) : -EINVAL;
+    return alone(p) ? fork_process(v, c, true) : -EINVAL;
 }
 
 // arm64, riscv: flags, stack, parent_tid, tls, child_tid.

@@ -267,6 +267,11 @@ int path_host(LinuxProcess *p, int guest_dirfd, const char *path, unsigned flags
         out[0] = 0;
         return flags & PATH_EMPTY ? 0 : -ENOENT;
     }
+    // -L beside --bind, without --rootfs: what is bound comes first
+    bool in_sysroot = p->sysroot && !(p->rootfs && p->rootfs[0]) && !(flags & PATH_CREATE);
+    if (p->n_binds && in_sysroot && path[0] == '/' && !binds_cover(p, path) &&
+        !sysroot_path(p, path, out) && strcmp(path, out))
+        return 0;
     if (p->n_binds) return bound_path(p, guest_dirfd, path, flags, out);
     if (p->sysroot && !(flags & PATH_CREATE)) return sysroot_path(p, path, out);
     return snprintf(out, PATH_MAX, "%s", path) < PATH_MAX ? 0 : -ENAMETOOLONG;

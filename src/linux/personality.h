@@ -14,6 +14,7 @@ typedef struct LinuxConfig {
     const char *sysroot;      // -L
     const char *rootfs;       // --rootfs
     const char *const *binds; // --bind: "HOST[:GUEST]", NULL-terminated; NULL: none
+    const char *chroot;       // --chroot: where the guest's "/" is in that root; NULL: there
     const char *workdir;      // --workdir, a path of the guest; NULL: where we are
     bool fake_root;           // --fake-root
     const char *fake_root_state; // --fake-root-state, of an exec'ed program; NULL: none

@@ -65,6 +65,7 @@ static void write_maps(Vcpu *v, Buf *out) {
     LinuxProcess *p = process_of(v);
     size_t n;
     SpaceRange *ranges = space_list(v->m->as, &n);
+    uint64_t brk = space_brk(v->m->as, 0); // asks only
     Buf maps = {0};
     read_whole("/proc/self/maps", &maps);
     buf_add(&maps, "", 1);
@@ -73,7 +74,7 @@ static void write_maps(Vcpu *v, Buf *out) {
         char name[PATH_MAX];
         name_of(p, &maps, r->lo, name);
         if (r->hi > p->stack_lo && r->lo < p->stack_hi) snprintf(name, sizeof name, "[stack]");
-        if (r->lo == p->brk_start && !r->inode) snprintf(name, sizeof name, "[heap]");
+        if (r->hi > p->brk_start && r->lo < brk && !r->inode) snprintf(name, sizeof name, "[heap]");
         size_t before = out->len;
         buf_printf(out, "%08lx-%08lx %c%c%c%c %08lx %02x:%02x %lu ", r->lo, r->hi,
                    r->prot & PROT_READ ? 'r' : '-', r->prot & PROT_WRITE ? 'w' : '-',

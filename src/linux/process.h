@@ -20,6 +20,7 @@
 #include <limits.h>
 #include <signal.h>
 #include <sys/types.h>
+#include <time.h>
 
 // LINUX_KICK shakes a thread out of a host call; never blocked in the host anyway.
 enum { LINUX_NSIG = 64, LINUX_KICK = SIGBUS };
@@ -49,6 +50,11 @@ typedef struct GuestSigaltstack {
 typedef struct Bind { // a piece of the host's file system in the guest's; binds.c
     char *guest, *host;
 } Bind;
+typedef struct OldBinds { // from before a chroot: other threads may still look at them
+    struct OldBinds *older;
+    Bind *binds;
+    char *chroot;
+} OldBinds;
 
 enum { LIMIT_AS, LIMIT_DATA, N_LIMITS };
 struct GuestLimit { // struct rlimit64
@@ -59,8 +65,10 @@ typedef struct LinuxProcess {
     Machine *m;
     // fixed after linux_start
     char *sysroot, *rootfs; // NULL: none; host paths without a trailing /, so "" is "/"
-    Bind *binds;            // none without --rootfs and --bind
+    Bind *binds;            // none without --rootfs and --bind; (any), see binds_chroot
     unsigned n_binds;
+    OldBinds *old_binds;
+    char *chroot;          // where the guest's "/" is in the one it began with; NULL: there
     struct FakeRoot *fake; // --fake-root; NULL: not
     char **self_argv;      // how to start a guest program; NULL: cannot
     char *exe_guest;       // /proc/self/exe as the guest sees it: absolute
@@ -97,6 +105,7 @@ typedef struct LinuxThread {
     struct LinuxThread *next; // under thread_lock
     pid_t tid;                // (any) of the host, and so of the guest
     pthread_t host;
+    bool ending;            // under thread_lock: gone for the guest
     bool is_main;           // runs on linux_run's caller's thread
     uint64_t sigmask;       // the guest's; bit signo-1
     uint64_t saved_sigmask; // rt_sigsuspend: what the frame shall restore
@@ -106,6 +115,8 @@ typedef struct LinuxThread {
     // the restart of an interrupted call
     int restart; // 0: none; or LINUX_RESTART...
     uint64_t restart_pc;
+    bool sleep_again; // ... a sleep, of which this is left
+    struct timespec sleep_left;
     // (handler) one caught signal; see the head
     volatile sig_atomic_t has_caught;
     siginfo_t caught;
@@ -177,11 +188,16 @@ int path_of_dir(LinuxProcess *p, int dirfd, char out[PATH_MAX]);
 // binds.c. True when path is dir or below it.
 bool path_below(const char *path, const char *dir);
 int binds_init(LinuxProcess *p, const LinuxConfig *c, DgmErr *err);
-void binds_free(LinuxProcess *p);
+// Frees all tables; those that a vfork child made (by chroot) and not its parent's, when given.
+void binds_free(LinuxProcess *p, const LinuxProcess *parent);
+// Makes the directory at the resolved guest path the guest's "/". 0 or -errno.
+int binds_chroot(LinuxProcess *p, const char *guest);
 // Where a resolved guest path is; for a process with binds.
 int binds_host(const LinuxProcess *p, const char *guest, char out[PATH_MAX]);
 // True when something bound has this as its last component.
 bool binds_has_name(const LinuxProcess *p, const char *name);
+// True when something other than the root is bound at or above this.
+bool binds_cover(const LinuxProcess *p, const char *guest);
 // The guest's view of a host path (for getcwd, readlink of /proc/self/exe). -EACCES when the guest
 // cannot see it; `out` is then the host's path.
 int path_guest(LinuxProcess *p, const char *host_path, char out[PATH_MAX]);

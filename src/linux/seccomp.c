@@ -322,7 +322,7 @@ int seccomp_hand_on(const LinuxThread *t) {
     int low = memfd_create("seccomp", MFD_CLOEXEC);
     if (low < 0) return -errno;
     int fd = write_chain(low, t->seccomp) && !lseek(low, 0, SEEK_SET)
-                 ? fcntl(low, F_DUPFD, SECCOMP_FD_FROM)
+                 ? fd_out_of_the_way(low, SECCOMP_FD_FROM)
                  : -1;
     close(low);
     return fd < 0 ? -ENOMEM : fd;

@@ -196,6 +196,7 @@ static void settle_restart(LinuxThread *t, const GuestSigaction *a) {
     if (!how) return;
     t->restart = 0;
     Vcpu *v = t->v;
+    if (a) t->sleep_again = false;
     if (a && (how == LINUX_RESTART_NEVER || (how == LINUX_RESTART && !(a->flags & G_SA_RESTART))))
         vcpu_set_reg(v, abi_of(v)->syscall_ret, (uint64_t)-EINTR);
     else

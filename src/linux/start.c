@@ -14,6 +14,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 enum { MAX_SCRIPTS = 4, SHEBANG_BYTES = 256 };
@@ -160,7 +161,7 @@ int linux_find_guest(const LinuxConfig *c, const Guest **guest, DgmErr *err) {
         }
         free(p->sysroot);
         free(p->rootfs);
-        binds_free(p);
+        binds_free(p, NULL);
     }
     free(p);
     free(g);
@@ -178,7 +179,7 @@ static int open_interp(LinuxProcess *p, const char *interp, const char *prog, Dg
     int e = fd < 0 ? -path_host(p, AT_FDCWD, interp, 0, path) : 0;
     if (fd < 0 && !e && (fd = open(path, O_RDONLY | O_CLOEXEC)) < 0) e = errno;
     if (fd >= 0) return fd;
-    const char *root = p->rootfs ? p->rootfs : p->sysroot;
+    const char *root = p->rootfs && p->rootfs[0] ? p->rootfs : p->sysroot;
     if (e == ENOENT || e == ENOTDIR)
         return err_set(err, -ENOENT, "%s: its interpreter %s was not found%s%s%s", prog, interp,
                        root ? " under " : "", root ? root : "",
@@ -345,10 +346,14 @@ int linux_run(Machine *m, int *status, int *signal, DgmErr *err) {
     int e = host_signals_enter(v, linux_host_signal, err);
     if (e) return e;
     uint64_t host_mask = signals_start(p, t);
+    void *robust_list = NULL; // the guest's takes its place
+    size_t robust_bytes = 0;
+    syscall(SYS_get_robust_list, 0, &robust_list, &robust_bytes);
     vcpu_run(v, -1);
     int stop = v->stop_code;
     threads_stop_others(v);
     if (p->forked) process_leave_forked(p);
+    if (robust_list) syscall(SYS_set_robust_list, robust_list, robust_bytes);
     signals_end(p, t, host_mask);
     host_signals_leave(v);
     if (stop < 0) return err_set(err, stop, "%s", m->err.text);
@@ -371,7 +376,7 @@ void linux_end(Machine *m) {
     m->os = NULL;
     for (char **w = p->self_argv; w && *w; w++) free(*w);
     free(p->self_argv);
-    binds_free(p);
+    binds_free(p, NULL);
     fake_root_free(p);
     seccomp_free(p, NULL);
     char *strings[] = {p->sysroot, p->rootfs,  p->exe_guest,   p->exe_host,

@@ -139,6 +139,11 @@ int64_t sys_openat2(Vcpu *v, const uint64_t a[6]) {
     return safe_syscall(v, SYS_openat2, a[0], name, (uint64_t)(uintptr_t)&how, sizeof how, 0, 0);
 }
 
+int fd_out_of_the_way(int fd, int from) {
+    int high = fcntl(fd, F_DUPFD, from);
+    return high < 0 && errno == EINVAL ? fcntl(fd, F_DUPFD, 3) : high; // a low RLIMIT_NOFILE
+}
+
 int64_t sys_close(Vcpu *v, const uint64_t a[6]) {
     if (fd_is_ours(v, (int)a[0])) return -EBADF;
     return safe_syscall(v, SYS_close, a[0], 0, 0, 0, 0, 0);
@@ -170,6 +175,7 @@ int64_t sys_dup3(Vcpu *v, const uint64_t a[6]) {
 }
 
 int64_t sys_fcntl(Vcpu *v, const uint64_t a[6]) {
+    if (fd_is_ours(v, (int)a[0])) return -EBADF;
     uint64_t arg = a[1] == F_SETFL ? flags_to_host(a[2]) : a[2];
     int64_t r = safe_syscall(v, SYS_fcntl, a[0], a[1], arg, 0, 0, 0);
     return a[1] == F_GETFL && r >= 0 ? (int64_t)flags_to_guest((uint64_t)r) : r;
@@ -221,6 +227,27 @@ int64_t sys_readlinkat(Vcpu *v, const uint64_t a[6]) {
     if (n < 0) return n;
     n = MIN(n, (int64_t)a[3]);
     return guest_write(v, a[2], target, (size_t)n) ? n : -EFAULT;
+}
+
+// The host's root stays where it is, for Dragoman needs it: a chroot is a change of what the guest
+// can name, and so needs a root that is translated. As in the kernel, the working directory stays.
+int64_t sys_chroot(Vcpu *v, const uint64_t a[6]) {
+    LinuxProcess *p = process_of(v);
+    char guest[PATH_MAX], resolved[PATH_MAX], host[PATH_MAX];
+    struct stat st;
+    int64_t e = guest_string(v, a[0], guest, sizeof guest);
+    if (e < 0) return e;
+    if (!guest[0]) return -ENOENT;
+    if (!p->n_binds) return -EPERM;
+    if ((e = path_resolved(p, AT_FDCWD, guest, 0, resolved))) return e;
+    if ((e = binds_host(p, resolved, host))) return e;
+    if (stat(host, &st)) return -errno;
+    if (!S_ISDIR(st.st_mode)) return -ENOTDIR;
+    if (p->fake ? p->fake->id[ID_USER][ID_EFFECTIVE] : geteuid()) return -EPERM;
+    pthread_mutex_lock(&p->signal_lock); // one at a time
+    e = binds_chroot(p, resolved);
+    pthread_mutex_unlock(&p->signal_lock);
+    return e;
 }
 
 // ---- stat ----

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -161,6 +162,21 @@ int64_t sys_capset(Vcpu *v, const uint64_t a[6]) {
     int64_t e = cap_header(v, a[0], &n);
     if (e) return e;
     return privileged(fake_of(v)) ? 0 : -EPERM;
+}
+
+// ---- the other end of a unix socket ----
+
+int64_t sys_getsockopt(Vcpu *v, const uint64_t a[6]) {
+    const FakeRoot *f = fake_of(v);
+    struct ucred cred;
+    int64_t r = safe_syscall(v, SYS_getsockopt, a[0], a[1], a[2], a[3], a[4], 0);
+    if (r || (int)a[1] != SOL_SOCKET || (int)a[2] != SO_PEERCRED) return r;
+    uint32_t len = 0;
+    if (!guest_read(v, a[4], &len, sizeof len) || len < sizeof cred) return 0; // cut short
+    if (!guest_read(v, a[3], &cred, sizeof cred)) return -EFAULT;
+    if (cred.uid == f->host_uid) cred.uid = 0;
+    if (cred.gid == f->host_gid) cred.gid = 0;
+    return guest_write(v, a[3], &cred, sizeof cred) ? 0 : -EFAULT;
 }
 
 // ---- files ----

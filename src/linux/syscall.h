@@ -38,6 +38,9 @@ void strace_leave(Vcpu *v, const Syscall *s, const uint64_t a[6], int64_t result
 
 // True for descriptors that are Dragoman's, which the guest must not see or close.
 bool fd_is_ours(Vcpu *v, int fd);
+// A copy of fd that exec keeps, at a number from `from` on, if there are any: out of those that the
+// guest expects to get. -1: errno.
+int fd_out_of_the_way(int fd, int from);
 // sys_ids.c: statx under --fake-root, as the guest shall see the file; `name` is the host's.
 struct statx;
 int64_t file_facts(Vcpu *v, int dirfd, uint64_t name, int flags, uint32_t mask, struct statx *out);

@@ -95,6 +95,7 @@ static void robust_list_died(LinuxThread *t) {
 }
 
 void process_end_thread(LinuxThread *t) {
+    if (t->robust_list) syscall(SYS_set_robust_list, NULL, 24);
     robust_list_died(t);
     if (t->clear_child_tid) {
         uint32_t zero = 0;
@@ -165,8 +166,17 @@ void threads_stop_others(Vcpu *self) {
 static void thread_end(LinuxThread *t) {
     LinuxProcess *p = t->p;
     Vcpu *v = t->v;
+    pthread_mutex_lock(&p->thread_lock);
+    t->ending = true; // before the guest can learn of it
+    pthread_mutex_unlock(&p->thread_lock);
     process_end_thread(t);
     if (p->forked && p->threads == t && !t->next) process_leave_forked(p);
+    // no kick from here on; one that was sent before arrives at the end of a system call at latest,
+    // while it is still known for one
+    pthread_mutex_lock(&p->thread_lock);
+    t->tid = 0;
+    pthread_mutex_unlock(&p->thread_lock);
+    syscall(SYS_getppid);
     host_signals_leave(v);
     pthread_mutex_lock(&p->thread_lock);
     for (LinuxThread **at = &p->threads; *at; at = &(*at)->next)
@@ -289,6 +299,8 @@ int64_t sys_set_tid_address(Vcpu *v, const uint64_t a[6]) {
 
 int64_t sys_set_robust_list(Vcpu *v, const uint64_t a[6]) {
     if (a[1] != 24) return -EINVAL;
+    // the host's kernel walks it when we are killed or exec; an orderly end is process_end_thread()
+    if (syscall(SYS_set_robust_list, space_base(v->m->as) + a[0], a[1])) return -errno;
     thread_of(v)->robust_list = a[0];
     thread_of(v)->robust_bytes = a[1];
     return 0;

@@ -32,10 +32,59 @@ static int second(void) {
     return check_done();
 }
 
+// After chroot and exec: /jail is "/".
+static int jailed(void) {
+    char cwd[4096];
+    struct stat st;
+    CHECK(getcwd(cwd, sizeof cwd) && !strcmp(cwd, "/in"));
+    CHECK(!stat("/program", &st) && !stat("../program", &st) && !stat("../../../program", &st));
+    FAILS(ENOENT, stat("/tmp/f", &st));
+    FAILS(ENOENT, stat("../../tmp/f", &st));
+    FAILS(ENOENT, stat("/link/f", &st)); // to /tmp
+    FAILS(ENOENT, stat("/proc/self", &st));
+    CHECK(!chdir("/..") && getcwd(cwd, sizeof cwd) && !strcmp(cwd, "/"));
+    CHECK(!chroot("in") && !chdir("/"));
+    FAILS(ENOENT, stat("/program", &st));
+    return check_failures ? check_failures : 7;
+}
+
+static void jail(void) {
+    char *argv[] = {"program", "jailed", NULL}, buffer[65536];
+    CHECK(!mkdir("/jail", 0755) && !mkdir("/jail/in", 0755) && !symlink("/tmp", "/jail/link"));
+    int from = open("/program", O_RDONLY), to = open("/jail/program", O_CREAT | O_RDWR, 0755);
+    for (ssize_t n; (n = read(from, buffer, sizeof buffer)) > 0;) write(to, buffer, n);
+    close(from);
+    close(to);
+    FAILS(ENOENT, chroot("/none"));
+    FAILS(ENOTDIR, chroot("/program"));
+    pid_t pid = fork();
+    if (!pid) {
+        CHECK(!chdir("/jail/in") && !chroot(".."));
+        execv("/program", argv);
+        _exit(50);
+    }
+    CHECK(status_of(pid) == 7);
+    for (int i = 0; i < 3; i++) { // the root is each process's own, also of those that share memory
+        pid = vfork();
+        if (!pid) {
+            if (chroot("/jail") || (i && chroot("/in")) || chdir("/") || access("/program", F_OK) != -(i > 0)) _exit(51);
+            if (!i && !chdir("in")) execv("/program", argv);
+            _exit(8);
+        }
+        int got = status_of(pid);
+        CHECK(!access("/jail/in", F_OK) && !access("/tmp/f", F_OK));
+        CHECK(got == (i ? 8 : 7));
+    }
+    pid = fork();
+    if (!pid) _exit(setuid(5) || chroot("/jail") != -1 || errno != EPERM);
+    CHECK(status_of(pid) == 0);
+    CHECK(!stat("/jail/program", &(struct stat){0}));
+}
+
 int main(int argc, char **argv) {
     struct stat st;
     struct statx sx;
-    if (argc > 1) return second();
+    if (argc > 1) return strcmp(argv[1], "jailed") ? second() : jailed();
     CHECK(getuid() == 0 && geteuid() == 0 && getgid() == 0);
     umask(022);
     int fd = open("/tmp/f", O_CREAT | O_RDWR, 0666);
@@ -84,5 +133,6 @@ int main(int argc, char **argv) {
     }
     CHECK(status_of(pid) == 0);
     CHECK(getuid() == 0);
+    jail();
     return check_failures ? check_done() : 0;
 }

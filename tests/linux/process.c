@@ -271,15 +271,20 @@ static void execs(void) {
 static void waits(void) {
     int s;
     FAILS(ECHILD, wait(&s));
+    int hold[2];
+    char c;
+    pipe(hold);
     pid_t pid = fork();
     if (!pid) {
         raise(SIGSTOP);
+        read(hold[0], &c, 1);
         _exit(2);
     }
     CHECK(waitpid(pid, &s, WUNTRACED) == pid && WIFSTOPPED(s) && WSTOPSIG(s) == SIGSTOP);
     CHECK(waitpid(pid, &s, WNOHANG) == 0);
     kill(pid, SIGCONT);
     CHECK(waitpid(pid, &s, WCONTINUED) == pid && WIFCONTINUED(s));
+    write(hold[1], "x", 1);
     siginfo_t si = {0};
     struct rusage ru;
     CHECK(!syscall(SYS_waitid, P_PID, pid, &si, WEXITED | WNOWAIT, &ru) && si.si_status == 2);

@@ -69,6 +69,11 @@ TESTS = [
     ("signal", [], [], False),
     ("seccomp", [], [], False),
     ("memory", [], [], False),
+    ("thread", [], [], False),
+    ("proc", ["--workdir", "/bound"], ["first"], True),
+    ("socket", [], [], False),
+    ("socket", [], [], True),
+    ("socket", ["--fake-root"], [], True),
     ("fakeroot", ["--fake-root"], [], True),
 ]
 
@@ -92,6 +97,39 @@ def run(dragoman, folder, test, timeout):
     return None if not bad else f"status {status}\n{(out + err).decode(errors='replace')[-3000:]}"
 
 
+# Options that must be refused, and what stderr says.
+REFUSED = [
+    (["--bind", "/no/such/place"], rb"--bind /no/such/place: No such file"),
+    (["--bind", "/tmp:relative"], rb"--bind /tmp:relative: .*absolute"),
+    (["--bind", "/tmp:/a/../b"], rb"--bind /tmp:/a/../b: .*absolute"),
+    (["--workdir", "/no/such/place"], rb"--workdir /no/such/place: No such file"),
+    (["--fake-root-state", "junk"], rb"--fake-root: "),
+]
+
+
+def run_options(dragoman, folder):
+    """Lines about what is wrong."""
+    program = compile_one("proc", folder)
+    for options, says in REFUSED:
+        r = subprocess.run([dragoman, "run", *options, program, "args"], capture_output=True, timeout=20)
+        if r.returncode != 2 or not re.match(rb"^dragoman: " + says + rb"[^\n]*\n$", r.stderr):
+            yield f"{options}: status {r.returncode}, {r.stderr!r}"
+    # binds without a root, by a relative name, in both styles; the inner of two binds; the later of two
+    with tempfile.TemporaryDirectory() as top:
+        top = os.path.realpath(top)
+        for d in ("one", "two", "one/in"):
+            os.mkdir(os.path.join(top, d))
+        shutil.copy(program, os.path.join(top, "two/p"))
+        for command in ([dragoman, "run", "--bind", "one:/zz", "--bind", "two:/zz/in"],
+                        [dragoman, "run", "--bind", "one:/zz/in", "--bind=two:/zz/in/"],
+                        [dragoman + "-aarch64", "-bind", "two:/zz/in"]):
+            if not os.path.exists(command[0]):
+                continue  # the link of that name is made by make
+            r = subprocess.run([*command, "/zz/in/p", "args", "b c"], capture_output=True, timeout=20, cwd=top)
+            if r.returncode != 103:
+                yield f"{command}: status {r.returncode}, {r.stderr!r}"
+
+
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--dragoman", default=os.path.join(TOP, "build/dragoman"))
@@ -99,6 +137,9 @@ def main():
     p.add_argument("--only", default="")
     p.add_argument("--timeout", type=float, default=60)
     args = p.parse_args()
+    if "qemu" in os.path.basename(args.dragoman):
+        print("linux: for dragoman only")
+        return
     folder = os.path.join(os.path.abspath(args.build), "tests-linux")
     os.makedirs(folder, exist_ok=True)
     failed = 0
@@ -111,6 +152,11 @@ def main():
         if problem:
             failed += 1
             print("    " + problem.replace("\n", "\n    "))
+    if re.search(args.only, "options"):
+        problems = list(run_options(os.path.abspath(args.dragoman), folder))
+        print(f"{'FAIL' if problems else 'ok  '} linux-options")
+        print("".join(f"    {p}\n" for p in problems), end="")
+        failed += len(problems)
     sys.exit(1 if failed else 0)
 
 

@@ -146,7 +146,7 @@ static void storm(void) {
     stop = count = 0;
     pthread_create(&t, NULL, pelt, &self);
     int bad = 0;
-    for (int i = 0; i < 3000 && !bad; i++) {
+    for (int i = 0; (i < 3000 || (count < 300 && i < 300000)) && !bad; i++) {
         int fd = open("/dev/null", O_RDWR), p[2];
         struct stat st;
         char c = 'c';
@@ -323,6 +323,37 @@ static void sent_faults(void) { // by kill, they are signals like others
     signal(SIGBUS, SIG_DFL);
 }
 
+static void *prod(void *main_thread) {
+    while (!stop) {
+        pthread_kill(*(pthread_t *)main_thread, SIGSEGV);
+        usleep(10000);
+    }
+    return NULL;
+}
+
+// Blocked signals do not prolong a sleep, though the host sees some of them.
+static void sleeps(void) {
+    sigset_t set;
+    pthread_t self = pthread_self(), t;
+    struct timespec wait = {0, 200000000}, rest;
+    handle(SIGSEGV, on_signal, 0);
+    sigemptyset(&set);
+    sigaddset(&set, SIGSEGV);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    stop = count = 0;
+    pthread_create(&t, NULL, prod, &self);
+    double begin = now();
+    CHECK(!nanosleep(&wait, &rest));
+    double took = now() - begin;
+    if (took < 0.2 || took > 0.5) printf("slept %f\n", took);
+    CHECK(took >= 0.2 && took < 0.5 && count == 0);
+    stop = 1;
+    pthread_join(t, NULL);
+    sigprocmask(SIG_UNBLOCK, &set, NULL);
+    CHECK(count == 1);
+    signal(SIGSEGV, SIG_DFL);
+}
+
 static volatile int depth, deepest;
 static void nest(int s) {
     depth++;
@@ -356,6 +387,7 @@ int main(void) {
     queues(SIGRTMAX);
     faults();
     sent_faults();
+    sleeps();
     nesting();
     return check_done();
 }

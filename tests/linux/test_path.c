@@ -83,7 +83,7 @@ static int tear_down(void **state) {
     char command[128];
     snprintf(command, sizeof command, "rm -rf %s", w->dir);
     int e = chdir(w->start) || system(command);
-    binds_free(&w->p);
+    binds_free(&w->p, NULL);
     free(w->p.rootfs);
     free(w);
     return e;
