@@ -83,10 +83,12 @@ struct Machine {
     const Personality *personality;
     AddressSpace *as;                         // the memory floor's
     void *os;                                 // the personality's
-    uint8_t *cache, *cache_end, *cache_first; // code cache; stubs lie below cache_first
+    // Code cache: stubs, from cache_first on blocks, from cache_cold on what they seldom run.
+    uint8_t *cache, *cache_first, *cache_cold, *cache_end;
     // under lock
     pthread_mutex_t lock;
-    uint8_t *cache_at;
+    uint8_t *cache_at, *cold_at;
+    const Block *falls_into_next; // the block that ends at cache_at, when it falls through
     BlockTable *blocks;
     Arena meta;      // Blocks, links and fault tables since the last flush
     IrRegion region; // the translator's workbench

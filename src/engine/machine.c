@@ -53,6 +53,10 @@ Machine *machine_new(const MachineConfig *c, DgmErr *err) {
         return NULL;
     }
     m->cache_first = m->cache_at = (uint8_t *)ALIGN_UP((uintptr_t)stubs.at, 64);
+    // Cold code starts on a huge page of its own where there is room for that.
+    size_t rest = (size_t)(m->cache_end - m->cache_first);
+    size_t align = rest >= 8 * HUGE_PAGE_BYTES ? HUGE_PAGE_BYTES : 64;
+    m->cache_cold = m->cold_at = (uint8_t *)ALIGN_UP((uintptr_t)m->cache_first + rest / 2, align);
     ir_region_init(&m->region, &m->region_arena, g->fields, g->n_fields, g->pc_field);
     return m;
 }

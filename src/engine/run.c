@@ -75,6 +75,8 @@ void machine_flush(Machine *m, Vcpu *self) {
     block_table_clear(m->blocks);
     arena_reset(&m->meta);
     m->cache_at = m->cache_first;
+    m->cold_at = m->cache_cold;
+    m->falls_into_next = NULL;
     m->stats.flushes++;
     atomic_fetch_add(&m->flush_generation, 1);
 }

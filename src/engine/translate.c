@@ -44,11 +44,15 @@ static void log_ir(const Machine *m, const IrRegion *r) {
     log_text(m, &text);
 }
 
-static void log_host_code(const Machine *m, const Block *b) {
+static void log_host_code(const Machine *m, const Block *b, const HostOutput *out) {
     Buf text = {0};
     if (!m->host->disassemble) return;
     m->host->disassemble(b->entry, b->code_bytes, &text);
     log_printf(&m->log, "host code of %#lx, %u bytes\n", b->pc, b->code_bytes);
+    log_text(m, &text);
+    if (!out->cold_bytes) return;
+    m->host->disassemble(out->cold, out->cold_bytes, &text);
+    log_printf(&m->log, "cold code of %#lx, %u bytes\n", b->pc, out->cold_bytes);
     log_text(m, &text);
 }
 
@@ -108,10 +112,17 @@ static HostError compile(Machine *m, const IrRegion *r, HostOutput *out) {
                 out->links ? "too many exits" : "out of memory");
         return HOST_UNSUPPORTED;
     }
-    HostCode code = {.at = m->cache_at, .end = m->cache_end};
+    const Block *before = m->falls_into_next;
+    HostCode code = {.at = m->cache_at,
+                     .end = m->cache_cold,
+                     .cold = m->cold_at,
+                     .cold_end = m->cache_end,
+                     .follows = before && before->pc + before->size_bytes == r->pc};
     HostError e = m->host->compile(m->host_ctx, r, &code, out, &m->err);
-    if (e == HOST_OK) m->cache_at = code.at;
-    return e;
+    if (e != HOST_OK) return e;
+    m->cache_at = code.at;
+    m->cold_at = code.cold;
+    return HOST_OK;
 }
 
 // Exact budgets count instructions by the same op that stops them.
@@ -179,12 +190,13 @@ Block *block_get(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t max_insns) {
     b = block_keep(m, r, key, &out);
     if (!b || !block_table_add(m->blocks, b))
         return err_set(&m->err, -ENOMEM, "translating %#lx: out of memory", pc), NULL;
+    m->falls_into_next = b;
     m->stats.blocks++;
     m->stats.guest_insns += r->n_insns;
     m->stats.guest_bytes += r->size_bytes;
-    m->stats.host_bytes += b->code_bytes;
+    m->stats.host_bytes += b->code_bytes + out.cold_bytes;
     m->stats.ir_insts += r->n_insts;
-    if (log_on(&m->log, LOG_HOST, pc)) log_host_code(m, b);
+    if (log_on(&m->log, LOG_HOST, pc)) log_host_code(m, b, &out);
     if (m->perf_map) name_to_perf(b);
     return b;
 }

@@ -20,6 +20,9 @@ typedef struct HostCtx HostCtx; // per machine: homes, detected features, genera
 // Where code goes: the engine hands out room in its code cache.
 typedef struct HostCode {
     uint8_t *at, *end; // in: room; out: at is behind what was written. Executable in place.
+    // Room for what is seldom run, so that blocks lie close together; NULL: it goes behind each block.
+    uint8_t *cold, *cold_end;
+    bool follows; // the block just before `at` falls through to this one
 } HostCode;
 
 // One way out of a block to a known guest pc, to be chained. Lives as long as the block.
@@ -27,6 +30,7 @@ typedef struct HostLink {
     uint64_t target_pc;
     uint8_t *patch;                 // host-private: the place of the jump
     uint8_t *unlinked;              // host-private: where it goes while unlinked
+    bool falls_through;             // host-private: the last thing in its block
     void *block;                    // the engine's: block this link belongs to
     struct HostLink *next_incoming; // the engine's: list of links into the same target
     void *target;                   // the engine's: block that it is linked to
@@ -41,6 +45,8 @@ typedef struct HostFault {
 typedef struct HostOutput {
     const void *entry; // where to enter with homes loaded
     uint32_t code_bytes;
+    const void *cold; // what went to HostCode.cold
+    uint32_t cold_bytes;
     HostLink *links; // n_links, in memory that the caller gave: room for every exit
     uint32_t n_links;
     HostFault *faults; // sorted by host_off; room for two for every MEM op, from the caller

@@ -156,6 +156,7 @@ typedef struct IrHelper {
     bool reads_state, writes_state; // touches guest registers other than through its arguments
     bool can_fault;   // touches guest memory
     bool raises_fp;   // may raise sticky FP flags (through vcpu_fp_raise, see engine/vcpu.h)
+    bool keeps_vectors; // its code has no host vector instructions: theirs need not be saved around it
 } IrHelper;
 typedef struct IrCall {
     const IrHelper *helper;

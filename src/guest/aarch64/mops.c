@@ -2,26 +2,17 @@
 //
 // Of the two ways that the architecture leaves open this is "option A" (C = 0 after the prologue):
 // the prologue makes the count negative and the addresses those behind the end, the main step does
-// all the work, the epilogue what is left. A backward copy has a positive count and the start
-// addresses instead. Each step works on state through a helper, page by page, and writes the count
-// back before each piece, so a fault leaves the registers at what is done and the instruction can
-// be taken up again. The options (unprivileged, non-temporal) make no difference in user mode.
+// small sizes (mops_small.c), the epilogue what is left. A backward copy has a positive count and
+// the start addresses instead. A helper works page by page on guest state and writes the count back
+// before each piece, so a fault leaves the registers at what is done and the instruction can be
+// taken up again. The options (unprivileged, non-temporal) make no difference in user mode.
+#include "guest/aarch64/mops.h"
 #include "guest/aarch64/lift.h"
 
 #include "engine/vcpu.h"
 
 enum { MOPS_PAGE = 4096 };
 typedef enum MopsStep { MOPS_PROLOGUE, MOPS_MAIN, MOPS_EPILOGUE } MopsStep;
-typedef struct MopsRegs { // as packed into a helper's argument
-    uint8_t d, s, n;
-} MopsRegs;
-
-static uint64_t pack_regs(unsigned d, unsigned s, unsigned n) {
-    return d | s << 8 | n << 16;
-}
-static MopsRegs unpack_regs(uint64_t packed) {
-    return (MopsRegs){(uint8_t)packed, (uint8_t)(packed >> 8), (uint8_t)(packed >> 16)};
-}
 
 // Bytes from addr to the end of its page, or back from it to the start.
 static uint64_t page_rest(uint64_t addr) {
@@ -37,21 +28,6 @@ static void touch(volatile uint8_t *to, const volatile uint8_t *from) {
 }
 
 // ---- helpers ----
-
-static void do_copy_prologue(void *state, uint64_t packed, uint64_t forward_only) {
-    A64State *st = state;
-    MopsRegs r = unpack_regs(packed);
-    uint64_t most = forward_only ? INT64_MAX : 0x007fffffffffffff;
-    uint64_t n = MIN(st->x[r.n], most), d = st->x[r.d], s = st->x[r.s];
-    uint64_t mask = bits_mask(56); // top bytes are no part of the comparison
-    bool backward = !forward_only && (s & mask) < (d & mask) && (d & mask) < ((s + n) & mask);
-    st->x[r.n] = backward ? n : 0 - n;
-    if (!backward) {
-        st->x[r.d] = d + n;
-        st->x[r.s] = s + n;
-    }
-    st->nzcv = 0;
-}
 
 static void copy_forward(void *state, MopsRegs r) {
     A64State *st = state;
@@ -78,25 +54,16 @@ static void copy_backward(void *state, MopsRegs r) {
 }
 
 static void do_copy(void *state, uint64_t packed) {
-    MopsRegs r = unpack_regs(packed);
+    MopsRegs r = mops_unpack(packed);
     if ((int64_t)((A64State *)state)->x[r.n] < 0)
         copy_forward(state, r);
     else
         copy_backward(state, r);
 }
 
-static void do_set_prologue(void *state, uint64_t packed) {
-    A64State *st = state;
-    MopsRegs r = unpack_regs(packed);
-    uint64_t n = MIN(st->x[r.n], (uint64_t)INT64_MAX);
-    st->x[r.d] += n;
-    st->x[r.n] = 0 - n;
-    st->nzcv = 0;
-}
-
 static void do_set(void *state, uint64_t packed) {
     A64State *st = state;
-    MopsRegs r = unpack_regs(packed);
+    MopsRegs r = mops_unpack(packed);
     uint8_t value = r.s == 31 ? 0 : (uint8_t)st->x[r.s];
     while (st->x[r.n]) {
         uint64_t left = 0 - st->x[r.n], to = st->x[r.d] - left, n = MIN(left, page_rest(to));
@@ -106,33 +73,67 @@ static void do_set(void *state, uint64_t packed) {
     }
 }
 
-#define MOPS_HELPER(ident, function, faults)                                                       \
+#define MOPS_HELPER(ident, function)                                                               \
     static const IrHelper ident = {.name = #ident,                                                 \
                                    .fn = (void (*)(void))function,                                 \
                                    .reads_state = true,                                            \
                                    .writes_state = true,                                           \
-                                   .can_fault = faults}
-MOPS_HELPER(mops_copy_prologue, do_copy_prologue, false);
-MOPS_HELPER(mops_copy, do_copy, true);
-MOPS_HELPER(mops_set_prologue, do_set_prologue, false);
-MOPS_HELPER(mops_set, do_set, true);
+                                   .can_fault = true}
+MOPS_HELPER(mops_copy, do_copy);
+MOPS_HELPER(mops_set, do_set);
 
 // ---- lifters ----
 
-static bool call_step(Lift *l, const IrHelper *h, uint64_t packed) {
-    const IrRef args[] = {lift_i64(l, packed)};
+// What is left is done by a helper, when anything is: in the main step what is small, by one that
+// is cheap to call, in the epilogue the rest.
+static bool call_step(Lift *l, const IrHelper *h, unsigned d, unsigned s, unsigned n) {
+    IrRef done = ir_icmp(l->r, IR_EQ, lift_x(l, n), lift_i64(l, 0));
+    ir_exit_if(l->r, done, l->pc + 4);
+    const IrRef args[] = {lift_i64(l, mops_pack(d, s, n))};
     ir_call(l->r, IR_VOID, h, 1, args, 0);
+    ir_exit(l->r, l->pc + 4);
+    l->ended = true;
     return true;
+}
+
+static IrRef at_most(Lift *l, IrRef v, uint64_t most) {
+    IrRef limit = lift_i64(l, most);
+    return ir_select(l->r, ir_icmp(l->r, IR_ULT, v, limit), v, limit);
+}
+
+static void clear_flags(Lift *l) {
+    ir_put(l->r, A64_NZCV, ir_op1(l->r, IR_fl_pack, IR_FLAGS, ir_const(l->r, IR_I32, 0)));
+}
+
+static void copy_prologue(Lift *l, const Args_cpy *a) {
+    IrRegion *r = l->r;
+    IrRef d = lift_x(l, a->rd), s = lift_x(l, a->rs);
+    IrRef n = at_most(l, lift_x(l, a->rn), a->forward ? INT64_MAX : 0x007fffffffffffff);
+    IrRef new_d = ir_add(r, d, n), new_s = ir_add(r, s, n), new_n = ir_neg(r, n);
+    if (!a->forward) { // top bytes are no part of the comparison
+        IrRef mask = lift_i64(l, bits_mask(56)), to = ir_and(r, d, mask);
+        IrRef above = ir_icmp(r, IR_ULT, ir_and(r, s, mask), to);
+        IrRef within = ir_icmp(r, IR_ULT, to, ir_and(r, new_s, mask));
+        IrRef backward = ir_and(r, above, within);
+        new_d = ir_select(r, backward, d, new_d);
+        new_s = ir_select(r, backward, s, new_s);
+        new_n = ir_select(r, backward, n, new_n);
+    }
+    lift_put_reg(l, a->rd, new_d);
+    lift_put_reg(l, a->rs, new_s);
+    lift_put_reg(l, a->rn, new_n);
+    clear_flags(l);
 }
 
 // CPYFP, CPYFM, CPYFE, CPYP, CPYM, CPYE [Xd]!, [Xs]!, Xn!
 bool lift_cpy(Lift *l, const Args_cpy *a) {
     if (a->rd == 31 || a->rs == 31 || a->rn == 31) return false;
     if (a->rd == a->rs || a->rd == a->rn || a->rs == a->rn) return false;
-    uint64_t packed = pack_regs(a->rd, a->rs, a->rn);
-    if (a->step != MOPS_PROLOGUE) return call_step(l, &mops_copy, packed);
-    const IrRef args[] = {lift_i64(l, packed), lift_i64(l, a->forward)};
-    ir_call(l->r, IR_VOID, &mops_copy_prologue, 2, args, 0);
+    if (a->step != MOPS_PROLOGUE) {
+        const IrHelper *h = a->step == MOPS_MAIN ? &mops_copy_small : &mops_copy;
+        return call_step(l, h, a->rd, a->rs, a->rn);
+    }
+    copy_prologue(l, a);
     return true;
 }
 
@@ -140,6 +141,14 @@ bool lift_cpy(Lift *l, const Args_cpy *a) {
 bool lift_set(Lift *l, const Args_set *a) {
     if (a->rd == 31 || a->rn == 31) return false;
     if (a->rd == a->rs || a->rd == a->rn || a->rs == a->rn) return false;
-    return call_step(l, a->step == MOPS_PROLOGUE ? &mops_set_prologue : &mops_set,
-                     pack_regs(a->rd, a->rs, a->rn));
+    if (a->step != MOPS_PROLOGUE) {
+        const IrHelper *h = a->step == MOPS_MAIN ? &mops_set_small : &mops_set;
+        return call_step(l, h, a->rd, a->rs, a->rn);
+    }
+    IrRef n = at_most(l, lift_x(l, a->rn), INT64_MAX);
+    IrRef end = ir_add(l->r, lift_x(l, a->rd), n);
+    lift_put_reg(l, a->rd, end);
+    lift_put_reg(l, a->rn, ir_neg(l->r, n));
+    clear_flags(l);
+    return true;
 }

@@ -288,8 +288,9 @@ static HostError compile(HostCtx *h, const IrRegion *r, HostCode *room, HostOutp
     if (r->n_blocks != 1)
         return err_set(err, -EINVAL, "regions of several blocks are not compiled yet"),
                HOST_UNSUPPORTED;
-    if ((size_t)(room->end - room->at) < (size_t)r->n_insts * BYTES_PER_INST * 4 + SLACK)
-        return HOST_NO_ROOM;
+    size_t most = (size_t)r->n_insts * BYTES_PER_INST * 4 + SLACK;
+    if ((size_t)(room->end - room->at) < most) return HOST_NO_ROOM;
+    if (room->cold && (size_t)(room->cold_end - room->cold) < most) return HOST_NO_ROOM;
     X86 state;
     X86 *x = &state;
     memset(x, 0, offsetof(X86, cold));
@@ -304,32 +305,58 @@ static HostError compile(HostCtx *h, const IrRegion *r, HostCode *room, HostOutp
     if (!x->val)
         return err_set(err, -ENOMEM, "compiling %#lx: out of memory", r->pc), HOST_UNSUPPORTED;
     for (uint32_t i = 0; i < r->n_insts; i++) x->val[i] = (Val){i, 0, 0, -1, -1, -1, -1, 0};
-    x->at = x->start = (uint8_t *)ALIGN_UP((uintptr_t)room->at, CODE_ALIGN);
+    x->at = x->start =
+        room->follows ? room->at : (uint8_t *)ALIGN_UP((uintptr_t)room->at, CODE_ALIGN);
     x->limit = room->end - SLACK / 2;
     x->guest_pc = r->pc;
     x86_analyse(x);
     check_interrupt(x);
     for (uint32_t i = 1; i < r->n_insts && x->at < x->limit; i++) select_one(x, i);
+    uint8_t *hot_end = x->at;
+    bool full = x->at >= x->limit;
+    if (room->cold && !full) {
+        x->at = room->cold;
+        x->limit = room->cold_end - SLACK / 2;
+    }
     for (uint32_t i = 0; i < x->n_cold && x->at < x->limit; i++) {
         if (x->cold[i].emit != emit_desc_only) rel32_to(x->cold[i].from, x->at);
         x->cold[i].emit(x, &x->cold[i]);
     }
+    full |= x->at >= x->limit;
     if (x->val != small) free(x->val);
-    if (x->at >= x->limit) return HOST_NO_ROOM;
+    if (full) return HOST_NO_ROOM;
     if (x->overflow) return HOST_UNSUPPORTED;
     out->entry = x->start;
-    out->code_bytes = (uint32_t)(x->at - x->start);
-    room->at = x->at;
+    if (room->cold) {
+        out->cold = room->cold;
+        out->cold_bytes = (uint32_t)(x->at - room->cold);
+        room->cold = x->at;
+    } else {
+        hot_end = x->at;
+    }
+    out->code_bytes = (uint32_t)(hot_end - x->start);
+    room->at = hot_end;
     return HOST_OK;
 }
 
 // ---- the rest of the seam ----
 
+// A jump to what lies right behind it becomes a nop of the same five bytes, which lie in one
+// aligned word (align_patch), so running code sees the one or the other.
 static void link(HostCtx *h, HostLink *l, const void *entry) {
     (void)h;
     const uint8_t *target = entry ? entry : l->unlinked;
     int32_t rel = (int32_t)(target - (l->patch + 4));
-    __atomic_store_n((int32_t *)l->patch, rel, __ATOMIC_RELEASE);
+    if (!l->falls_through) {
+        __atomic_store_n((int32_t *)l->patch, rel, __ATOMIC_RELEASE);
+        return;
+    }
+    static const uint8_t nop5[] = {0x0F, 0x1F, 0x44, 0x00, 0x00};
+    uint8_t jmp[5] = {0xE9}, *at = l->patch - 1;
+    memcpy(jmp + 1, &rel, 4);
+    uint64_t *word = (uint64_t *)((uintptr_t)at & ~(uintptr_t)7), bytes = *word;
+    memcpy((uint8_t *)&bytes + (at - (uint8_t *)word), rel ? jmp : nop5, 5);
+    __atomic_store_n(word, bytes, __ATOMIC_RELEASE);
 }
 
 static uint64_t enter(HostCtx *h, void *state, const void *entry) {

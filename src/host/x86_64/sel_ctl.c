@@ -5,11 +5,11 @@
 // when they are entered (host.c), where guest state is exact and nothing has happened yet.
 #include "host/x86_64/emit.h"
 
-// Pads so that the rel32 of a jump whose opcode has n bytes lies in one aligned 8-byte word: one
-// store patches it.
-static void align_rel32(X86 *x, unsigned opcode_bytes) {
-    unsigned at = (unsigned)((uintptr_t)(x->at + opcode_bytes) & 7);
-    if (at > 4) nops(x, 8 - at);
+// Pads so that the next `bytes` bytes, from `skip` on, lie in one aligned 8-byte word: one store
+// patches them.
+static void align_patch(X86 *x, unsigned skip, unsigned bytes) {
+    unsigned at = (unsigned)((uintptr_t)(x->at + skip) & 7);
+    if (at > 8 - bytes) nops(x, 8 - at);
 }
 
 static void emit_link_stub(X86 *x, const Cold *c) {
@@ -22,13 +22,15 @@ static void emit_link_stub(X86 *x, const Cold *c) {
 static void jump_to_link(X86 *x, int cc, uint64_t target_pc) {
     HostLink *l = x86_new_link(x, target_pc);
     if (!l) return;
-    align_rel32(x, cc < 0 ? 1 : 2);
     Cold *c;
-    if (cc < 0) {
+    if (cc < 0) { // ends the block: may become a nop as a whole
+        l->falls_through = true;
+        align_patch(x, 0, 5);
         e8(x, 0xE9);
         x->at += 4;
         c = x86_cold_at(x, x->at - 4, emit_link_stub);
     } else {
+        align_patch(x, 2, 4);
         c = x86_cold(x, (unsigned)cc, emit_link_stub);
     }
     l->patch = x->at - 4;
@@ -50,7 +52,7 @@ static void return_point(X86 *x) {
 // Both ways on: the call itself, and behind it the block that it returns to.
 static void call_link(X86 *x, uint64_t target_pc) {
     HostLink *l = x86_new_link(x, target_pc);
-    align_rel32(x, 1);
+    align_patch(x, 1, 4);
     e8(x, 0xE8);
     x->at += 4;
     Cold *c = x86_cold_at(x, x->at - 4, emit_link_stub);
@@ -206,7 +208,7 @@ static void call_c(X86 *x, const IrHelper *h) {
     if (h->writes_state) x86_forget_homes(x); // first: it fetches old values into temporaries
     x86_spill_temps(x);
     call_to(x, sync ? x->h->save_all_ints : x->h->save_ints);
-    call_to(x, x->h->save_vecs);
+    if (!h->keeps_vectors) call_to(x, x->h->save_vecs);
     to_c_stack(x);
     if (h->can_fault) {
         store_pc(x, x->guest_pc);
@@ -218,7 +220,7 @@ static void return_from_c(X86 *x, const IrHelper *h) {
     if (h->can_fault) mov_store_imm(x, 8, mem_state(HOT_DISP(in_helper)), 0);
     to_return_stack(x);
     call_to(x, h->writes_state ? x->h->load_all_ints : x->h->load_ints); // keep rax
-    call_to(x, x->h->load_vecs);
+    if (!h->keeps_vectors) call_to(x, x->h->load_vecs);
     x86_flags_lost(x);
 }
 
