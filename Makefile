@@ -12,6 +12,7 @@ FUZZ_SECONDS ?= 60
 FUZZ_COUNT  ?= 500
 COVERAGE_COUNT ?= 60
 NINJA       := ninja -C
+SHELL       := /bin/bash
 
 .PHONY: all help setup guest run test unit programs interp bench bench-quick install clean distclean
 .PHONY: fuzz-insn corpus coverage asan werror check-layers check-globals check-docs fuzz fuzz-build
@@ -117,6 +118,8 @@ fuzz-insn: all
 	    tests/fuzz/insn_fuzz.py --host x86_64 $${isa:+--isa $$isa} --count $(FUZZ_COUNT) --length 6 --seed $$RANDOM || exit 1; \
 	done
 	@tests/fuzz/insn_fuzz.py --host interp --count $(FUZZ_COUNT)
+	@for i in 1 2 3 4 5 6 7 8 9 10; do \
+	    tests/fuzz/seq_fuzz.py --functions $(FUZZ_COUNT) --seed $$RANDOM || exit 1; done
 
 clean:
 	@rm -rf build-asan build-fuzz build-werror-*

@@ -100,6 +100,27 @@ static void log_unimplemented(Vcpu *v, const char *what, uint64_t pc) {
     buf_free(&text);
 }
 
+// A segment counts all its instructions when it begins; those from the fault on did not happen.
+static void uncount(Vcpu *v, const Block *b, uint64_t pc) {
+    if (!v->m->count) return;
+    uint64_t done = (pc - b->pc) / v->m->guest->min_insn_bytes;
+    const uint32_t *end = b->count_ends;
+    while (*end <= done) end++;
+    uint64_t not_done = *end - done;
+    if (v->m->budgeted)
+        v->hot->budget += (int64_t)not_done;
+    else
+        v->hot->insn_count -= not_done;
+}
+
+// A misaligned access in the middle of a block.
+static void left_half_way(Vcpu *v, uint64_t pc) {
+    pthread_mutex_lock(&v->m->lock);
+    const Block *b = block_table_find_host(v->m->blocks, (uintptr_t)v->hot->trap_code);
+    if (b) uncount(v, b, pc);
+    pthread_mutex_unlock(&v->m->lock);
+}
+
 static void trap(Vcpu *v, IrTrap kind, unsigned value) {
     const Personality *p = v->m->personality;
     uint64_t pc = vcpu_reg(v, v->m->guest->pc_field);
@@ -115,7 +136,10 @@ static void trap(Vcpu *v, IrTrap kind, unsigned value) {
     case IR_TRAP_MODE: v->hot->fp.mode = v->m->guest->fp_mode(v->state); break;
     case IR_TRAP_YIELD: sched_yield(); break;
     case IR_TRAP_FETCH: p->fault(v, SIGSEGV, space_si_code(v->m->as, pc), pc); break;
-    case IR_TRAP_ALIGN: p->fault(v, SIGBUS, BUS_ADRALN, pc); break;
+    case IR_TRAP_ALIGN:
+        if (value) left_half_way(v, pc);
+        p->fault(v, SIGBUS, BUS_ADRALN, value ? v->hot->trap_addr : pc);
+        break;
     }
 }
 
@@ -263,19 +287,6 @@ static uint64_t fault_guest_pc(const Block *b, uint64_t host_pc) {
             hi = mid;
     }
     return b->pc + (lo ? b->faults[lo - 1].guest_off : 0);
-}
-
-// A segment counts all its instructions when it begins; those from the fault on did not happen.
-static void uncount(Vcpu *v, const Block *b, uint64_t pc) {
-    if (!v->m->count) return;
-    uint64_t done = (pc - b->pc) / v->m->guest->min_insn_bytes;
-    const uint32_t *end = b->count_ends;
-    while (*end <= done) end++;
-    uint64_t not_done = *end - done;
-    if (v->m->budgeted)
-        v->hot->budget += (int64_t)not_done;
-    else
-        v->hot->insn_count -= not_done;
 }
 
 bool engine_handle_fault(Vcpu *v, int signo, const void *info, void *ucontext) {

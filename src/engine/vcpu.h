@@ -38,6 +38,8 @@ typedef struct VcpuHot {
     uint64_t exclusive_addr, exclusive_value[2]; // free for guests' load-exclusive
     uint64_t flush_lo, flush_hi;                 // range of IR_TRAP_FLUSH_CODE
     void *vcpu;                                  // the engine's Vcpu
+    uint64_t trap_addr;    // of IR_TRAP_ALIGN, value 1
+    const void *trap_code; // ... and the host code of the block it was in
     const void *exit_link; // host backends: the link by which code was left (see host.h)
     uint8_t in_helper;     // a can_fault helper runs; guest state is in memory, exact
     volatile uint8_t

@@ -116,7 +116,8 @@ enum IrMem { // aux2 of load, store, cas, rmw
     IR_ACQUIRE = 2, IR_RELEASE = 4, // both: sequentially consistent among themselves
     IR_ATOMIC = 8,                  // single-copy atomic even at 16 bytes
     IR_NONTEMPORAL = 16,
-    IR_ALIGNED = 32,                // misaligned addresses fault (IR_TRAP_ALIGN)
+    IR_ALIGNED = 32,                // misaligned addresses fault (IR_TRAP_ALIGN, value 1)
+    IR_WITHIN16 = 64,               // accesses across a 16-byte boundary do
 };
 typedef enum IrRmw {
     IR_RMW_ADD, IR_RMW_AND, IR_RMW_OR, IR_RMW_XOR, IR_RMW_XCHG, IR_RMW_SMIN, IR_RMW_SMAX,
@@ -133,7 +134,7 @@ typedef enum IrTrap {
     IR_TRAP_MODE,        // imm: next pc; the translation mode may have changed
     IR_TRAP_YIELD,       // imm: next pc; the guest spins or waits
     IR_TRAP_FETCH,       // imm: pc whose bytes could not be read
-    IR_TRAP_ALIGN,       // imm: pc; a misaligned access or pc
+    IR_TRAP_ALIGN,       // imm: pc; a misaligned pc, or (value 1) access: its address is VcpuHot.trap_addr
 } IrTrap;
 
 typedef uint32_t IrRef; // index of the defining instruction; 0 is no value

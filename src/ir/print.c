@@ -23,7 +23,7 @@ static const char *const trap_names[] = {"syscall",    "undefined",  "unimplemen
                                          "breakpoint", "flush_code", "mode",
                                          "yield",      "fetch",      "align"};
 static const char *const mem_names[] = {"sext",   "acquire",     "release",
-                                        "atomic", "nontemporal", "aligned"};
+                                        "atomic", "nontemporal", "aligned", "within16"};
 
 static const struct {
     const char *const *names;

@@ -104,7 +104,7 @@ static bool is_lanes(IrType t, IrElem lo, IrElem hi) {
 static const char *check_mem(const IrInst *in) {
     IrType t = in->op == IR_store ? IR_VOID : in->type;
     if (!type_ok(in->aux) || in->aux == IR_VOID || in->aux == IR_I1) return "bad type in memory";
-    if (in->aux2 >> 6) return "unknown memory flags";
+    if (in->aux2 >> 7) return "unknown memory flags";
     if (t != IR_VOID && ir_bytes(in->aux) > ir_bytes(t)) return "memory is wider than the result";
     if ((in->aux2 & IR_SEXT) && !(is_scalar_int(t) && is_scalar_int(in->aux)))
         return "sign extension of what is no integer";

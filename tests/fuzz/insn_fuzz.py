@@ -59,13 +59,26 @@ def run_tool(argv):
         sys.exit(f'{" ".join(argv)}\n{r.stderr}')
 
 
+def build_guest():
+    """The oracle's side: an AArch64 program."""
+    os.makedirs(OUT, exist_ok=True)
+    guest = f'{OUT}/insn_guest'
+    if newer(guest, [f'{HERE}/insn_guest.c', f'{HERE}/insn_case.h']):
+        run_tool(['aarch64-linux-gnu-gcc', '-O1', '-static', '-o', guest, f'{HERE}/insn_guest.c'])
+    return guest
+
+
+def rows_to_fuzz(want, skip):
+    rows = decode_gen.read(sorted(glob.glob(f'{A64}/*.dec')), 32)
+    return [r for r in rows if re.search(want, r.name) and not re.search(skip, r.name)
+            and r.implemented and not SKIP_ROWS.match(r.name)]
+
+
 def build(with_x86):
     os.makedirs(OUT, exist_ok=True)
     headers = [h for d in ('src', 'tests/fuzz') for h in
                glob.glob(f'{ROOT}/{d}/**/*.h', recursive=True) + glob.glob(f'{ROOT}/{d}/**/*.def', recursive=True)]
-    guest, case_h = f'{OUT}/insn_guest', f'{HERE}/insn_case.h'
-    if newer(guest, [f'{HERE}/insn_guest.c', case_h]):
-        run_tool(['aarch64-linux-gnu-gcc', '-O1', '-static', '-o', guest, f'{HERE}/insn_guest.c'])
+    guest = build_guest()
     decs = sorted(glob.glob(f'{A64}/*.dec'))
     gen = f'{ROOT}/src/guest/decode_gen.py'
     if newer(f'{OUT}/decode_a64.c', decs + [gen]):
@@ -175,7 +188,10 @@ class Insn:
         self.memory = row.file in ('ldst.dec',) or re.match(r'(ld|st)\d', row.name)
         if self.memory:
             self.place(row, f, rnd)
-        word = row.value
+        self.encode(f)
+
+    def encode(self, f):
+        row, word = self.row, self.row.value
         for name, (signed, parts) in row.fields.items():
             at = sum(w for _, w in parts)
             for lo, w in parts:
@@ -184,6 +200,7 @@ class Insn:
         self.word, self.fields = word, f
         if row.name == 'fcvt' and word & 0xfffffc00 == 0x1e634000:
             self.word ^= 1 << 22  # that is BFCVT
+        return self
 
     @staticmethod
     def place(row, f, rnd):
@@ -343,9 +360,7 @@ def main():
     ap.add_argument('--examples', type=int, default=1)
     ap.add_argument('--table', action='store_true', help='how often each row was compared')
     args = ap.parse_args()
-    rows = decode_gen.read(sorted(glob.glob(f'{A64}/*.dec')), 32)
-    rows = [r for r in rows if re.search(args.rows, r.name) and not re.search(args.skip, r.name)
-            and r.implemented and not SKIP_ROWS.match(r.name)]
+    rows = rows_to_fuzz(args.rows, args.skip)
     company = [r for r in rows if not QEMU_WRONG.match(r.name) and r.name not in MODELS] or rows  # for sequences
     if args.list:
         print('\n'.join(r.name for r in rows))
@@ -403,4 +418,5 @@ def main():
     return 1 if failed or len(got) != len(cases) else 0
 
 
-sys.exit(main())
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,7 +1,7 @@
 // Instructions that no packaged emulator has; this program checks itself. Memory copy and set
 // (FEAT_MOPS) against memmove and memset: all directions, overlaps and sizes, registers afterwards, a
 // fault in the middle that is repaired and taken up again. BC.cond (FEAT_HBC), WFET and WFIT
-// (FEAT_WFxT); SYSL, which user mode may not use.
+// (FEAT_WFxT); SYSL, which user mode may not use; misaligned atomics (FEAT_LSE2).
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -31,7 +31,7 @@ STEPS(cpy, 0x1d010440, 0x1d410440, 0x1d810440)
 STEPS(set, 0x19c10440, 0x19c14440, 0x19c18440)
 
 enum { ROOM = 1 << 15 };
-static uint8_t a[ROOM], b[ROOM];
+static uint8_t a[ROOM] __attribute__((aligned(64))), b[ROOM];
 static int bad;
 
 static void check(int ok, const char *what, size_t i) {
@@ -139,6 +139,45 @@ static void branches(void) {
     __asm__ volatile("mov x0, #0\n .inst 0xd5031000\n .inst 0xd5031020" ::: "x0");
 }
 
+// Atomic and ordered accesses (FEAT_LSE2): anywhere within 16 aligned bytes; across, SIGBUS.
+static volatile int bus;
+static uintptr_t bus_at;
+static void on_bus(int signo, siginfo_t *si, void *context) {
+    (void)signo;
+    bus++;
+    bus_at = (uintptr_t)si->si_addr;
+    if (si->si_code != BUS_ADRALN) bus += 100;
+    ((ucontext_t *)context)->uc_mcontext.pc += 4;
+}
+
+#define ACCESS(text, size)                                                                         \
+    for (uintptr_t i = 0; i < 32; i++) {                                                           \
+        uint64_t value = 0, status = 0;                                                            \
+        uintptr_t at = (uintptr_t)a + 64 + i;                                                      \
+        bus = 0;                                                                                   \
+        __asm__ volatile(".arch armv8.1-a\n" text                                                  \
+                         : "+r"(value), "+r"(status)                                               \
+                         : "r"(at)                                                                 \
+                         : "memory");                                                              \
+        check(bus == ((i & 15) + size > 16) && (!bus || bus_at == at), text, i);                   \
+    }
+
+static void alignment(void) {
+    struct sigaction sa = {.sa_sigaction = on_bus, .sa_flags = SA_SIGINFO};
+    sigaction(SIGBUS, &sa, NULL);
+    ACCESS("ldar %0, [%2]", 8)
+    ACCESS("ldar %w0, [%2]", 4)
+    ACCESS("ldarh %w0, [%2]", 2)
+    ACCESS("ldarb %w0, [%2]", 1)
+    ACCESS("stlr %w0, [%2]", 4)
+    ACCESS("ldaxr %0, [%2]", 8)
+    ACCESS("ldadd %0, %1, [%2]", 8)
+    ACCESS("ldsmax %w0, %w1, [%2]", 4)
+    ACCESS("swph %w0, %w1, [%2]", 2)
+    ACCESS("cas %0, %1, [%2]", 8)
+    ACCESS("ldxp %0, %1, [%2]", 16)
+}
+
 static volatile int undefined;
 static void on_undefined(int signo, siginfo_t *si, void *context) {
     (void)signo, (void)si;
@@ -156,6 +195,7 @@ static void privileged(void) {
 int main(void) {
     branches();
     privileged();
+    alignment();
     copies();
     sets();
     repaired();

@@ -5,8 +5,7 @@
 // straight block, when the address is not the remembered one the swap replaces the remembered value
 // by itself, which changes nothing, and reports failure. Deviation: a value changed and changed
 // back in between goes unnoticed (guest code that could tell needs an ABA of the very same bits),
-// and a failing store-exclusive needs write permission, which the architecture allows. Deviation:
-// with FEAT_LSE2 misaligned atomics never fault, also where they cross 16 bytes.
+// and a failing store-exclusive needs write permission, which the architecture allows.
 #include "guest/aarch64/lift.h"
 
 // Values of up to 32 bits are handled as I32, zero-extended.
@@ -22,7 +21,7 @@ static IrRef narrow(Lift *l, IrRef v, unsigned log2_bytes) {
 }
 
 static unsigned alignment(const Lift *l) {
-    return lift_has(l, A64_FEAT(lse2)) ? 0 : IR_ALIGNED;
+    return lift_has(l, A64_FEAT(lse2)) ? IR_WITHIN16 : IR_ALIGNED;
 }
 
 static unsigned order(unsigned acquire, unsigned release) {

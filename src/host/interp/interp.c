@@ -42,7 +42,6 @@ typedef struct Code {
     Slot *slots;
 } __attribute__((aligned(16))) Code;
 
-
 // ---- making ----
 
 static HostCtx *interp_create(const IrField *fields, uint32_t n_fields, uint32_t pc_field,
@@ -160,7 +159,11 @@ static bool access_memory(Run *run, const IrInst *in, const V128 *values, V128 *
     unsigned bytes = ir_bytes(in->aux);
     uint64_t addr = values[in->a].d[0] + (in->op == IR_rmw ? 0 : (uint64_t)in->imm);
     bool wide_cas = in->op == IR_cas && bytes == 16;
-    if ((in->aux2 & IR_ALIGNED || wide_cas) && addr & (bytes - 1)) return false;
+    bool misaligned = (in->aux2 & IR_ALIGNED || wide_cas) && addr & (bytes - 1);
+    if (misaligned || (in->aux2 & IR_WITHIN16 && (addr & 15) + bytes > 16)) {
+        run->hot->trap_addr = addr;
+        return false;
+    }
     void *p = vcpu_mem(run->state, addr);
     guard(run);
     switch ((IrOp)in->op) {
@@ -255,8 +258,10 @@ static const Code *run_region(Run *run, const Code *c) {
         case IR_store:
         case IR_cas:
         case IR_rmw:
-            if (!access_memory(run, in, values, out))
-                return stop(run, HOST_EXIT_TRAP + IR_TRAP_ALIGN, run->insn_pc);
+            if (!access_memory(run, in, values, out)) {
+                hot->trap_code = c;
+                return stop(run, HOST_EXIT_TRAP + (IR_TRAP_ALIGN | 1u << 8), run->insn_pc);
+            }
             break;
         case IR_fence: __atomic_thread_fence(__ATOMIC_SEQ_CST); break;
         case IR_call: call_helper(run, c, in, values, out); break;

@@ -230,8 +230,59 @@ static void rmw(X86 *x, IrRef v, const IrInst *in) {
     x86_flags_lost(x);
 }
 
+static unsigned access_bytes(const IrInst *in) {
+    return ir_bytes(in->aux);
+}
+
+// Not aligned to its size: allowed when it does not cross 16 bytes (IR_WITHIN16), else a trap.
+static void emit_misaligned(X86 *x, const Cold *c) {
+    const IrInst *in = &x->r->insts[c->v];
+    Mem m = {.base = (int8_t)c->args[0],
+             .index = (int8_t)c->args[1],
+             .scale = c->args[2],
+             .disp = (int32_t)c->imm};
+    if (c->args[1] == 0xff) m.index = -1;
+    lea(x, 64, c->result, m);
+    mov_store(x, 64, mem_state(HOT_DISP(trap_addr)), c->result);
+    if (in->aux2 & IR_WITHIN16) {
+        alu_ri(x, 32, ALU_AND, c->result, 15);
+        alu_ri(x, 32, ALU_CMP, c->result, (int32_t)(16 - access_bytes(in)));
+        rel32_to(jcc_forward(x, CC_BE), c->back);
+    }
+    mov_imm(x, RAX, (uint64_t)(uintptr_t)x->start);
+    mov_store(x, 64, mem_state(HOT_DISP(trap_code)), RAX);
+    mov_imm(x, RAX, x->r->pc + (uint64_t)(c->imm >> 32));
+    mov_store(x, 64, mem_state(x86_field_disp(x, x->r->pc_field)), RAX);
+    mov_imm(x, RAX, HOST_EXIT_TRAP + (IR_TRAP_ALIGN | 1u << 8));
+    jmp_to(x, x->h->leave);
+}
+
+static void check_alignment(X86 *x, IrRef v, const IrInst *in) {
+    Mem m = x86_address(x, v);
+    unsigned t = x86_tmp_int(x), bytes = access_bytes(in);
+    if (m.index < 0 && m.disp % (int32_t)bytes == 0) {
+        test_ri(x, 32, (unsigned)m.base, (int32_t)bytes - 1);
+    } else {
+        lea(x, 64, t, m);
+        test_ri(x, 32, t, (int32_t)bytes - 1);
+    }
+    Cold *c = x86_cold(x, CC_NE, emit_misaligned);
+    if (c) {
+        c->v = v;
+        c->result = (uint8_t)t;
+        c->args[0] = (uint8_t)m.base;
+        c->args[1] = (uint8_t)m.index;
+        c->args[2] = m.scale;
+        c->imm = (int64_t)(uint32_t)m.disp | (int64_t)(x->guest_pc - x->r->pc) << 32;
+    }
+    x86_flags_lost(x);
+    x->int_locked = 0; // the access asks again
+}
+
 void x86_sel_mem(X86 *x, IrRef v) {
     const IrInst *in = &x->r->insts[v];
+    if (in->op != IR_fence && in->aux2 & (IR_ALIGNED | IR_WITHIN16) && access_bytes(in) > 1)
+        check_alignment(x, v, in);
     switch (in->op) {
     case IR_load: load(x, v, in); break;
     case IR_store: store(x, v, in); break;
