@@ -5,7 +5,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { ARENA_FIRST_BYTES = 64 << 10 };
+enum { ARENA_FIRST_BYTES = 64 << 10, ARENA_CHUNK_BYTES = 512 << 10 };
 
 struct ArenaChunk {
     ArenaChunk *next; // older chunk
@@ -14,8 +14,9 @@ struct ArenaChunk {
 
 void *pages_alloc(size_t bytes) {
     size_t slack = bytes >= HUGE_PAGE_BYTES ? HUGE_PAGE_BYTES : 0; // huge pages are aligned
+    // Small ones are there at once: a system call for all costs less than a fault for each page.
     char *p = mmap(NULL, bytes + slack, PROT_READ | PROT_WRITE,
-                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | (slack ? 0 : MAP_POPULATE), -1, 0);
     if (p == MAP_FAILED) return NULL;
     if (!slack) return p;
     char *at = (char *)ALIGN_UP((uintptr_t)p, HUGE_PAGE_BYTES);
@@ -56,8 +57,7 @@ int err_set(DgmErr *e, int code, const char *fmt, ...) {
 void *arena_alloc(Arena *a, size_t bytes) {
     bytes = ALIGN_UP(MAX(bytes, 1), 16);
     if ((size_t)(a->end - a->at) < bytes) {
-        // small at first; what goes on growing gets huge pages
-        size_t whole = a->head ? HUGE_PAGE_BYTES : ARENA_FIRST_BYTES;
+        size_t whole = a->head ? ARENA_CHUNK_BYTES : ARENA_FIRST_BYTES;
         whole = MAX(whole, ALIGN_UP(bytes + sizeof(ArenaChunk), 4096));
         ArenaChunk *c = pages_alloc(whole);
         if (!c) return NULL;

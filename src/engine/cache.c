@@ -13,7 +13,7 @@
 #include <sys/mman.h>
 
 enum {
-    FIRST_ENTRIES = HUGE_PAGE_BYTES / 16,
+    FIRST_ENTRIES = 4096,
     PAGE_BUCKETS = 1 << 12,
     PAGE_SHIFT = 12,
     MAX_BLOCKS = 1 << 24
@@ -23,7 +23,6 @@ typedef struct Entry {
     uint64_t pc;
     Block *block; // NULL: free
 } Entry;
-_Static_assert(sizeof(Entry) == 16, "the first table is one huge page");
 
 struct BlockTable {
     Entry *entries;

@@ -33,20 +33,25 @@ typedef struct Personality {
     void (*poll)(Vcpu *);
 } Personality;
 
-// A translated block. Owned by the machine; freed by machine_flush only.
+// A translated block, its links behind it. Owned by the machine; freed by machine_flush only.
 typedef struct Block {
     uint64_t pc;
-    uint32_t mode, size_bytes, n_insns, code_bytes;
     const uint8_t *entry;
-    HostLink *links;         // ways out
     HostLink *incoming;      // links of other blocks that jump here
     const HostFault *faults; // sorted by host_off
     struct Block *next_in_page;
     uint32_t *count_ends; // of a machine that counts: instructions up to the end of each segment
-    uint16_t n_links;
-    uint32_t n_faults;
+    uint32_t mode, code_bytes;
+    uint16_t size_bytes, n_insns, n_links, n_faults;
     bool dead; // invalidated; must not be linked to
 } Block;
+
+static inline HostLink *block_links(const Block *b) {
+    return (HostLink *)(uintptr_t)(b + 1);
+}
+static inline Block *block_of_link(const HostLink *l) {
+    return (Block *)(uintptr_t)(l - l->index) - 1;
+}
 
 typedef struct MachineStats {
     uint64_t blocks, guest_insns, guest_bytes, host_bytes, ir_insts;
@@ -88,9 +93,12 @@ struct Machine {
     // under lock
     pthread_mutex_t lock;
     uint8_t *cache_at, *cold_at;
+    uint8_t *cache_there, *cold_there; // up to here the pages are there
     const Block *falls_into_next; // the block that ends at cache_at, when it falls through
     BlockTable *blocks;
     Arena meta;      // Blocks, links and fault tables since the last flush
+    HostFault *faults; // the translator's workbench
+    uint32_t cap_faults;
     IrRegion region; // the translator's workbench
     Arena region_arena;
     Vcpu *vcpus;

@@ -17,10 +17,16 @@ static bool map_code_cache(Machine *m, size_t bytes, DgmErr *err) {
         m->cache = NULL;
         return err_set(err, code, "code cache of %zu bytes: %s", bytes, strerror(-code)), false;
     }
-    madvise(m->cache, bytes,
-            MADV_HUGEPAGE); // fewer faults now, fewer TLB misses later; no matter if it fails
     m->cache_end = m->cache + bytes;
     return true;
+}
+
+// Much code means fewer faults and TLB misses with huge pages, but the host clears each as a whole:
+// only what lies behind the first few MB gets them.
+static void prefer_huge_pages(uint8_t *lo, uint8_t *hi) {
+    enum { SMALL_BYTES = 4 << 20 };
+    uint8_t *from = (uint8_t *)ALIGN_UP((uintptr_t)lo + SMALL_BYTES, HUGE_PAGE_BYTES);
+    if (from < hi) madvise(from, (size_t)(hi - from), MADV_HUGEPAGE); // no matter if it fails
 }
 
 Machine *machine_new(const MachineConfig *c, DgmErr *err) {
@@ -57,6 +63,10 @@ Machine *machine_new(const MachineConfig *c, DgmErr *err) {
     size_t rest = (size_t)(m->cache_end - m->cache_first);
     size_t align = rest >= 8 * HUGE_PAGE_BYTES ? HUGE_PAGE_BYTES : 64;
     m->cache_cold = m->cold_at = (uint8_t *)ALIGN_UP((uintptr_t)m->cache_first + rest / 2, align);
+    m->cache_there = (uint8_t *)ALIGN_UP((uintptr_t)m->cache_first, 4096);
+    m->cold_there = (uint8_t *)ALIGN_UP((uintptr_t)m->cache_cold, 4096);
+    prefer_huge_pages(m->cache, m->cache_cold);
+    prefer_huge_pages(m->cache_cold, m->cache_end);
     ir_region_init(&m->region, &m->region_arena, g->fields, g->n_fields, g->pc_field);
     return m;
 }
@@ -69,6 +79,7 @@ void machine_free(Machine *m) {
     block_table_free(m->blocks);
     arena_free(&m->meta);
     arena_free(&m->region_arena);
+    free(m->faults);
     pthread_mutex_destroy(&m->lock);
     free(m);
 }

@@ -20,7 +20,7 @@ static JumpCacheEntry *jump_cache_slot(Vcpu *v, uint64_t pc) {
 }
 
 void block_link(Machine *m, HostLink *l, Block *to) {
-    if (l->target == to || to->dead || ((Block *)l->block)->dead) return;
+    if (l->target == to || to->dead || block_of_link(l)->dead) return;
     l->target = to;
     l->next_incoming = to->incoming;
     to->incoming = l;
@@ -40,13 +40,14 @@ static void block_unlink(void *ctx, Block *b) {
     }
     b->incoming = NULL;
     for (unsigned i = 0; i < b->n_links; i++) {
-        Block *to = b->links[i].target;
-        m->host->link(m->host_ctx, &b->links[i], NULL); // returns may still come here
+        HostLink *own = &block_links(b)[i];
+        Block *to = own->target;
+        m->host->link(m->host_ctx, own, NULL); // returns may still come here
         if (!to) continue;
         HostLink **at = &to->incoming;
-        while (*at && *at != &b->links[i]) at = &(*at)->next_incoming;
-        if (*at) *at = b->links[i].next_incoming;
-        b->links[i].target = NULL;
+        while (*at && *at != own) at = &(*at)->next_incoming;
+        if (*at) *at = own->next_incoming;
+        own->target = NULL;
     }
     for (Vcpu *v = m->vcpus; v; v = v->next) {
         JumpCacheEntry *e = jump_cache_slot(v, b->pc);
@@ -157,7 +158,7 @@ static void translate_ahead(Vcpu *v, Block *b, uint32_t mode, uint32_t max_insns
     for (unsigned n = 0; n < BLOCKS_AHEAD; n++) {
         HostLink *next = NULL;
         for (unsigned i = 0; i < b->n_links; i++)
-            if (b->links[i].target_pc == b->pc + b->size_bytes) next = &b->links[i];
+            if (block_links(b)[i].target_pc == b->pc + b->size_bytes) next = &block_links(b)[i];
         if (!next || next->target) return;
         bool known = block_table_find(m->blocks, next->target_pc, mode);
         Block *to = block_get(v, next->target_pc, mode, max_insns);

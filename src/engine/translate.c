@@ -5,6 +5,8 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 static const uint8_t *fetch(void *ctx, uint64_t pc, unsigned bytes) {
@@ -82,36 +84,37 @@ static bool keep_counts(Machine *m, const IrRegion *r, Block *b) {
     return true;
 }
 
-// Copies what outlives the region (links, faults) beside a new Block.
-static Block *block_keep(Machine *m, const IrRegion *r, uint32_t mode, const HostOutput *out) {
-    Block *b = arena_alloc(&m->meta, sizeof *b);
-    if (!b) return NULL;
-    *b = (Block){.pc = r->pc,
-                 .mode = mode,
-                 .size_bytes = r->size_bytes,
-                 .n_insns = r->n_insns,
-                 .code_bytes = out->code_bytes,
-                 .entry = out->entry,
-                 .links = out->links,
-                 .faults = out->faults,
-                 .n_links = (uint16_t)out->n_links,
-                 .n_faults = out->n_faults};
-    for (uint32_t i = 0; i < out->n_links; i++) out->links[i].block = b;
-    if (m->count && !keep_counts(m, r, b)) return NULL;
-    return b;
+// Pages of the code cache are asked for some at a time: less than a fault for each, and not as many
+// as a huge page clears. Where the host cannot do that (before Linux 5.14), faults do it.
+static void populate(uint8_t *at, uint8_t **there, uint8_t *end) {
+    enum { STEP_BYTES = 256 << 10, AHEAD_BYTES = 32 << 10 };
+    if (at + AHEAD_BYTES <= *there || end - *there < STEP_BYTES) return;
+    madvise(*there, STEP_BYTES, MADV_POPULATE_WRITE);
+    *there += STEP_BYTES;
 }
 
-static HostError compile(Machine *m, const IrRegion *r, HostOutput *out) {
-    // Code refers to its links by address, so they are made where they stay.
-    *out = (HostOutput){0};
-    out->links = arena_alloc(&m->meta, MAX(1, r->n_exits) * sizeof *out->links);
-    out->faults = arena_alloc(&m->meta, MAX(1, 2 * r->n_mem) *
-                                            sizeof *out->faults); // a loop has two accesses
-    if (!out->links || !out->faults) {
-        err_set(&m->err, -ENOMEM, "translating %#lx: %s", r->pc,
-                out->links ? "too many exits" : "out of memory");
+// Room for the fault table of a region on the workbench: a loop has two accesses.
+static bool fault_room(Machine *m, const IrRegion *r) {
+    uint32_t want = 2 * r->n_mem + 1;
+    if (want <= m->cap_faults) return true;
+    HostFault *bigger = realloc(m->faults, want * sizeof *bigger);
+    if (!bigger) return false;
+    m->faults = bigger;
+    m->cap_faults = want;
+    return true;
+}
+
+// Makes a new Block of the region, the code with it. Code refers to its links by address, so they
+// are made where they stay; the fault table is copied when its length is known.
+static HostError compile(Machine *m, const IrRegion *r, Block **made, HostOutput *out) {
+    Block *b = arena_alloc(&m->meta, sizeof *b + r->n_exits * sizeof(HostLink));
+    if (!b || !fault_room(m, r)) {
+        err_set(&m->err, -ENOMEM, "translating %#lx: out of memory", r->pc);
         return HOST_UNSUPPORTED;
     }
+    *out = (HostOutput){.links = block_links(b), .faults = m->faults};
+    populate(m->cache_at, &m->cache_there, m->cache_cold);
+    populate(m->cold_at, &m->cold_there, m->cache_end);
     const Block *before = m->falls_into_next;
     HostCode code = {.at = m->cache_at,
                      .end = m->cache_cold,
@@ -120,8 +123,24 @@ static HostError compile(Machine *m, const IrRegion *r, HostOutput *out) {
                      .follows = before && before->pc + before->size_bytes == r->pc};
     HostError e = m->host->compile(m->host_ctx, r, &code, out, &m->err);
     if (e != HOST_OK) return e;
+    HostFault *faults = arena_alloc(&m->meta, out->n_faults * sizeof *faults);
+    if (!faults) {
+        err_set(&m->err, -ENOMEM, "translating %#lx: out of memory", r->pc);
+        return HOST_UNSUPPORTED;
+    }
+    memcpy(faults, out->faults, out->n_faults * sizeof *faults);
     m->cache_at = code.at;
     m->cold_at = code.cold;
+    *b = (Block){.pc = r->pc,
+                 .entry = out->entry,
+                 .faults = faults,
+                 .code_bytes = out->code_bytes,
+                 .size_bytes = (uint16_t)r->size_bytes,
+                 .n_insns = (uint16_t)r->n_insns,
+                 .n_links = (uint16_t)out->n_links,
+                 .n_faults = (uint16_t)out->n_faults};
+    for (uint32_t i = 0; i < out->n_links; i++) out->links[i].index = (uint16_t)i;
+    *made = b;
     return HOST_OK;
 }
 
@@ -148,23 +167,24 @@ static bool lift(Machine *m, IrRegion *r, const GuestLift *how) {
 
 // Lifts and compiles. When the cache is full it is emptied; a block that is more than the host can
 // hold in its registers and spill slots is made shorter.
-static bool lift_and_compile(Vcpu *v, GuestLift *how, HostOutput *out) {
+static Block *lift_and_compile(Vcpu *v, GuestLift *how, HostOutput *out) {
     Machine *m = v->m;
     IrRegion *r = &m->region;
+    Block *b;
     for (bool flushed = false;;) {
-        if (!lift(m, r, how)) return false;
-        switch (compile(m, r, out)) {
-        case HOST_OK: return true;
+        if (!lift(m, r, how)) return NULL;
+        switch (compile(m, r, &b, out)) {
+        case HOST_OK: return b;
         case HOST_NO_ROOM:
             if (flushed)
                 return err_set(&m->err, -ENOMEM, "translating %#lx: the code cache is too small",
                                how->pc),
-                       false;
+                       NULL;
             machine_flush(m, v);
             flushed = true;
             break;
         case HOST_UNSUPPORTED:
-            if (r->n_insns <= 1) return false;
+            if (r->n_insns <= 1) return NULL;
             how->max_insns = r->n_insns / 2;
             break;
         }
@@ -186,9 +206,10 @@ Block *block_get(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t max_insns) {
                      .fetch = fetch,
                      .fetch_ctx = m};
     HostOutput out = {0};
-    if (!lift_and_compile(v, &how, &out)) return NULL;
-    b = block_keep(m, r, key, &out);
-    if (!b || !block_table_add(m->blocks, b))
+    b = lift_and_compile(v, &how, &out);
+    if (!b) return NULL;
+    b->mode = key;
+    if ((m->count && !keep_counts(m, r, b)) || !block_table_add(m->blocks, b))
         return err_set(&m->err, -ENOMEM, "translating %#lx: out of memory", pc), NULL;
     m->falls_into_next = b;
     m->stats.blocks++;

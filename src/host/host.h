@@ -29,17 +29,17 @@ typedef struct HostCode {
 typedef struct HostLink {
     uint64_t target_pc;
     uint8_t *patch;                 // host-private: the place of the jump
-    uint8_t *unlinked;              // host-private: where it goes while unlinked
-    bool falls_through;             // host-private: the last thing in its block
-    void *block;                    // the engine's: block this link belongs to
     struct HostLink *next_incoming; // the engine's: list of links into the same target
     void *target;                   // the engine's: block that it is linked to
+    int32_t unlinked;               // host-private: where it goes while unlinked
+    uint16_t index;                 // the engine's: of the links of its block
+    bool falls_through;             // host-private: the last thing in its block
 } HostLink;
 
 typedef struct HostFault {
-    uint32_t host_off; // from the block's entry: *end* of the instruction range for calls, start of
+    uint16_t host_off; // from the block's entry: *end* of the instruction range for calls, start of
                        // it for accesses
-    uint32_t guest_off; // guest pc - region pc
+    uint16_t guest_off; // guest pc - region pc
 } HostFault;
 
 typedef struct HostOutput {

@@ -110,7 +110,7 @@ HostLink *x86_new_link(X86 *x, uint64_t target_pc) {
 
 void x86_record_fault(X86 *x) {
     x->out->faults[x->out->n_faults++] = (HostFault){
-        .host_off = (uint32_t)(x->at - x->start), .guest_off = (uint32_t)(x->guest_pc - x->r->pc)};
+        .host_off = (uint16_t)(x->at - x->start), .guest_off = (uint16_t)(x->guest_pc - x->r->pc)};
 }
 
 Cold *x86_cold_at(X86 *x, uint8_t *rel32, void (*emit)(X86 *, const Cold *)) {
@@ -326,6 +326,9 @@ static HostError compile(HostCtx *h, const IrRegion *r, HostCode *room, HostOutp
     if (x->val != small) free(x->val);
     if (full) return HOST_NO_ROOM;
     if (x->overflow) return HOST_UNSUPPORTED;
+    if (hot_end - x->start > UINT16_MAX) // fault tables count in 16 bits
+        return err_set(err, -EINVAL, "x86-64 host: too much code for %#lx", r->pc),
+               HOST_UNSUPPORTED;
     out->entry = x->start;
     if (room->cold) {
         out->cold = room->cold;
@@ -345,8 +348,7 @@ static HostError compile(HostCtx *h, const IrRegion *r, HostCode *room, HostOutp
 // aligned word (align_patch), so running code sees the one or the other.
 static void link(HostCtx *h, HostLink *l, const void *entry) {
     (void)h;
-    const uint8_t *target = entry ? entry : l->unlinked;
-    int32_t rel = (int32_t)(target - (l->patch + 4));
+    int32_t rel = entry ? (int32_t)((const uint8_t *)entry - (l->patch + 4)) : l->unlinked;
     if (!l->falls_through) {
         __atomic_store_n((int32_t *)l->patch, rel, __ATOMIC_RELEASE);
         return;

@@ -14,7 +14,7 @@ static void align_patch(X86 *x, unsigned skip, unsigned bytes) {
 
 static void emit_link_stub(X86 *x, const Cold *c) {
     HostLink *l = (HostLink *)(uintptr_t)c->imm;
-    l->unlinked = x->at;
+    l->unlinked = (int32_t)(x->at - (l->patch + 4));
     mov_imm(x, RAX, (uint64_t)(uintptr_t)l);
     jmp_to(x, x->h->link_out);
 }
