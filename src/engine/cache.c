@@ -13,7 +13,7 @@
 #include <sys/mman.h>
 
 enum {
-    FIRST_ENTRIES = 4096,
+    FIRST_ENTRIES = 1 << 14,
     PAGE_BUCKETS = 1 << 12,
     PAGE_SHIFT = 12,
     MAX_BLOCKS = 1 << 24

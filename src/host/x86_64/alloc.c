@@ -6,26 +6,16 @@
 // this block has seen it. Values whose last use lies behind us are ignored, not freed.
 #include "host/x86_64/emit.h"
 
-typedef struct Bank { // integers or vectors: the same rules
-    IrRef *val;
-    uint32_t *locked;
-    uint32_t temps, homes;
-    uint64_t *spills;
-    unsigned n_spills;
-    bool vec;
-} Bank;
 
-static Bank bank_of(X86 *x, bool vec) {
-    if (vec)
-        return (Bank){x->vec_val,
-                      &x->vec_locked,
-                      x->h->vec_temps,
-                      x->h->vec_homes,
-                      &x->vec_spills,
-                      N_VEC_SPILLS,
-                      true};
-    return (Bank){x->int_val,   &x->int_locked, x->h->int_temps, x->h->int_homes, &x->int_spills,
-                  N_INT_SPILLS, false};
+static const Bank *bank_of(const X86 *x, bool vec) {
+    return &x->bank[vec];
+}
+
+void x86_alloc_begin(X86 *x) {
+    x->bank[0] = (Bank){x->int_val,   &x->int_locked, x->h->int_temps, x->h->int_homes, &x->int_spills,
+                        N_INT_SPILLS, false};
+    x->bank[1] = (Bank){x->vec_val,   &x->vec_locked, x->h->vec_temps, x->h->vec_homes, &x->vec_spills,
+                        N_VEC_SPILLS, true};
 }
 
 int32_t x86_field_disp(const X86 *x, unsigned field) {
@@ -169,25 +159,25 @@ static void load_field(X86 *x, const Bank *b, unsigned reg, unsigned field) {
 }
 
 static unsigned use_in(X86 *x, IrRef v, bool vec) {
-    Bank b = bank_of(x, vec);
+    const Bank *b = bank_of(x, vec);
     v = x86_root(x, v);
     Val *val = &x->val[v];
     if (val->reg < 0) {
-        unsigned t = take_temp(x, &b);
+        unsigned t = take_temp(x, b);
         if (is_const(x, v))
-            load_const(x, &b, v, t);
+            load_const(x, b, v, t);
         else if (val->mem_field >= 0)
-            load_field(x, &b, t, (unsigned)val->mem_field);
+            load_field(x, b, t, (unsigned)val->mem_field);
         else if (val->spill >= 0 && vec)
-            vec_op(x, V_movaps, t, 0, vrm_of(mem_state(spill_disp(&b, val->spill))), 0);
+            vec_op(x, V_movaps, t, 0, vrm_of(mem_state(spill_disp(b, val->spill))), 0);
         else if (val->spill >= 0)
-            mov_load(x, 64, t, mem_state(spill_disp(&b, val->spill)));
+            mov_load(x, 64, t, mem_state(spill_disp(b, val->spill)));
         else
             x86_fail(x, "a use that was not announced");
         val->reg = (int8_t)t;
-        b.val[t] = v;
+        b->val[t] = v;
     }
-    *b.locked |= 1u << val->reg;
+    *b->locked |= 1u << val->reg;
     return (unsigned)val->reg;
 }
 
@@ -223,17 +213,17 @@ static void leave_home(X86 *x, const Bank *b, unsigned h) {
 }
 
 static unsigned def_in(X86 *x, IrRef v, bool vec, bool fresh) {
-    Bank b = bank_of(x, vec);
-    int h = free_home(x, &b, v);
-    if (h >= 0 && fresh && (*b.locked >> h & 1)) h = -1;
+    const Bank *b = bank_of(x, vec);
+    int h = free_home(x, b, v);
+    if (h >= 0 && fresh && (*b->locked >> h & 1)) h = -1;
     unsigned reg;
     if (h >= 0) {
-        leave_home(x, &b, (unsigned)h);
+        leave_home(x, b, (unsigned)h);
         reg = (unsigned)h;
     } else {
-        reg = take_temp(x, &b);
+        reg = take_temp(x, b);
     }
-    occupy(x, &b, v, reg);
+    occupy(x, b, v, reg);
     return reg;
 }
 
@@ -251,29 +241,29 @@ unsigned x86_def_vec_fresh(X86 *x, IrRef v) {
 }
 
 static unsigned def_over(X86 *x, IrRef v, IrRef src, bool vec) {
-    Bank b = bank_of(x, vec);
+    const Bank *b = bank_of(x, vec);
     unsigned s = use_in(x, src, vec);
     IrRef root = x86_root(x, src);
-    int h = free_home(x, &b, v);
+    int h = free_home(x, b, v);
     if (h == (int)s) { // in place: add x0, x0, ...
-        leave_home(x, &b, s);
-        occupy(x, &b, v, s);
+        leave_home(x, b, s);
+        occupy(x, b, v, s);
         return s;
     }
-    if (h >= 0 && !(*b.locked >> h & 1)) {
-        leave_home(x, &b, (unsigned)h);
-        move_reg(x, &b, (unsigned)h, s);
-        occupy(x, &b, v, (unsigned)h);
+    if (h >= 0 && !(*b->locked >> h & 1)) {
+        leave_home(x, b, (unsigned)h);
+        move_reg(x, b, (unsigned)h, s);
+        occupy(x, b, v, (unsigned)h);
         return (unsigned)h;
     }
-    if ((b.temps >> s & 1) && !lives(x, root)) { // the operand ends here, in a temporary
+    if ((b->temps >> s & 1) && !lives(x, root)) { // the operand ends here, in a temporary
         x->val[root].reg = -1;
-        occupy(x, &b, v, s);
+        occupy(x, b, v, s);
         return s;
     }
-    unsigned t = take_temp(x, &b);
-    move_reg(x, &b, t, s);
-    occupy(x, &b, v, t);
+    unsigned t = take_temp(x, b);
+    move_reg(x, b, t, s);
+    occupy(x, b, v, t);
     return t;
 }
 
@@ -285,23 +275,23 @@ unsigned x86_def_vec_over(X86 *x, IrRef v, IrRef src) {
 }
 
 void x86_def_int_at(X86 *x, IrRef v, unsigned reg) {
-    Bank b = bank_of(x, false);
-    occupy(x, &b, v, reg);
+    const Bank *b = bank_of(x, false);
+    occupy(x, b, v, reg);
 }
 
 unsigned x86_tmp_int(X86 *x) {
-    Bank b = bank_of(x, false);
-    return take_temp(x, &b);
+    const Bank *b = bank_of(x, false);
+    return take_temp(x, b);
 }
 unsigned x86_tmp_vec(X86 *x) {
-    Bank b = bank_of(x, true);
-    return take_temp(x, &b);
+    const Bank *b = bank_of(x, true);
+    return take_temp(x, b);
 }
 
 void x86_take_int(X86 *x, unsigned reg) {
-    Bank b = bank_of(x, false);
-    *b.locked |= 1u << reg; // so that its value does not move to itself
-    if (b.val[reg]) evacuate(x, &b, reg);
+    const Bank *b = bank_of(x, false);
+    *b->locked |= 1u << reg; // so that its value does not move to itself
+    if (b->val[reg]) evacuate(x, b, reg);
 }
 
 void x86_alias(X86 *x, IrRef v, IrRef src) {
@@ -314,11 +304,11 @@ bool x86_in_memory(X86 *x, IrRef v, int32_t *disp) {
     v = x86_root(x, v);
     const Val *val = &x->val[v];
     if (val->reg >= 0 || is_const(x, v)) return false;
-    Bank b = bank_of(x, x86_in_vec(ir_type(x->r, v)));
+    const Bank *b = bank_of(x, x86_in_vec(ir_type(x->r, v)));
     if (val->mem_field >= 0)
         *disp = x86_field_disp(x, (unsigned)val->mem_field);
     else if (val->spill >= 0)
-        *disp = spill_disp(&b, val->spill);
+        *disp = spill_disp(b, val->spill);
     else
         return false;
     return true;
@@ -330,7 +320,7 @@ void x86_get(X86 *x, IrRef v) {
     const IrInst *in = &x->r->insts[v];
     unsigned f = (unsigned)in->imm;
     bool vec = x86_in_vec(x->r->fields[f].type);
-    Bank b = bank_of(x, vec);
+    const Bank *b = bank_of(x, vec);
     int h = home_of(x, f);
     if (h >= 0 && vec && !x86_in_vec(in->type)) { // the low bytes of a vector, as an integer
         unsigned d = x86_def_int(x, v);
@@ -339,10 +329,10 @@ void x86_get(X86 *x, IrRef v) {
         return;
     }
     if (h >= 0) {
-        if (b.val[h] && x->val[b.val[h]].reg == h)
-            x86_alias(x, v, b.val[h]); // another width of the same register
+        if (b->val[h] && x->val[b->val[h]].reg == h)
+            x86_alias(x, v, b->val[h]); // another width of the same register
         else {
-            b.val[h] = v;
+            b->val[h] = v;
             x->val[v].reg = (int8_t)h;
         }
         return;
@@ -441,26 +431,26 @@ static void put_memory(X86 *x, const Bank *b, unsigned f, IrRef v) {
 }
 
 void x86_put(X86 *x, unsigned field, IrRef v) {
-    Bank b = bank_of(x, x86_in_vec(x->r->fields[field].type));
+    const Bank *b = bank_of(x, x86_in_vec(x->r->fields[field].type));
     v = x86_root(x, v);
     int h = home_of(x, field);
     if (h >= 0)
-        put_home(x, &b, (unsigned)h, v);
+        put_home(x, b, (unsigned)h, v);
     else
-        put_memory(x, &b, field, v);
+        put_memory(x, b, field, v);
 }
 
 // ---- calls ----
 
 void x86_spill_temps(X86 *x) {
     for (int vec = 0; vec < 2; vec++) {
-        Bank b = bank_of(x, vec);
-        for (uint32_t set = b.temps; set; set &= set - 1) {
+        const Bank *b = bank_of(x, vec);
+        for (uint32_t set = b->temps; set; set &= set - 1) {
             unsigned t = (unsigned)__builtin_ctz(set);
-            IrRef v = b.val[t];
-            b.val[t] = 0;
+            IrRef v = b->val[t];
+            b->val[t] = 0;
             if (!v || x->val[v].reg != (int)t) continue;
-            if (lives(x, v)) store_spill(x, &b, v, t);
+            if (lives(x, v)) store_spill(x, b, v, t);
             x->val[v].reg = -1;
         }
     }
@@ -468,19 +458,19 @@ void x86_spill_temps(X86 *x) {
 
 void x86_forget_homes(X86 *x) {
     for (int vec = 0; vec < 2; vec++) {
-        Bank b = bank_of(x, vec);
-        for (uint32_t set = b.homes; set; set &= set - 1) {
+        const Bank *b = bank_of(x, vec);
+        for (uint32_t set = b->homes; set; set &= set - 1) {
             unsigned h = (unsigned)__builtin_ctz(set);
-            IrRef v = b.val[h];
-            b.val[h] = 0;
+            IrRef v = b->val[h];
+            b->val[h] = 0;
             if (!v || x->val[v].reg != (int)h) continue;
-            if (lives(x, v)) store_spill(x, &b, v, h);
+            if (lives(x, v)) store_spill(x, b, v, h);
             x->val[v].reg = -1;
         }
     }
     for (unsigned f = 0; f < x->r->n_fields; f++) {
-        Bank b = bank_of(x, x86_in_vec(x->r->fields[f].type));
-        if (x->mem_val[f]) rescue_field(x, &b, f);
-        *b.locked = 0; // any number of them: those before are spilled
+        const Bank *b = bank_of(x, x86_in_vec(x->r->fields[f].type));
+        if (x->mem_val[f]) rescue_field(x, b, f);
+        *b->locked = 0; // any number of them: those before are spilled
     }
 }

@@ -90,13 +90,11 @@ static void barrier(Walk *w, uint32_t i) {
     w->barrier = i;
 }
 
-static void visit_put(Walk *w, uint32_t i, const IrInst *in) {
+// False when the value is written again before anybody looks.
+static bool visit_put(Walk *w, uint32_t i, const IrInst *in) {
     unsigned f = (unsigned)in->imm;
     X86 *x = w->x;
-    if (w->field[f].dead_epoch == w->epoch) {
-        x->val[i].flags |= VAL_DEAD;
-        return;
-    }
+    if (w->field[f].dead_epoch == w->epoch) return false;
     w->field[f].dead_epoch = w->epoch;
     use(w, in->a, i);
     Val *v = &x->val[in->a];
@@ -105,6 +103,7 @@ static void visit_put(Walk *w, uint32_t i, const IrInst *in) {
         v->hint = (int8_t)f;
         w->field[f].put_pos = i;
     }
+    return true;
 }
 
 // A hint is good when nothing between the value and its put looks at the register.
@@ -143,11 +142,6 @@ static void use_fma(Walk *w, uint32_t i, const IrInst *in) {
 
 static void visit_operands(Walk *w, uint32_t i, const IrInst *in) {
     switch (in->op) {
-    case IR_load:
-    case IR_store:
-        if (!fuse_address(w, i, in)) use(w, in->a, i);
-        use(w, in->b, i);
-        return;
     case IR_exit_if:
     case IR_br: use_condition(w, i, in->a); return;
     case IR_select:
@@ -174,6 +168,58 @@ static void visit_operands(Walk *w, uint32_t i, const IrInst *in) {
     use(w, in->c, i);
 }
 
+// What the commonest ops ask, all in one place; false: see visit_other. *live: there is something to
+// compile.
+static inline bool visit_common(Walk *w, uint32_t i, const IrInst *in, bool *live) {
+    Val *v = &w->x->val[i];
+    switch (in->op) {
+    case IR_insn:
+    case IR_const: *live = false; return true;
+    case IR_put: *live = visit_put(w, i, in); return true;
+    case IR_get:
+        *live = v->uses;
+        if (!v->uses) return true;
+        settle_hint(w, i);
+        w->field[in->imm].get_pos = i;
+        w->field[in->imm].dead_epoch = 0;
+        return true;
+    case IR_load:
+    case IR_store:
+        settle_hint(w, i);
+        barrier(w, i);
+        if (!fuse_address(w, i, in)) use(w, in->a, i);
+        use(w, in->b, i);
+        return true;
+    default: return false;
+    }
+}
+
+static bool visit_other(Walk *w, uint32_t i, const IrInst *in) {
+    X86 *x = w->x;
+    Val *v = &x->val[i];
+    settle_hint(w, i);
+    switch (ir_op_effect[in->op]) {
+    case IR_PURE:
+    case IR_READ:
+        if (!v->uses) return false;
+        break;
+    case IR_FLAGFP:
+        if (!v->uses && (v->flags & VAL_ABSORBED)) return false;
+        break;
+    case IR_CTL:
+        if ((in->op == IR_exit_ind && in->aux != IR_JUMP_RET) ||
+            ((in->op == IR_exit || in->op == IR_exit_if) &&
+             (uint64_t)in->imm < x->r->pc + x->r->size_bytes))
+            x->may_loop = true;
+        barrier(w, i);
+        break;
+    case IR_MEM: barrier(w, i); break;
+    default: break;
+    }
+    visit_operands(w, i, in);
+    return true;
+}
+
 void x86_analyse(X86 *x) {
     Walk walk, *w = &walk;
     w->x = x;
@@ -181,50 +227,13 @@ void x86_analyse(X86 *x) {
     w->epoch = 1;
     w->barrier = NO_POS;
     memset(w->field, 0, x->r->n_fields * sizeof *w->field);
+    IrRef *live = x->live;
     for (uint32_t i = x->r->n_insts; --i > 0;) {
         const IrInst *in = &x->r->insts[i];
-        Val *v = &x->val[i];
-        if (in->op == IR_insn || in->op == IR_const) continue;
-        settle_hint(w, i);
-        switch (ir_op_effect[in->op]) {
-        case IR_PURE:
-            if (!v->uses) {
-                v->flags |= VAL_DEAD;
-                continue;
-            }
-            break;
-        case IR_READ:
-            if (!v->uses) {
-                v->flags |= VAL_DEAD;
-                continue;
-            }
-            if (in->op == IR_get) {
-                w->field[in->imm].get_pos = i;
-                w->field[in->imm].dead_epoch = 0;
-            }
-            break;
-        case IR_CTL:
-            if ((in->op == IR_exit_ind && in->aux != IR_JUMP_RET) ||
-                ((in->op == IR_exit || in->op == IR_exit_if) &&
-                 (uint64_t)in->imm < x->r->pc + x->r->size_bytes))
-                x->may_loop = true;
-            barrier(w, i);
-            break;
-        case IR_MEM: barrier(w, i); break;
-        case IR_WRITE:
-            if (in->op == IR_put) {
-                visit_put(w, i, in);
-                continue;
-            }
-            break;
-        case IR_FLAGFP:
-            if (!v->uses && (v->flags & VAL_ABSORBED)) {
-                v->flags |= VAL_DEAD;
-                continue;
-            }
-            break;
-        default: break;
-        }
-        visit_operands(w, i, in);
+        bool yes = true;
+        if (!visit_common(w, i, in, &yes)) yes = visit_other(w, i, in);
+        *live = i;
+        live += yes;
     }
+    x->n_live = (uint32_t)(live - x->live);
 }

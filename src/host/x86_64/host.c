@@ -96,7 +96,7 @@ const V128 *x86_const128(X86 *x, uint64_t lo, uint64_t hi) {
 void x86_fail(X86 *x, const char *why) {
     if (!x->overflow)
         err_set(x->err, -EINVAL, "x86-64 host: %s at op '%s' (%%%u) of %#lx", why,
-                ir_op_info[x->r->insts[x->now].op].name, x->now, x->guest_pc);
+                ir_op_info[x->r->insts[x->now].op].name, x->now, x86_guest_pc(x));
     x->overflow = true;
 }
 
@@ -110,7 +110,7 @@ HostLink *x86_new_link(X86 *x, uint64_t target_pc) {
 
 void x86_record_fault(X86 *x) {
     x->out->faults[x->out->n_faults++] = (HostFault){
-        .host_off = (uint16_t)(x->at - x->start), .guest_off = (uint16_t)(x->guest_pc - x->r->pc)};
+        .host_off = (uint16_t)(x->at - x->start), .guest_off = (uint16_t)(x86_guest_pc(x) - x->r->pc)};
 }
 
 Cold *x86_cold_at(X86 *x, uint8_t *rel32, void (*emit)(X86 *, const Cold *)) {
@@ -257,11 +257,14 @@ static void select_pure(X86 *x, IrRef v, const IrInst *in) {
     if (!done) x86_fallback(x, v);
 }
 
+uint64_t x86_guest_pc(const X86 *x) {
+    for (IrRef i = x->now; i; i--)
+        if (x->r->insts[i].op == IR_insn) return (uint64_t)x->r->insts[i].imm;
+    return x->r->pc;
+}
+
 static void select_one(X86 *x, IrRef v) {
     const IrInst *in = &x->r->insts[v];
-    if (in->op == IR_insn) x->guest_pc = (uint64_t)in->imm;
-    if (in->op == IR_insn || in->op == IR_const || (x->val[v].flags & VAL_DEAD))
-        return; // constants: where they are used
     x->now = v;
     x->int_locked = x->vec_locked = 0;
     switch (in->op) {
@@ -279,6 +282,18 @@ static void select_one(X86 *x, IrRef v) {
     case IR_PURE:
     case IR_FLAGFP: select_pure(x, v, in); return;
     default: x86_sel_ctl(x, v); return;
+    }
+}
+
+// Two stores a value: no other pass sees all of them, the dead and the marks too.
+static void init_vals(X86 *x) {
+    const Val fresh = {.hint = -1, .mem_field = -1, .reg = -1, .spill = -1};
+    uint64_t words[2];
+    _Static_assert(sizeof words == sizeof fresh && offsetof(Val, root) == 0, "root comes first");
+    memcpy(words, &fresh, sizeof words);
+    for (uint32_t i = 0; i < x->r->n_insts; i++) {
+        words[0] = i; // root; last_use is 0
+        memcpy(&x->val[i], words, sizeof words);
     }
 }
 
@@ -300,18 +315,23 @@ static HostError compile(HostCtx *h, const IrRegion *r, HostCode *room, HostOutp
     x->out = out;
     x->err = err;
     x->vconsts = r->vconsts;
-    Val small[SMALL_REGION];
-    x->val = r->n_insts <= SMALL_REGION ? small : malloc(r->n_insts * sizeof *x->val);
-    if (!x->val)
+    Val small_val[SMALL_REGION];
+    IrRef small_live[SMALL_REGION];
+    bool small = r->n_insts <= SMALL_REGION;
+    x->val = small ? small_val : malloc(r->n_insts * sizeof *x->val);
+    x->live = small ? small_live : malloc(r->n_insts * sizeof *x->live);
+    if (!x->val || !x->live) {
+        if (!small) free(x->val), free(x->live);
         return err_set(err, -ENOMEM, "compiling %#lx: out of memory", r->pc), HOST_UNSUPPORTED;
-    for (uint32_t i = 0; i < r->n_insts; i++) x->val[i] = (Val){i, 0, 0, -1, -1, -1, -1, 0};
+    }
+    init_vals(x);
+    x86_alloc_begin(x);
     x->at = x->start =
         room->follows ? room->at : (uint8_t *)ALIGN_UP((uintptr_t)room->at, CODE_ALIGN);
     x->limit = room->end - SLACK / 2;
-    x->guest_pc = r->pc;
     x86_analyse(x);
     check_interrupt(x);
-    for (uint32_t i = 1; i < r->n_insts && x->at < x->limit; i++) select_one(x, i);
+    for (uint32_t i = x->n_live; i-- > 0 && x->at < x->limit;) select_one(x, x->live[i]);
     uint8_t *hot_end = x->at;
     bool full = x->at >= x->limit;
     if (room->cold && !full) {
@@ -323,7 +343,7 @@ static HostError compile(HostCtx *h, const IrRegion *r, HostCode *room, HostOutp
         x->cold[i].emit(x, &x->cold[i]);
     }
     full |= x->at >= x->limit;
-    if (x->val != small) free(x->val);
+    if (!small) free(x->val), free(x->live);
     if (full) return HOST_NO_ROOM;
     if (x->overflow) return HOST_UNSUPPORTED;
     if (hot_end - x->start > UINT16_MAX) // fault tables count in 16 bits

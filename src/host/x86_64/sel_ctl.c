@@ -211,7 +211,7 @@ static void call_c(X86 *x, const IrHelper *h) {
     if (!h->keeps_vectors) call_to(x, x->h->save_vecs);
     to_c_stack(x);
     if (h->can_fault) {
-        store_pc(x, x->guest_pc);
+        store_pc(x, x86_guest_pc(x));
         mov_store_imm(x, 8, mem_state(HOT_DISP(in_helper)), 1);
     }
 }

@@ -273,7 +273,7 @@ static void check_alignment(X86 *x, IrRef v, const IrInst *in) {
         c->args[0] = (uint8_t)m.base;
         c->args[1] = (uint8_t)m.index;
         c->args[2] = m.scale;
-        c->imm = (int64_t)(uint32_t)m.disp | (int64_t)(x->guest_pc - x->r->pc) << 32;
+        c->imm = (int64_t)(uint32_t)m.disp | (int64_t)(x86_guest_pc(x) - x->r->pc) << 32;
     }
     x86_flags_lost(x);
     x->int_locked = 0; // the access asks again

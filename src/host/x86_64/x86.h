@@ -88,7 +88,6 @@ struct HostCtx {
 typedef enum ValFlag {
     VAL_FUSED_ADDR = 1, // a memory op computes its address from the operands of an add
     VAL_FUSED_COND = 2, // an exit_if or select makes the comparison itself
-    VAL_DEAD = 4,
     VAL_ABSORBED = 8, // an fcmp that its users make themselves
     VAL_NEG_A = 16,   // an fma negates its operand a itself: what fneg was given is meant
     VAL_NEG_C = 32,   // the same of c
@@ -107,6 +106,16 @@ typedef struct Val {
 _Static_assert(IR_MAX_FIELDS <= 128, "Val names fields in seven bits");
 
 typedef struct X86 X86;
+
+typedef struct Bank { // integers or vectors: the same rules
+    IrRef *val;
+    uint32_t *locked;
+    uint32_t temps, homes;
+    uint64_t *spills;
+    unsigned n_spills;
+    bool vec;
+} Bank;
+
 typedef struct Cold {
     uint8_t *from; // the jump's rel32 that leads here
     uint8_t *back; // where the cold code returns to
@@ -127,11 +136,13 @@ struct X86 {
     uint64_t call_return; // a frame was pushed: the exit is a call that returns to this guest pc
     const V128 *vconsts; // copy of the region's constants, near the code
     Val *val;
+    IrRef *live; // n_live instructions to compile, last first
+    uint32_t n_live;
     IrRef now;                      // instruction being compiled
-    uint64_t guest_pc;              // of the last `insn`
     IrRef int_val[16], vec_val[32]; // roots that registers hold; 0: nothing known
     uint32_t int_locked, vec_locked;
     uint64_t int_spills, vec_spills; // used slots
+    Bank bank[2];                    // of integers, of vectors: alloc.c's view of all these
     IrRef mem_val[IR_MAX_FIELDS];    // root that a memory-homed field holds
     // What EFLAGS describe. FLAGS_CMP: cmp flags_a, flags_b; FLAGS_RESULT: ZF and SF of
     // flags_result; FLAGS_BORROWED: as CMP but with CF inverted.
@@ -162,7 +173,11 @@ IrRef x86_operand(const X86 *x, IrRef v, unsigned i, bool *negate); // of v, whe
 bool x86_zero_upper(const IrRegion *r,
                     IrRef v); // the register of this I32 (or smaller) value has zeros above
 
+// Guest pc of the instruction being compiled.
+uint64_t x86_guest_pc(const X86 *x); // host.c
+
 // ---- alloc.c ----
+void x86_alloc_begin(X86 *x);
 static inline IrRef x86_root(const X86 *x, IrRef v) {
     return x->val[v].root;
 }
