@@ -35,6 +35,7 @@ void ir_region_reset(IrRegion *r, uint64_t pc) {
     r->n_blocks = r->n_vconsts = r->n_calls = 0;
     r->size_bytes = r->n_insns = r->n_exits = r->n_mem = 0;
     r->fp_exact = r->failed = false;
+    r->insn_bytes = 0;
     // insts[0] is the IR_NOP that "no value" names
     IrInst *insts = grow(r, r->insts, 0, &r->cap_insts, 1024, sizeof *insts);
     if (!insts) return;
@@ -66,16 +67,23 @@ static __attribute__((noinline)) void make_room(IrRegion *r) {
         r->n_insts--;
 }
 
-// Memory and what comes behind it in ops.def: what hosts must have room for.
-static void count_op(IrRegion *r, IrOp op) {
+static IrRef append(IrRegion *r, IrInst in);
+
+// Memory and what comes behind it in ops.def: hosts must have room for it, and ask at which guest
+// instruction it is.
+static __attribute__((noinline)) void announce(IrRegion *r, IrOp op) {
     r->n_exits += op == IR_exit || op == IR_exit_if || op == IR_call_hint;
     r->n_mem += ir_op_effect[op] == IR_MEM;
+    if (!r->insn_bytes) return;
+    unsigned bytes = r->insn_bytes;
+    r->insn_bytes = 0;
+    append(r, (IrInst){.op = IR_insn, .aux = bytes, .imm = (int64_t)r->insn_pc});
 }
 
 // Appends without folding. Inlined, so that an instruction is written field by field where it
 // stays: a copy of freshly written small fields waits for them to leave the host's store buffer.
 static inline __attribute__((always_inline)) IrRef append(IrRegion *r, IrInst in) {
-    if (in.op >= IR_load) count_op(r, (IrOp)in.op);
+    if (in.op >= IR_load) announce(r, (IrOp)in.op);
     if (r->n_insts == r->cap_insts) make_room(r);
     r->insts[r->n_insts] = in;
     return r->n_insts++;
@@ -365,6 +373,7 @@ IrRef ir_get(IrRegion *r, unsigned field, IrType t) {
         if (v) return ir_emit(r, IR_vget, t, v, 0, 0, 0, 0, 0);
         return append(r, (IrInst){.op = IR_get, .type = t, .imm = field});
     }
+    if (v && r->insts[v].op == IR_zext && ir_type(r, r->insts[v].a) == t) return r->insts[v].a;
     return ir_op1(r, IR_trunc, t, ir_get(r, field, full));
 }
 
@@ -375,7 +384,8 @@ void ir_put(IrRegion *r, unsigned field, IrRef v) {
 }
 
 void ir_insn(IrRegion *r, uint64_t pc, unsigned size_bytes) {
-    append(r, (IrInst){.op = IR_insn, .aux = size_bytes, .imm = (int64_t)pc});
+    r->insn_pc = pc;
+    r->insn_bytes = (uint8_t)size_bytes;
 }
 
 // ---- memory and helpers ----

@@ -195,6 +195,8 @@ typedef struct IrRegion {
     bool fp_exact;          // the FP mode is not the usual one: hosts evaluate FP ops out of line, exactly
     bool failed;            // out of memory while building
     // builder state
+    uint64_t insn_pc;   // the guest instruction that began last
+    uint8_t insn_bytes; // its size while it has no mark; 0 when it has
     IrRef current[IR_MAX_FIELDS]; // value a register has here, 0 when only memory knows
     IrRef recent_consts[16];
 } IrRegion;

@@ -12,14 +12,10 @@ enum { CODE_PAGE_BYTES = 4096 };
 // The instruction that starts at l->pc.
 static void lift_one(Lift *l) {
     unsigned row = a64_decode(l->insn);
+    if (lift_has(l, a64_row_features[row]) && a64_lift_row(l, row, l->insn)) return;
     // What this build lacks is said to be lacking, also where the CPU would not have it either.
-    if (row != A64_ROW_none && !a64_rows[row].implemented) {
-        lift_trap(l, IR_TRAP_UNIMPLEMENTED, 0, l->pc);
-        return;
-    }
-    if (row != A64_ROW_none && lift_has(l, a64_row_features[row]) && a64_lift_row(l, row, l->insn))
-        return;
-    lift_trap(l, IR_TRAP_UNDEFINED, 0, l->pc);
+    bool lacking = row != A64_ROW_none && !a64_rows[row].implemented;
+    lift_trap(l, lacking ? IR_TRAP_UNIMPLEMENTED : IR_TRAP_UNDEFINED, 0, l->pc);
 }
 
 // A pointer to the code from pc on, at most to the end of the page; *bytes is how much.

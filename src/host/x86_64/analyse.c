@@ -30,11 +30,13 @@ bool x86_zero_upper(const IrRegion *r, IrRef v) {
     }
 }
 
+// Value 0, which is none, is used too: nobody asks whether.
 static void use(Walk *w, IrRef v, uint32_t at) {
-    if (!v) return;
     Val *val = &w->x->val[v];
-    if (val->uses < UINT8_MAX) val->uses++;
-    if (val->last_use < at) val->last_use = at;
+    val->last_use = MAX(val->last_use, at);
+}
+static bool used(const Walk *w, IrRef v) {
+    return w->x->val[v].last_use;
 }
 
 static bool is_scalar_const(const IrRegion *r, IrRef v, int64_t *out) {
@@ -47,10 +49,10 @@ static bool is_scalar_const(const IrRegion *r, IrRef v, int64_t *out) {
 // An address that is an add made for this access alone: its operands go into the addressing mode.
 static bool fuse_address(Walk *w, uint32_t i, const IrInst *in) {
     const IrInst *add = &w->r->insts[in->a];
-    if (add->op != IR_add || add->type != IR_I64 || w->x->val[in->a].uses) return false;
+    if (add->op != IR_add || add->type != IR_I64 || used(w, in->a)) return false;
     if (i - in->a > FUSE_LOOK_BACK) return false;
     for (uint32_t k = in->a + 1; k < i; k++)
-        if (w->r->insts[k].op == IR_insn) return false;
+        if (w->r->insts[k].op == IR_put) return false;
     int64_t c;
     bool displacement = is_scalar_const(w->r, add->b, &c);
     if (displacement && c + in->imm != (int32_t)(c + in->imm)) return false;
@@ -75,7 +77,7 @@ bool x86_compares(const IrRegion *r, const IrInst *icmp) {
 static void use_condition(Walk *w, uint32_t i, IrRef v) {
     const IrInst *c = &w->r->insts[v];
     bool can = c->op == IR_icmp ? x86_compares(w->r, c) : c->op == IR_fcmp || c->op == IR_cond;
-    if (can && !w->x->val[v].uses) {
+    if (can && !used(w, v)) {
         w->x->val[i].flags |= VAL_FUSED_COND;
         w->x->val[v].flags |= VAL_ABSORBED;
         use(w, c->a, i);
@@ -171,14 +173,13 @@ static void visit_operands(Walk *w, uint32_t i, const IrInst *in) {
 // What the commonest ops ask, all in one place; false: see visit_other. *live: there is something to
 // compile.
 static inline bool visit_common(Walk *w, uint32_t i, const IrInst *in, bool *live) {
-    Val *v = &w->x->val[i];
     switch (in->op) {
     case IR_insn:
     case IR_const: *live = false; return true;
     case IR_put: *live = visit_put(w, i, in); return true;
     case IR_get:
-        *live = v->uses;
-        if (!v->uses) return true;
+        *live = used(w, i);
+        if (!*live) return true;
         settle_hint(w, i);
         w->field[in->imm].get_pos = i;
         w->field[in->imm].dead_epoch = 0;
@@ -201,10 +202,10 @@ static bool visit_other(Walk *w, uint32_t i, const IrInst *in) {
     switch (ir_op_effect[in->op]) {
     case IR_PURE:
     case IR_READ:
-        if (!v->uses) return false;
+        if (!used(w, i)) return false;
         break;
     case IR_FLAGFP:
-        if (!v->uses && (v->flags & VAL_ABSORBED)) return false;
+        if (!used(w, i) && (v->flags & VAL_ABSORBED)) return false;
         break;
     case IR_CTL:
         if ((in->op == IR_exit_ind && in->aux != IR_JUMP_RET) ||

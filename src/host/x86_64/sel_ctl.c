@@ -251,7 +251,7 @@ static void call_vector(X86 *x, IrRef v, const IrHelper *h, const IrRef *args, u
 
 void x86_load_result(X86 *x, IrRef v) {
     Mem m = mem_state(x86_scratch_disp(SCRATCH_RESULT));
-    if (!x->val[v].uses) return;
+    if (!x->val[v].last_use) return;
     if (x86_in_vec(x->r->insts[v].type))
         vec_op(x, V_movaps, x86_def_vec(x, v), 0, vrm_of(m), 0);
     else
@@ -270,7 +270,7 @@ static void call_scalar(X86 *x, IrRef v, const IrHelper *h, const IrCall *c) {
     call_pointer(x, h->fn);
     return_from_c(x, h);
     IrType t = x->r->insts[v].type;
-    if (t == IR_VOID || !x->val[v].uses) return;
+    if (t == IR_VOID || !x->val[v].last_use) return;
     if (x86_in_vec(t))
         vec_op(x, V_movq_xr, x86_def_vec(x, v), 0, vrm_reg(RAX), 0);
     else {

@@ -427,8 +427,7 @@ unsigned x86_condition(X86 *x, IrRef user, IrRef v) {
         if (in->op == IR_icmp) return icmp_flags(x, in);
         if (in->op == IR_cond) return cond_flags(x, in);
         if (x86_fcmp_flags(x, v, &cc)) return cc;
-        x->val[v].uses = 1; // as a value after all, and only here
-        x->val[v].last_use = x->now;
+        x->val[v].last_use = x->now; // as a value after all, and only here
         if (!x86_sel_fp(x, v)) x86_fallback(x, v);
         x86_flags_lost(x);
     }

@@ -95,8 +95,7 @@ typedef enum ValFlag {
 
 typedef struct Val {
     IrRef root;        // the value whose register it shares; itself as a rule
-    uint32_t last_use; // index of the last instruction that needs it
-    uint8_t uses;      // stays at its maximum
+    uint32_t last_use; // index of the last instruction that needs it, 0: none
     int8_t hint;       // field whose home it should be made in, -1
     int8_t mem_field;  // guest state field (in memory) that holds it now, -1
     int8_t reg;        // host register, -1: none
