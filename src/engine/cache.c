@@ -12,12 +12,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-enum {
-    FIRST_ENTRIES = 1 << 14,
-    PAGE_BUCKETS = 1 << 12,
-    PAGE_SHIFT = 12,
-    MAX_BLOCKS = 1 << 24
-};
+enum { FIRST_ENTRIES = 1 << 14, PAGE_BUCKETS = 1 << 12, PAGE_SHIFT = 12, MAX_BLOCKS = 1 << 24 };
 
 typedef struct Entry {
     uint64_t pc;
@@ -33,9 +28,9 @@ struct BlockTable {
     _Atomic uint32_t n_by_code;
 };
 
-// Sixty-four entries for each KiB of guest code: about one for each block there.
+// A window of entries for each KiB of guest code, about four for each block there.
 static uint32_t slot_of(uint64_t pc) {
-    return (uint32_t)((pc >> 10) * 0x9e3779b97f4a7c15ull >> 26) + (pc >> 4 & 63);
+    return (uint32_t)((pc >> 10) * 0x9e3779b97f4a7c15ull >> 26) + (pc >> 3 & 127);
 }
 static uint32_t page_bucket(uint64_t pc) {
     return (uint32_t)((pc >> PAGE_SHIFT) * 0x9e3779b97f4a7c15ull >> 40) % PAGE_BUCKETS;

@@ -86,17 +86,17 @@ struct Machine {
     bool perf_map;
     Log log;
     const Personality *personality;
-    AddressSpace *as;                         // the memory floor's
-    void *os;                                 // the personality's
+    AddressSpace *as; // the memory floor's
+    void *os;         // the personality's
     // Code cache: stubs, from cache_first on blocks, from cache_cold on what they seldom run.
     uint8_t *cache, *cache_first, *cache_cold, *cache_end;
     // under lock
     pthread_mutex_t lock;
     uint8_t *cache_at, *cold_at;
     uint8_t *cache_there, *cold_there; // up to here the pages are there
-    const Block *falls_into_next; // the block that ends at cache_at, when it falls through
+    const Block *falls_into_next;      // the block that ends at cache_at, when it falls through
     BlockTable *blocks;
-    Arena meta;      // Blocks, links and fault tables since the last flush
+    Arena meta;        // Blocks, links and fault tables since the last flush
     HostFault *faults; // the translator's workbench
     uint32_t cap_faults;
     IrRegion region; // the translator's workbench

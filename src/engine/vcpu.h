@@ -15,31 +15,32 @@ typedef struct JumpCacheEntry {
     const void *code; // host entry of the block there, in the vCPU's current mode
 } JumpCacheEntry;
 
-// What an empty entry i holds: a pc that belongs to another entry, so that no jump finds it, not even
-// one to ~0.
+// What an empty entry i holds: a pc that belongs to another entry, so that no jump finds it, not
+// even one to ~0.
 static inline uint64_t jump_cache_no_pc(unsigned i) {
     return i ? 0 : ~0ull;
 }
 
 typedef struct VcpuHot {
     JumpCacheEntry jump_cache[JUMP_CACHE_ENTRIES];
-    V128 scratch[64];       // host backends: vector spills, helper operands, saved host state
-    uint64_t spill[64];     // host backends: integer spills
-    uint64_t ret_sp, ret_top, ret_guard; // host backends: return prediction, a stack that grows down
-                                         // from ret_top to the guard page at ret_guard
+    V128 scratch[64];   // host backends: vector spills, helper operands, saved host state
+    uint64_t spill[64]; // host backends: integer spills
+    uint64_t ret_sp, ret_top, ret_guard; // host backends: return prediction, a stack that grows
+                                         // down from ret_top to the guard page at ret_guard
     int64_t budget;         // guest instructions left (IR_budget)
     uint64_t insn_count;    // guest instructions executed (IR_count)
     IrFpEnv fp;             // mode and rules; flags here plus those the host FPU holds
     uint32_t host_fp_saved; // the host's own FP control while translated code runs
-    uint32_t guest_fp_control; // host backends: FP control with the guest's rounding, and sticky flags
-    uint64_t host_sp;       // host backends: C's stack pointer inside `enter`
-    uint32_t mode;          // translation mode of jump_cache and of the running code
-    uint64_t mem_base;      // host address of guest address 0
+    uint32_t
+        guest_fp_control; // host backends: FP control with the guest's rounding, and sticky flags
+    uint64_t host_sp;     // host backends: C's stack pointer inside `enter`
+    uint32_t mode;        // translation mode of jump_cache and of the running code
+    uint64_t mem_base;    // host address of guest address 0
     uint64_t exclusive_addr, exclusive_value[2]; // free for guests' load-exclusive
     uint64_t flush_lo, flush_hi;                 // range of IR_TRAP_FLUSH_CODE
     void *vcpu;                                  // the engine's Vcpu
-    uint64_t trap_addr;    // of IR_TRAP_ALIGN, value 1
-    const void *trap_code; // ... and the host code of the block it was in
+    uint64_t trap_addr;                          // of IR_TRAP_ALIGN, value 1
+    const void *trap_code;                       // ... and the host code of the block it was in
     const void *exit_link; // host backends: the link by which code was left (see host.h)
     uint8_t in_helper;     // a can_fault helper runs; guest state is in memory, exact
     volatile uint8_t

@@ -46,8 +46,12 @@ static inline unsigned ir_elem_bits(IrType t) { // 1 for I1, 32 for FLAGS
     };
     return bits[ir_elem(t)];
 }
-static inline unsigned ir_bytes(IrType t) {      // in memory and guest state; I1 takes 1, FLAGS 4
-    return (ir_elem_bits(t) + 7) / 8 * ir_lanes(t);
+static inline unsigned ir_bytes(IrType t) { // in memory and guest state; I1 takes 1, FLAGS 4
+    static const uint8_t bytes[16] = {
+        [IR_I1] = 1,    [IR_I8] = 1,  [IR_I16] = 2, [IR_I32] = 4, [IR_I64] = 8,
+        [IR_I128] = 16, [IR_F16] = 2, [IR_F32] = 4, [IR_F64] = 8, [IR_FLAGS] = 4,
+    };
+    return (unsigned)bytes[t & 15] << (t >> 4);
 }
 static inline IrType ir_int_of_bits(unsigned bits) { // 8, 16, 32, 64, 128
     return bits == 8 ? IR_I8 : bits == 16 ? IR_I16 : bits == 32 ? IR_I32 : bits == 64 ? IR_I64 : IR_I128;

@@ -6,16 +6,17 @@
 // this block has seen it. Values whose last use lies behind us are ignored, not freed.
 #include "host/x86_64/emit.h"
 
-
 static const Bank *bank_of(const X86 *x, bool vec) {
     return &x->bank[vec];
 }
 
 void x86_alloc_begin(X86 *x) {
-    x->bank[0] = (Bank){x->int_val,   &x->int_locked, x->h->int_temps, x->h->int_homes, &x->int_spills,
-                        N_INT_SPILLS, false};
-    x->bank[1] = (Bank){x->vec_val,   &x->vec_locked, x->h->vec_temps, x->h->vec_homes, &x->vec_spills,
-                        N_VEC_SPILLS, true};
+    x->bank[0] =
+        (Bank){x->int_val,   &x->int_locked, x->h->int_temps, x->h->int_homes, &x->int_spills,
+               N_INT_SPILLS, false};
+    x->bank[1] = (Bank){
+        x->vec_val, &x->vec_locked, x->h->vec_temps, x->h->vec_homes, &x->vec_spills, N_VEC_SPILLS,
+        true};
 }
 
 int32_t x86_field_disp(const X86 *x, unsigned field) {

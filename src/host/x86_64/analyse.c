@@ -170,8 +170,8 @@ static void visit_operands(Walk *w, uint32_t i, const IrInst *in) {
     use(w, in->c, i);
 }
 
-// What the commonest ops ask, all in one place; false: see visit_other. *live: there is something to
-// compile.
+// What the commonest ops ask, all in one place; false: see visit_other. *live: there is something
+// to compile.
 static inline bool visit_common(Walk *w, uint32_t i, const IrInst *in, bool *live) {
     switch (in->op) {
     case IR_insn:

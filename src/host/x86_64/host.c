@@ -109,8 +109,9 @@ HostLink *x86_new_link(X86 *x, uint64_t target_pc) {
 }
 
 void x86_record_fault(X86 *x) {
-    x->out->faults[x->out->n_faults++] = (HostFault){
-        .host_off = (uint16_t)(x->at - x->start), .guest_off = (uint16_t)(x86_guest_pc(x) - x->r->pc)};
+    x->out->faults[x->out->n_faults++] =
+        (HostFault){.host_off = (uint16_t)(x->at - x->start),
+                    .guest_off = (uint16_t)(x86_guest_pc(x) - x->r->pc)};
 }
 
 Cold *x86_cold_at(X86 *x, uint8_t *rel32, void (*emit)(X86 *, const Cold *)) {

@@ -5,11 +5,10 @@
 // host.c walks forwards, and for each instruction a selection function (sel_*.c) asks alloc.c for
 // registers and emits code, in one go.
 //
-// Registers. rbp: guest state + STATE_BIAS. rsp: the return prediction stack (sel_ctl.c), a multiple
-// of 16 at block boundaries; calls of C switch to C's own. rax rcx rdx r11: temporaries. The other
-// ten: homes of the guest's ten hottest
-// integer registers. xmm0..5: temporaries, the rest (10, or 26 with AVX-512VL) homes of vector
-// registers.
+// Registers. rbp: guest state + STATE_BIAS. rsp: the return prediction stack (sel_ctl.c), a
+// multiple of 16 at block boundaries; calls of C switch to C's own. rax rcx rdx r11: temporaries.
+// The other ten: homes of the guest's ten hottest integer registers. xmm0..5: temporaries, the rest
+// (10, or 26 with AVX-512VL) homes of vector registers.
 //
 // Invariant: at every guest instruction boundary and at every op that can fault, each home holds
 // its guest register and guest state holds all others. So faults and exits need no bookkeeping at
@@ -88,9 +87,9 @@ struct HostCtx {
 typedef enum ValFlag {
     VAL_FUSED_ADDR = 1, // a memory op computes its address from the operands of an add
     VAL_FUSED_COND = 2, // an exit_if or select makes the comparison itself
-    VAL_ABSORBED = 8, // an fcmp that its users make themselves
-    VAL_NEG_A = 16,   // an fma negates its operand a itself: what fneg was given is meant
-    VAL_NEG_C = 32,   // the same of c
+    VAL_ABSORBED = 8,   // an fcmp that its users make themselves
+    VAL_NEG_A = 16,     // an fma negates its operand a itself: what fneg was given is meant
+    VAL_NEG_C = 32,     // the same of c
 } ValFlag;
 
 typedef struct Val {
@@ -131,9 +130,9 @@ struct X86 {
     const IrRegion *r;
     uint8_t *at, *start, *limit; // code; limit leaves room for the largest single instruction
     bool overflow;
-    bool may_loop; // jumps backwards or indirectly; returns check on their own
+    bool may_loop;        // jumps backwards or indirectly; returns check on their own
     uint64_t call_return; // a frame was pushed: the exit is a call that returns to this guest pc
-    const V128 *vconsts; // copy of the region's constants, near the code
+    const V128 *vconsts;  // copy of the region's constants, near the code
     Val *val;
     IrRef *live; // n_live instructions to compile, last first
     uint32_t n_live;
@@ -181,7 +180,10 @@ static inline IrRef x86_root(const X86 *x, IrRef v) {
     return x->val[v].root;
 }
 // This type's values are in xmm registers.
-static inline bool x86_in_vec(IrType t) { return ir_is_vec(t) || ir_is_float(t); }
+static inline bool x86_in_vec(IrType t) {
+    enum { FLOATS = 1 << IR_F16 | 1 << IR_F32 | 1 << IR_F64 };
+    return t >> 4 || FLOATS >> (t & 15) & 1;
+}
 // A register that holds v, locked until the end of the instruction.
 unsigned x86_use_int(X86 *x, IrRef v);
 unsigned x86_use_vec(X86 *x, IrRef v);
