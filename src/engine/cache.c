@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-enum { FIRST_ENTRIES = 1 << 14, PAGE_BUCKETS = 1 << 12, PAGE_SHIFT = 12, MAX_BLOCKS = 1 << 24 };
+enum { FIRST_ENTRIES = 1 << 12, PAGE_BUCKETS = 1 << 12, PAGE_SHIFT = 12, MAX_BLOCKS = 1 << 24 };
 
 typedef struct Entry {
     uint64_t pc;

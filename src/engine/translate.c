@@ -86,11 +86,13 @@ static bool keep_counts(Machine *m, const IrRegion *r, Block *b) {
 
 // Pages of the code cache are asked for some at a time: less than a fault for each, and not as many
 // as a huge page clears. Where the host cannot do that (before Linux 5.14), faults do it.
-static void populate(uint8_t *at, uint8_t **there, uint8_t *end) {
-    enum { STEP_BYTES = 256 << 10, AHEAD_BYTES = 32 << 10 };
-    if (at + AHEAD_BYTES <= *there || end - *there < STEP_BYTES) return;
-    madvise(*there, STEP_BYTES, MADV_POPULATE_WRITE);
-    *there += STEP_BYTES;
+static void populate(uint8_t *at, uint8_t **there, const uint8_t *first, const uint8_t *end) {
+    enum { FIRST_BYTES = 64 << 10, STEP_BYTES = 256 << 10, AHEAD_BYTES = 16 << 10 };
+    if (at + AHEAD_BYTES <= *there) return;
+    ptrdiff_t step = *there - first < STEP_BYTES ? FIRST_BYTES : STEP_BYTES;
+    if (end - *there < step) return;
+    madvise(*there, (size_t)step, MADV_POPULATE_WRITE);
+    *there += step;
 }
 
 // Room for the fault table of a region on the workbench: a loop has two accesses.
@@ -113,8 +115,8 @@ static HostError compile(Machine *m, const IrRegion *r, Block **made, HostOutput
         return HOST_UNSUPPORTED;
     }
     *out = (HostOutput){.links = block_links(b), .faults = m->faults};
-    populate(m->cache_at, &m->cache_there, m->cache_cold);
-    populate(m->cold_at, &m->cold_there, m->cache_end);
+    populate(m->cache_at, &m->cache_there, m->cache_first, m->cache_cold);
+    populate(m->cold_at, &m->cold_there, m->cache_cold, m->cache_end);
     const Block *before = m->falls_into_next;
     HostCode code = {.at = m->cache_at,
                      .end = m->cache_cold,
