@@ -130,7 +130,7 @@ static HostError compile(Machine *m, const IrRegion *r, Block **made, HostOutput
         err_set(&m->err, -ENOMEM, "translating %#lx: out of memory", r->pc);
         return HOST_UNSUPPORTED;
     }
-    memcpy(faults, out->faults, out->n_faults * sizeof *faults);
+    if (out->n_faults) memcpy(faults, out->faults, out->n_faults * sizeof *faults);
     m->cache_at = code.at;
     m->cold_at = code.cold;
     *b = (Block){.pc = r->pc,

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """seq_fuzz.py - random functions of 5 to 200 instructions with branches, loops and memory.
 
-    seq_fuzz.py [--functions N] [--seed S] [--run COMMAND]... [--keep FILE] [--only K]
+    seq_fuzz.py [--functions N] [--seed S] [--dragoman FILE | --run COMMAND...] [--keep FILE] [--only K]
 
 Each function starts from random registers, runs blocks of random instructions (every decode row that
 the outside oracle can run, insn_fuzz.py's encodings) joined by forward branches of all kinds and by
@@ -190,11 +190,11 @@ def main():
     ap.add_argument('--functions', type=int, default=40)
     ap.add_argument('--seed', type=int, default=1)
     ap.add_argument('--run', action='append')
+    ap.add_argument('--dragoman', default=os.path.join(single.ROOT, 'build/dragoman'))
     ap.add_argument('--keep')
     ap.add_argument('--only', type=int)
     a = ap.parse_args()
-    dragoman = os.path.join(single.ROOT, 'build/dragoman')
-    commands = a.run or [f'{dragoman} run' + how for how in
+    commands = a.run or [f'{a.dragoman} run' + how for how in
                          ('', ' --host-limit avx512', ' --host-limit avx,fma', ' --host-limit sse4', ' --one-insn',
                           ' --host interp')]
     rnd = random.Random(a.seed)
