@@ -227,10 +227,24 @@ static void give_up(Vcpu *v) {
     v->stop_code = -ENOMEM;
 }
 
+// A fault in a helper leaves its C frames without their ends; AddressSanitizer wants to be told.
+static void frames_abandoned(void) {
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define BUILT_WITH_ASAN
+#endif
+#endif
+#if defined(__SANITIZE_ADDRESS__) || defined(BUILT_WITH_ASAN)
+    void __asan_handle_no_return(void);
+    __asan_handle_no_return();
+#endif
+}
+
 static void answer(Vcpu *v, uint64_t why) {
     Machine *m = v->m;
     if (why < HOST_EXIT_FAULT) return; // the loop goes on at the pc in state
     m->host->fp_sync(m->host_ctx, v->state);
+    if (why == HOST_EXIT_FAULT) frames_abandoned();
     if (why == HOST_EXIT_FAULT)
         m->personality->fault(v, v->fault.signo, v->fault.si_code, v->fault.addr);
     else

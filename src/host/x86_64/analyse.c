@@ -8,8 +8,10 @@ enum { NO_POS = 0x7fffffff, FUSE_LOOK_BACK = 8 };
 typedef struct Walk {
     X86 *x;
     const IrRegion *r;
-    uint32_t epoch;   // changes at every point where guest state must be exact
-    uint32_t barrier; // position of the nearest such point behind
+    Val *val;            // x's
+    const IrInst *insts; // r's
+    uint32_t epoch;      // changes at every point where guest state must be exact
+    uint32_t barrier;    // position of the nearest such point behind
     struct {
         uint32_t dead_epoch; // the field is written again in this epoch before it is read
         uint32_t get_pos;    // nearest get behind, 0: none
@@ -32,11 +34,11 @@ bool x86_zero_upper(const IrRegion *r, IrRef v) {
 
 // Value 0, which is none, is used too: nobody asks whether.
 static void use(Walk *w, IrRef v, uint32_t at) {
-    Val *val = &w->x->val[v];
+    Val *val = &w->val[v];
     val->last_use = MAX(val->last_use, at);
 }
 static bool used(const Walk *w, IrRef v) {
-    return w->x->val[v].last_use;
+    return w->val[v].last_use;
 }
 
 static bool is_scalar_const(const IrRegion *r, IrRef v, int64_t *out) {
@@ -48,18 +50,18 @@ static bool is_scalar_const(const IrRegion *r, IrRef v, int64_t *out) {
 
 // An address that is an add made for this access alone: its operands go into the addressing mode.
 static bool fuse_address(Walk *w, uint32_t i, const IrInst *in) {
-    const IrInst *add = &w->r->insts[in->a];
+    const IrInst *add = &w->insts[in->a];
     if (add->op != IR_add || add->type != IR_I64 || used(w, in->a)) return false;
     if (i - in->a > FUSE_LOOK_BACK) return false;
     for (uint32_t k = in->a + 1; k < i; k++)
-        if (w->r->insts[k].op == IR_put) return false;
+        if (w->insts[k].op == IR_put) return false;
     int64_t c;
     bool displacement = is_scalar_const(w->r, add->b, &c);
     if (displacement && c + in->imm != (int32_t)(c + in->imm)) return false;
-    w->x->val[i].flags |= VAL_FUSED_ADDR;
+    w->val[i].flags |= VAL_FUSED_ADDR;
     use(w, add->a, i);
     if (displacement) return true;
-    const IrInst *shl = &w->r->insts[add->b];
+    const IrInst *shl = &w->insts[add->b];
     int64_t n;
     if (shl->op == IR_shl && is_scalar_const(w->r, shl->b, &n) && n >= 0 && n <= 3)
         use(w, shl->a, i);
@@ -75,11 +77,11 @@ bool x86_compares(const IrRegion *r, const IrInst *icmp) {
 
 // A comparison that only this exit_if or select needs (or that is cheap to make again).
 static void use_condition(Walk *w, uint32_t i, IrRef v) {
-    const IrInst *c = &w->r->insts[v];
+    const IrInst *c = &w->insts[v];
     bool can = c->op == IR_icmp ? x86_compares(w->r, c) : c->op == IR_fcmp || c->op == IR_cond;
     if (can && !used(w, v)) {
-        w->x->val[i].flags |= VAL_FUSED_COND;
-        w->x->val[v].flags |= VAL_ABSORBED;
+        w->val[i].flags |= VAL_FUSED_COND;
+        w->val[v].flags |= VAL_ABSORBED;
         use(w, c->a, i);
         if (c->op != IR_cond) use(w, c->b, i);
         return;
@@ -110,7 +112,7 @@ static bool visit_put(Walk *w, uint32_t i, const IrInst *in) {
 
 // A hint is good when nothing between the value and its put looks at the register.
 static void settle_hint(Walk *w, uint32_t i) {
-    Val *v = &w->x->val[i];
+    Val *v = &w->val[i];
     if (v->hint < 0) return;
     uint32_t put = w->field[v->hint].put_pos;
     bool seen = (w->barrier > i && w->barrier < put) ||
@@ -133,7 +135,7 @@ bool x86_shares_register(const X86 *x, const IrInst *in) {
 // fma of fneg: hosts have an instruction for each combination of signs.
 static void use_fma(Walk *w, uint32_t i, const IrInst *in) {
     X86 *x = w->x;
-    const IrInst *a = &w->r->insts[in->a], *c = &w->r->insts[in->c];
+    const IrInst *a = &w->insts[in->a], *c = &w->insts[in->c];
     bool can = x->h->cpu.fma && !w->r->fp_exact && ir_elem(in->type) != IR_F16;
     bool neg_a = can && a->op == IR_fneg, neg_c = can && c->op == IR_fneg;
     x->val[i].flags |= (neg_a ? VAL_NEG_A : 0) | (neg_c ? VAL_NEG_C : 0);
@@ -160,7 +162,7 @@ static void visit_operands(Walk *w, uint32_t i, const IrInst *in) {
     default: break;
     }
     if (x86_shares_register(w->x, in)) {
-        Val *from = &w->x->val[in->a], *v = &w->x->val[i];
+        Val *from = &w->val[in->a], *v = &w->val[i];
         use(w, in->a, MAX(v->last_use, i));
         if (from->hint < 0) from->hint = v->hint;
         return;
@@ -225,12 +227,14 @@ void x86_analyse(X86 *x) {
     Walk walk, *w = &walk;
     w->x = x;
     w->r = x->r;
+    w->val = x->val;
+    w->insts = x->r->insts;
     w->epoch = 1;
     w->barrier = NO_POS;
     memset(w->field, 0, x->r->n_fields * sizeof *w->field);
     IrRef *live = x->live;
     for (uint32_t i = x->r->n_insts; --i > 0;) {
-        const IrInst *in = &x->r->insts[i];
+        const IrInst *in = &w->insts[i];
         bool yes = true;
         if (!visit_common(w, i, in, &yes)) yes = visit_other(w, i, in);
         *live = i;

@@ -67,6 +67,8 @@ static HostCtx *create(const IrField *fields, uint32_t n_fields, uint32_t pc_fie
     assign_homes(h, hot_ints, n_hot_ints, hot_vecs, n_hot_vecs);
     h->pool->at = (V128 *)ALIGN_UP((uintptr_t)stubs->at, 64);
     stubs->at = (uint8_t *)(h->pool->at + POOL_ENTRIES);
+    for (unsigned i = 0; i < SMALL_REGION; i++)
+        h->fresh[i] = (Val){.root = i, .hint = -1, .mem_field = -1, .reg = -1, .spill = -1};
     x86_make_stubs(h, stubs);
     return h;
 }
@@ -286,21 +288,9 @@ static void select_one(X86 *x, IrRef v) {
     }
 }
 
-// Two stores a value: no other pass sees all of them, the dead and the marks too.
-static void init_vals(X86 *x) {
-    const Val fresh = {.hint = -1, .mem_field = -1, .reg = -1, .spill = -1};
-    uint64_t words[2];
-    _Static_assert(sizeof words == sizeof fresh && offsetof(Val, root) == 0, "root comes first");
-    memcpy(words, &fresh, sizeof words);
-    for (uint32_t i = 0; i < x->r->n_insts; i++) {
-        words[0] = i; // root; last_use is 0
-        memcpy(&x->val[i], words, sizeof words);
-    }
-}
-
 static HostError compile(HostCtx *h, const IrRegion *r, HostCode *room, HostOutput *out,
                          DgmErr *err) {
-    enum { BYTES_PER_INST = 48, SLACK = 8192, SMALL_REGION = 512 };
+    enum { BYTES_PER_INST = 48, SLACK = 8192 };
     if (r->n_blocks != 1)
         return err_set(err, -EINVAL, "regions of several blocks are not compiled yet"),
                HOST_UNSUPPORTED;
@@ -325,7 +315,10 @@ static HostError compile(HostCtx *h, const IrRegion *r, HostCode *room, HostOutp
         if (!small) free(x->val), free(x->live);
         return err_set(err, -ENOMEM, "compiling %#lx: out of memory", r->pc), HOST_UNSUPPORTED;
     }
-    init_vals(x);
+    for (uint32_t i = 0; i < r->n_insts; i += SMALL_REGION) {
+        memcpy(x->val + i, h->fresh, MIN(r->n_insts - i, (uint32_t)SMALL_REGION) * sizeof *x->val);
+        for (uint32_t k = i; i && k < MIN(r->n_insts, i + SMALL_REGION); k++) x->val[k].root = k;
+    }
     x86_alloc_begin(x);
     x->at = x->start =
         room->follows ? room->at : (uint8_t *)ALIGN_UP((uintptr_t)room->at, CODE_ALIGN);

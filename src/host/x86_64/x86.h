@@ -64,26 +64,6 @@ typedef struct X86Cpu {
     bool avx512_bitalg, avx512_vpopcntdq, avx512_vnni, avx512_vbmi;
 } X86Cpu;
 
-struct HostCtx {
-    X86Cpu cpu;
-    VecLevel level;
-    const IrField *fields;
-    uint32_t n_fields, pc_field, state_bytes;
-    int8_t home_of_field[IR_MAX_FIELDS]; // register number (integer or xmm by the field's type),
-                                         // -1: in memory
-    int16_t field_of_int[16], field_of_vec[32];
-    uint32_t int_homes, int_temps, vec_homes, vec_temps; // register sets
-    struct ConstPool *pool;                              // host.c
-    // generated once: see stubs.c
-    const uint8_t *enter, *leave, *link_out, *interrupt_out, *lookup_out, *budget_out, *fault_out,
-        *helper_fault_out, *return_miss, *return_empty;
-    const uint8_t
-        *call_eval; // saves everything, evaluates the EvalDesc at rax, restores everything
-    const uint8_t *save_vecs, *load_vecs, *save_ints,
-        *load_ints; // homes to and from state; all, or caller-saved ints
-    const uint8_t *save_all_ints, *load_all_ints;
-};
-
 typedef enum ValFlag {
     VAL_FUSED_ADDR = 1, // a memory op computes its address from the operands of an add
     VAL_FUSED_COND = 2, // an exit_if or select makes the comparison itself
@@ -102,6 +82,29 @@ typedef struct Val {
     uint8_t flags;
 } Val;
 _Static_assert(IR_MAX_FIELDS <= 128, "Val names fields in seven bits");
+
+enum { SMALL_REGION = 512 }; // instructions; larger ones take memory from the heap
+
+struct HostCtx {
+    X86Cpu cpu;
+    VecLevel level;
+    const IrField *fields;
+    uint32_t n_fields, pc_field, state_bytes;
+    int8_t home_of_field[IR_MAX_FIELDS]; // register number (integer or xmm by the field's type),
+                                         // -1: in memory
+    int16_t field_of_int[16], field_of_vec[32];
+    uint32_t int_homes, int_temps, vec_homes, vec_temps; // register sets
+    struct ConstPool *pool;                              // host.c
+    Val fresh[SMALL_REGION];                             // what values are before anything is known
+    // generated once: see stubs.c
+    const uint8_t *enter, *leave, *link_out, *interrupt_out, *lookup_out, *budget_out, *fault_out,
+        *helper_fault_out, *return_miss, *return_empty;
+    const uint8_t
+        *call_eval; // saves everything, evaluates the EvalDesc at rax, restores everything
+    const uint8_t *save_vecs, *load_vecs, *save_ints,
+        *load_ints; // homes to and from state; all, or caller-saved ints
+    const uint8_t *save_all_ints, *load_all_ints;
+};
 
 typedef struct X86 X86;
 
