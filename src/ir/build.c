@@ -360,32 +360,32 @@ IrRef ir_emit(IrRegion *r, IrOp op, IrType t, IrRef a, IrRef b, IrRef c, unsigne
 
 // ---- guest state ----
 
+// The register's value as another type of the same size; v is what is known of it, or 0.
+static IrRef get_whole(IrRegion *r, unsigned field, IrType full, IrType t, IrRef v) {
+    if (!v) v = r->current[field] = append(r, (IrInst){.op = IR_get, .type = full, .imm = field});
+    return ir_type(r, v) == t || ir_is_vec(t) || t == IR_FLAGS ? v : ir_op1(r, IR_bitcast, t, v);
+}
+
 IrRef ir_get(IrRegion *r, unsigned field, IrType t) {
     IrType full = r->fields[field].type;
     IrRef v = r->current[field];
-    if (ir_bytes(t) == ir_bytes(full)) {
-        if (!v)
-            v = r->current[field] = append(r, (IrInst){.op = IR_get, .type = full, .imm = field});
-        return ir_type(r, v) == t || ir_is_vec(t) || t == IR_FLAGS ? v
-                                                                   : ir_op1(r, IR_bitcast, t, v);
+    if (t == full) {
+        if (v && ir_type(r, v) == t) return v;
+        return get_whole(r, field, full, t, v);
     }
+    if (ir_bytes(t) == ir_bytes(full)) return get_whole(r, field, full, t, v);
     if (ir_is_vec(full)) {
         if (v) return ir_emit(r, IR_vget, t, v, 0, 0, 0, 0, 0);
         return append(r, (IrInst){.op = IR_get, .type = t, .imm = field});
     }
     if (v && r->insts[v].op == IR_zext && ir_type(r, r->insts[v].a) == t) return r->insts[v].a;
-    return ir_op1(r, IR_trunc, t, ir_get(r, field, full));
+    return ir_op1(r, IR_trunc, t, get_whole(r, field, full, full, v));
 }
 
 void ir_put(IrRegion *r, unsigned field, IrRef v) {
     if (r->current[field] == v) return; // it has that value already
     append(r, (IrInst){.op = IR_put, .a = v, .imm = field});
     r->current[field] = v;
-}
-
-void ir_insn(IrRegion *r, uint64_t pc, unsigned size_bytes) {
-    r->insn_pc = pc;
-    r->insn_bytes = (uint8_t)size_bytes;
 }
 
 // ---- memory and helpers ----

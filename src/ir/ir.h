@@ -222,7 +222,11 @@ IrRef ir_const(IrRegion *r, IrType t, uint64_t value);
 IrRef ir_vconst(IrRegion *r, IrType t, uint64_t lo, uint64_t hi);
 IrRef ir_get(IrRegion *r, unsigned field, IrType t);
 void ir_put(IrRegion *r, unsigned field, IrRef v);
-void ir_insn(IrRegion *r, uint64_t pc, unsigned size_bytes);
+// A guest instruction begins; its mark is appended when something in it can fault or leave.
+static inline void ir_insn(IrRegion *r, uint64_t pc, unsigned size_bytes) {
+    r->insn_pc = pc;
+    r->insn_bytes = (uint8_t)size_bytes;
+}
 IrRef ir_load(IrRegion *r, IrType t, IrType mem, unsigned mem_flags, IrRef addr, int64_t disp);
 void ir_store(IrRegion *r, IrType mem, unsigned mem_flags, IrRef addr, int64_t disp, IrRef v);
 IrRef ir_cas(IrRegion *r, IrType t, IrType mem, unsigned mem_flags, IrRef addr, IrRef expected, IrRef desired);

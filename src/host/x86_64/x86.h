@@ -144,15 +144,15 @@ struct X86 {
     uint32_t int_locked, vec_locked;
     uint64_t int_spills, vec_spills; // used slots
     Bank bank[2];                    // of integers, of vectors: alloc.c's view of all these
-    IrRef mem_val[IR_MAX_FIELDS];    // root that a memory-homed field holds
     // What EFLAGS describe. FLAGS_CMP: cmp flags_a, flags_b; FLAGS_RESULT: ZF and SF of
     // flags_result; FLAGS_BORROWED: as CMP but with CF inverted.
     uint8_t flags_known, flags_bits;
     IrRef flags_a, flags_b, flags_result;
+    IrRef
+        mem_val[IR_MAX_FIELDS]; // root that a memory-homed field holds; from here on see compile()
     Cold cold[MAX_COLD];
     uint32_t n_cold;
     HostOutput *out;
-    uint32_t cap_faults;
     DgmErr *err;
 };
 
