@@ -7,6 +7,7 @@
 #include "engine/engine.h"
 #include "linux/personality.h"
 #include "memory/space.h"
+#include "options.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -74,7 +75,7 @@ static int parse_log(const char *text, Log *log, DgmErr *err) {
     } names[] = {
         {"guest", LOG_GUEST}, {"in_asm", LOG_GUEST}, {"ir", LOG_IR},     {"op", LOG_IR},
         {"opt", LOG_OPT},     {"op_opt", LOG_OPT},   {"host", LOG_HOST}, {"out_asm", LOG_HOST},
-        {"exec", LOG_EXEC},   {"unimp", LOG_UNIMP},  {"page", LOG_PAGE}, {"signal", LOG_SIGNAL},
+        {"exec", LOG_EXEC},   {"unimp", LOG_UNIMP},  {"page", LOG_PAGE}, {"signal", LOG_SIGNAL}, {"cache", LOG_CACHE},
     };
     const char *colon = strchr(text, ':');
     const char *end = colon ? colon : text + strlen(text);
@@ -118,19 +119,31 @@ static int find_cpu(const Guest *g, const char *name, uint64_t *features, DgmErr
                    g->name);
 }
 
+int options_config(const dgm_options *o, MachineConfig *c, DgmErr *err) {
+    *c = (MachineConfig){.isa_limit = o->host_limit,
+                         .code_cache_bytes = o->code_cache_bytes,
+                         .max_block_insns = o->one_insn ? 1 : 0,
+                         .count = o->count,
+                         .verify = o->verify,
+                         .perf_map = o->perf_map,
+                         .persist_dir = o->cache,
+                         .persist_bytes = o->cache_size,
+                         .log = {.fd = o->log_fd}};
+    if (o->log && parse_log(o->log, &c->log, err)) return -EINVAL;
+    return (c->host = find_host(o->host, err)) ? 0 : -EINVAL;
+}
+
+int options_cpu(const dgm_options *o, MachineConfig *c, DgmErr *err) {
+    return find_cpu(c->guest, o->cpu, &c->features, err);
+}
+
 // ---- loading and running ----
 
 int dgm_machine_load(dgm_machine *m, const char *path, char *const argv[], char *const envp[]) {
     if (m->m) return err_set(&m->err, -EINVAL, "%s: this machine has a program already", path);
-    MachineConfig mc = {.isa_limit = m->opt.host_limit,
-                        .code_cache_bytes = m->opt.code_cache_bytes,
-                        .max_block_insns = m->opt.one_insn ? 1 : 0,
-                        .count = m->opt.count,
-                        .verify = m->opt.verify,
-                        .perf_map = m->opt.perf_map,
-                        .log = {.fd = m->opt.log_fd}};
-    if (m->opt.log && parse_log(m->opt.log, &mc.log, &m->err)) return -EINVAL;
-    if (!(mc.host = find_host(m->opt.host, &m->err))) return -EINVAL;
+    MachineConfig mc;
+    int e = options_config(&m->opt, &mc, &m->err);
+    if (e) return e;
     LinuxConfig lc = {.path = path,
                       .argv = (char **)argv,
                       .envp = (char **)envp,
@@ -148,8 +161,8 @@ int dgm_machine_load(dgm_machine *m, const char *path, char *const argv[], char 
                       .stack_bytes = m->opt.stack_bytes,
                       .strace = m->opt.strace,
                       .self_argv = m->opt.self_argv};
-    int e = linux_find_guest(&lc, &mc.guest, &m->err);
-    if (!e) e = find_cpu(mc.guest, m->opt.cpu, &mc.features, &m->err);
+    e = linux_find_guest(&lc, &mc.guest, &m->err);
+    if (!e) e = options_cpu(&m->opt, &mc, &m->err);
     if (e) return e;
     Machine *machine = machine_new(&mc, &m->err);
     if (!machine) return m->err.code;
@@ -179,6 +192,7 @@ void dgm_machine_stats(const dgm_machine *m, dgm_stats *out) {
                        .ir_instructions = s->ir_insts,
                        .translate_ns = s->translate_ns,
                        .dispatches = s->dispatches,
+                       .loaded = s->loaded,
                        .invalidations = s->invalidations,
                        .flushes = s->flushes};
 }

@@ -61,6 +61,9 @@ typedef struct dgm_options {
     bool verify;         // check the IR of every block
     bool perf_map;       // name translated code to Linux perf, in /tmp/perf-PID.map
     size_t code_cache_bytes; // 0: 256 MiB, of which only what is used takes memory
+    const char *cache;  // translations are kept in this directory over runs (see dragoman/cache.h);
+                        // NULL: they are not
+    uint64_t cache_size; // bytes that directory may have; 0: 1 GiB
     const char
         *log;   // topics, comma separated: guest, ir, opt, host, exec, unimp, page, signal; with
                 // ":LO-HI" (hexadecimal) only for guest addresses there; NULL: nothing
@@ -88,6 +91,7 @@ typedef struct dgm_stats {
     uint64_t ir_instructions;        // built
     uint64_t translate_ns;           // spent translating
     uint64_t dispatches;             // times that translated code was left for the dispatcher
+    uint64_t loaded;                 // blocks that came from options.cache
     uint64_t invalidations, flushes; // blocks forgotten; times the whole code cache was emptied
 } dgm_stats;
 

@@ -159,3 +159,24 @@ void log_printf(const Log *l, const char *fmt, ...) {
         at += (size_t)w;
     }
 }
+
+uint64_t hash_bytes(const void *data, size_t bytes, uint64_t seed) {
+    const uint64_t k1 = 0x9e3779b97f4a7c15ull, k2 = 0xd6e8feb86659fd93ull;
+    const uint8_t *p = data;
+    uint64_t a = seed ^ bytes * k2, b = ~seed * k1;
+    for (; bytes >= 16; p += 16, bytes -= 16) { // two chains, so that products overlap
+        uint64_t w[2];
+        memcpy(w, p, sizeof w);
+        a = (a ^ w[0]) * k1;
+        b = (b ^ w[1]) * k2;
+        a ^= a >> 29;
+        b ^= b >> 31;
+    }
+    uint64_t w[2] = {0};
+    memcpy(w, p, bytes);
+    a = (a ^ w[0]) * k1;
+    b = (b ^ w[1]) * k2;
+    a ^= (b ^ b >> 32) * k1;
+    a = (a ^ a >> 29) * k2;
+    return a ^ a >> 32;
+}

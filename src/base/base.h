@@ -60,6 +60,9 @@ typedef struct DgmErr {
 // Writes the message and returns code, so that `return err_set(e, -ENOENT, ...)` reads well.
 int err_set(DgmErr *e, int code, const char *fmt, ...) PRINTF_LIKE(3, 4);
 
+// A fast 64-bit hash, not against malice.
+uint64_t hash_bytes(const void *data, size_t bytes, uint64_t seed);
+
 // ---- arena: allocate forward, free all at once ----
 typedef struct ArenaChunk ArenaChunk;
 typedef struct Arena {
@@ -99,6 +102,7 @@ typedef enum LogTopic {
     LOG_UNIMP = 1 << 5, // instructions and system calls that are not there
     LOG_PAGE = 1 << 6,  // guest mappings
     LOG_SIGNAL = 1 << 7,
+    LOG_CACHE = 1 << 8, // translations kept on disk
 } LogTopic;
 typedef struct Log {
     uint32_t topics; // LogTopic bits

@@ -2,6 +2,9 @@
 #ifndef DGM_CLI_H
 #define DGM_CLI_H
 
+#include <stdbool.h>
+#include <stddef.h>
+
 enum { EXIT_USAGE = 2, EXIT_NOT_EXECUTABLE = 126, EXIT_NOT_FOUND = 127, EXIT_SIGNALLED = 128 };
 
 typedef struct Subcommand {
@@ -13,6 +16,12 @@ int cmd_run(int argc, char **argv);
 int cmd_cpus(int argc, char **argv);
 // `dragoman-aarch64`: qemu-aarch64's command line.
 int cmd_qemu_style(int argc, char **argv);
+
+// `dragoman cache`: what is kept of translations.
+int cmd_cache(int argc, char **argv);
+// Where it is kept when nobody says: DRAGOMAN_CACHE, else XDG_CACHE_HOME/dragoman, else
+// ~/.cache/dragoman. False: nowhere (DRAGOMAN_CACHE is "off", or there is no home).
+bool cache_default_dir(char *out, size_t bytes);
 
 // "dragoman: ..." and a newline on stderr.
 __attribute__((format(printf, 1, 2))) void complain(const char *fmt, ...);

@@ -25,6 +25,8 @@ typedef struct Run {
     dgm_options opt;
     char **env; // NULL-terminated, ours
     bool stats, qemu;   // qemu: its command line
+    bool kept_given;    // --cache
+    char kept[PATH_MAX];
     char *self[MAX_SELF_ARGS];
     int n_self;
     char exe[PATH_MAX];
@@ -131,6 +133,17 @@ static int set_stack(Run *r, const char *arg) {
 }
 static int set_cache(Run *r, const char *arg) {
     return set_size("--code-cache", arg, &r->opt.code_cache_bytes);
+}
+static int set_kept(Run *r, const char *arg) {
+    r->kept_given = true;
+    r->opt.cache = strcmp(arg, "off") ? arg : NULL;
+    return 0;
+}
+static int set_kept_size(Run *r, const char *arg) {
+    size_t n;
+    int status = set_size("--cache-size", arg, &n);
+    if (!status) r->opt.cache_size = n;
+    return status;
 }
 static int set_sysroot(Run *r, const char *arg) {
     return r->opt.sysroot = arg, 0;
@@ -252,6 +265,9 @@ static const Option options[] = {
     {"--host-limit", "-host-limit", "LIST",
      "host features not to use: avx512,avx2,avx,fma,bmi,sse4", set_limit, false},
     {"--code-cache", "-code-cache", "SIZE", "room for translated code (256M)", set_cache, false},
+    {"--cache", "-cache", "DIR|off",
+     "keep translations in DIR for the next run (XDG_CACHE_HOME/dragoman)", set_kept, false, true},
+    {"--cache-size", "-cache-size", "SIZE", "of all that is kept (1G)", set_kept_size, false},
     {"--one-insn", "-one-insn-per-tb", NULL, "translate one instruction at a time", set_one, false},
     {"--verify", "-verify", NULL, "check the intermediate code of every block", set_verify, false},
     {"--perfmap", "-perfmap", NULL, "name translated code to Linux perf (/tmp/perf-PID.map)",
@@ -335,7 +351,7 @@ static int parse_options(Run *r, int argc, char **argv, bool qemu, int *at) {
             complain("%s: takes no argument", argv[i]);
             return EXIT_USAGE;
         }
-        if (o->is_path && !(arg = absolute(r, arg))) {
+        if (o->is_path && strcmp(arg, "off") && !(arg = absolute(r, arg))) {
             complain("%s: out of memory", argv[i]);
             return EXIT_NOT_EXECUTABLE;
         }
@@ -370,6 +386,7 @@ static void print_stats(const dgm_machine *m, uint64_t cpu_ns) {
     fprintf(stderr, "translate_mips %.2f\n",
             translate_s > 0 ? (double)s.translated_insns / translate_s / 1e6 : 0);
     fprintf(stderr, "dispatches %llu\n", (unsigned long long)s.dispatches);
+    fprintf(stderr, "loaded_blocks %llu\n", (unsigned long long)s.loaded);
     fprintf(stderr, "invalidations %llu\n", (unsigned long long)s.invalidations);
     fprintf(stderr, "flushes %llu\n", (unsigned long long)s.flushes);
 }
@@ -432,6 +449,14 @@ static bool run_init(Run *r, bool qemu) {
     return true;
 }
 
+// Programs that the guest execs are told, for their environment may be another.
+static void default_cache(Run *r) {
+    if (cache_default_dir(r->kept, sizeof r->kept)) r->opt.cache = r->kept;
+    if (r->n_self >= MAX_SELF_ARGS - 2) return;
+    r->self[r->n_self++] = (char *)(r->qemu ? "-cache" : "--cache");
+    r->self[r->n_self++] = (char *)(r->opt.cache ? r->opt.cache : "off");
+}
+
 static int run_main(int argc, char **argv, bool qemu) {
     Run r;
     if (!run_init(&r, qemu)) {
@@ -452,6 +477,7 @@ static int run_main(int argc, char **argv, bool qemu) {
     char *path = argv[at];
     // binfmt_misc with the P flag puts the original argv[0] behind the program's path.
     if (qemu && (getauxval(AT_FLAGS) & BINFMT_PRESERVE_ARGV0) && at + 1 < argc) at++;
+    if (!r.kept_given) default_cache(&r);
     if (r.n_binds) r.opt.binds = r.binds;
     r.opt.self_argv = (const char *const *)r.self;
     return run_program(&r, path, argv + at);

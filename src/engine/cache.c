@@ -111,6 +111,13 @@ Block *block_table_find(const BlockTable *t, uint64_t pc, uint32_t mode) {
     return e ? e->block : NULL;
 }
 
+uint32_t block_table_made(const BlockTable *t) {
+    return atomic_load(&((BlockTable *)(uintptr_t)t)->n_by_code);
+}
+const Block *block_table_nth(const BlockTable *t, uint32_t i) {
+    return t->by_code[i];
+}
+
 Block *block_table_find_host(const BlockTable *t, uint64_t host_pc) {
     uint32_t lo = 0, hi = atomic_load(&((BlockTable *)t)->n_by_code);
     while (lo < hi) { // first block whose entry is above host_pc

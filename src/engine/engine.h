@@ -33,6 +33,13 @@ typedef struct Personality {
     void (*poll)(Vcpu *);
 } Personality;
 
+// Of a block that may be kept on disk (persist.h): what freezing it takes.
+typedef struct BlockKept {
+    const uint8_t *cold;
+    uint32_t cold_bytes, n_relocs;
+    uint32_t relocs[];
+} BlockKept;
+
 // A translated block, its links behind it. Owned by the machine; freed by machine_flush only.
 typedef struct Block {
     uint64_t pc;
@@ -40,10 +47,12 @@ typedef struct Block {
     HostLink *incoming;      // links of other blocks that jump here
     const HostFault *faults; // sorted by host_off
     struct Block *next_in_page;
+    const BlockKept *kept; // NULL: not to be kept, or from there
     uint32_t *count_ends; // of a machine that counts: instructions up to the end of each segment
     uint32_t mode, code_bytes;
     uint16_t size_bytes, n_insns, n_links, n_faults;
-    bool dead; // invalidated; must not be linked to
+    bool dead;   // invalidated; must not be linked to
+    bool loaded; // from disk
 } Block;
 
 static inline HostLink *block_links(const Block *b) {
@@ -56,6 +65,7 @@ static inline Block *block_of_link(const HostLink *l) {
 typedef struct MachineStats {
     uint64_t blocks, guest_insns, guest_bytes, host_bytes, ir_insts;
     uint64_t translate_ns, flushes, invalidations, dispatches, lookup_misses;
+    uint64_t loaded; // blocks that came from the cache on disk
 } MachineStats;
 
 typedef struct MachineConfig {
@@ -69,6 +79,8 @@ typedef struct MachineConfig {
     bool budgeted;            // exact budgets for vcpu_run (counts, too)
     bool verify;              // ir_verify every region, also in release builds
     bool perf_map;            // write /tmp/perf-PID.map
+    const char *persist_dir;  // translations are kept there; NULL: nowhere
+    uint64_t persist_bytes;   // of that directory; 0: default
     Log log;
 } MachineConfig;
 
@@ -97,6 +109,8 @@ struct Machine {
     const Block *falls_into_next;      // the block that ends at cache_at, when it falls through
     BlockTable *blocks;
     Arena meta;        // Blocks, links and fault tables since the last flush
+    struct Persist *persist; // persist.h; NULL: nothing is kept
+    uint32_t *relocs;        // the translator's workbench, when something is
     HostFault *faults; // the translator's workbench
     uint32_t cap_faults;
     IrRegion region; // the translator's workbench
@@ -170,11 +184,16 @@ static inline uint32_t block_key(const Machine *m, uint32_t mode, uint32_t max_i
 }
 Block *block_get(Vcpu *v, uint64_t pc, uint32_t mode,
                  uint32_t max_insns); // translate.c; lock held; NULL: v->m->err
+// Where the next block's code goes, its pages there. Lock held.
+HostCode translate_room(Machine *m);
 BlockTable *block_table_new(void);    // cache.c
 void block_table_free(BlockTable *t);
 void block_table_clear(BlockTable *t);
 bool block_table_add(BlockTable *t, Block *b);
 Block *block_table_find(const BlockTable *t, uint64_t pc, uint32_t mode);
+// Blocks in order of their making since the last clear, also those that were removed.
+uint32_t block_table_made(const BlockTable *t);
+const Block *block_table_nth(const BlockTable *t, uint32_t i);
 Block *block_table_find_host(const BlockTable *t, uint64_t host_pc); // async-signal-safe
 // Takes every block with code in [lo, hi) out of the table and passes it to fn.
 void block_table_remove(BlockTable *t, uint64_t lo, uint64_t hi, void (*fn)(void *ctx, Block *b),

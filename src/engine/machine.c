@@ -1,11 +1,13 @@
 // machine.c - making and ending machines and vCPUs.
 #include "engine/engine.h"
+#include "engine/persist.h"
 #include "memory/space.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
+#define DEFAULT_PERSIST_BYTES (1ull << 30)
 enum { DEFAULT_CACHE_BYTES = 256 << 20, MIN_CACHE_BYTES = 1 << 20 };
 
 static bool map_code_cache(Machine *m, size_t bytes, DgmErr *err) {
@@ -67,6 +69,9 @@ Machine *machine_new(const MachineConfig *c, DgmErr *err) {
     m->cold_there = (uint8_t *)ALIGN_UP((uintptr_t)m->cache_cold, 4096);
     prefer_huge_pages(m->cache, m->cache_cold);
     prefer_huge_pages(m->cache_cold, m->cache_end);
+    if (c->persist_dir)
+        m->persist = persist_new(m, c->persist_dir,
+                                 c->persist_bytes ? c->persist_bytes : DEFAULT_PERSIST_BYTES);
     ir_region_init(&m->region, &m->region_arena, g->fields, g->n_fields, g->pc_field);
     return m;
 }
@@ -74,12 +79,14 @@ Machine *machine_new(const MachineConfig *c, DgmErr *err) {
 void machine_free(Machine *m) {
     if (!m) return;
     while (m->vcpus) vcpu_free(m->vcpus);
+    persist_free(m->persist);
     if (m->host_ctx) m->host->destroy(m->host_ctx);
     if (m->cache) munmap(m->cache, (size_t)(m->cache_end - m->cache));
     block_table_free(m->blocks);
     arena_free(&m->meta);
     arena_free(&m->region_arena);
     free(m->faults);
+    free(m->relocs);
     pthread_mutex_destroy(&m->lock);
     free(m);
 }
@@ -96,6 +103,7 @@ void machine_fork_child(Machine *m, Vcpu *self) {
         if (v != self) m->insns_of_gone += v->hot->insn_count;
     m->vcpus = self;
     self->next = NULL;
+    persist_start_anew(m, block_table_made(m->blocks));
     pthread_mutex_init(&m->lock, NULL);
 }
 

@@ -1,6 +1,7 @@
 // run.c - the dispatcher: finds or makes the block at the guest pc, enters it, and answers what
 // comes back. Translated code comes back rarely: chained exits and jump-cache hits stay inside.
 #include "engine/engine.h"
+#include "engine/persist.h"
 #include "memory/space.h"
 
 #include <errno.h>
@@ -74,6 +75,7 @@ void machine_flush(Machine *m, Vcpu *self) {
         jumps_forget(v);
     }
     block_table_clear(m->blocks);
+    persist_start_anew(m, 0);
     arena_reset(&m->meta);
     m->cache_at = m->cache_first;
     m->cold_at = m->cache_cold;
@@ -183,7 +185,7 @@ static Block *find_or_translate(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t ma
     if (b) return b;
     uint64_t start_ns = m->count ? now_ns() : 0;
     b = block_get(v, pc, mode, max_insns);
-    if (b && key == mode) translate_ahead(v, b, mode, max_insns);
+    if (b && !b->loaded && key == mode) translate_ahead(v, b, mode, max_insns);
     if (m->count) m->stats.translate_ns += now_ns() - start_ns;
     return b;
 }

@@ -1,6 +1,7 @@
 // translate.c - from a guest pc to a block of host code: lift, verify, compile, enter into the
 // table. Everything here runs with Machine.lock held, on the machine's one workbench region.
 #include "engine/engine.h"
+#include "engine/persist.h"
 #include "memory/space.h"
 
 #include <errno.h>
@@ -8,6 +9,8 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
+
+enum { MAX_RELOCS = 4096 }; // a block with more is not kept
 
 static const uint8_t *fetch(void *ctx, uint64_t pc, unsigned bytes) {
     Machine *m = ctx;
@@ -106,23 +109,46 @@ static bool fault_room(Machine *m, const IrRegion *r) {
     return true;
 }
 
+static bool reloc_room(Machine *m) {
+    if (!m->persist || m->relocs) return true;
+    return (m->relocs = malloc(MAX_RELOCS * sizeof *m->relocs));
+}
+
+// NULL when out of memory: the block is not kept.
+static const BlockKept *note_kept(Machine *m, const HostOutput *out) {
+    BlockKept *k = arena_alloc(&m->meta, sizeof *k + out->n_relocs * sizeof *k->relocs);
+    if (!k) return NULL;
+    k->cold = out->cold;
+    k->cold_bytes = out->cold_bytes;
+    k->n_relocs = out->n_relocs;
+    memcpy(k->relocs, out->relocs, out->n_relocs * sizeof *k->relocs);
+    return k;
+}
+
+HostCode translate_room(Machine *m) {
+    populate(m->cache_at, &m->cache_there, m->cache_first, m->cache_cold);
+    populate(m->cold_at, &m->cold_there, m->cache_cold, m->cache_end);
+    return (HostCode){
+        .at = m->cache_at, .end = m->cache_cold, .cold = m->cold_at, .cold_end = m->cache_end};
+}
+
 // Makes a new Block of the region, the code with it. Code refers to its links by address, so they
 // are made where they stay; the fault table is copied when its length is known.
-static HostError compile(Machine *m, const IrRegion *r, Block **made, HostOutput *out) {
+static HostError compile(Machine *m, const IrRegion *r, uint32_t key, Block **made,
+                         HostOutput *out) {
     Block *b = arena_alloc(&m->meta, sizeof *b + r->n_exits * sizeof(HostLink));
-    if (!b || !fault_room(m, r)) {
+    if (!b || !fault_room(m, r) || !reloc_room(m)) {
         err_set(&m->err, -ENOMEM, "translating %#lx: out of memory", r->pc);
         return HOST_UNSUPPORTED;
     }
-    *out = (HostOutput){.links = block_links(b), .faults = m->faults};
-    populate(m->cache_at, &m->cache_there, m->cache_first, m->cache_cold);
-    populate(m->cold_at, &m->cold_there, m->cache_cold, m->cache_end);
+    bool keep = persist_wants(m, r->pc, key);
+    *out = (HostOutput){.links = block_links(b),
+                        .faults = m->faults,
+                        .relocs = m->relocs,
+                        .cap_relocs = keep ? MAX_RELOCS : 0};
     const Block *before = m->falls_into_next;
-    HostCode code = {.at = m->cache_at,
-                     .end = m->cache_cold,
-                     .cold = m->cold_at,
-                     .cold_end = m->cache_end,
-                     .follows = before && before->pc + before->size_bytes == r->pc};
+    HostCode code = translate_room(m);
+    code.follows = before && before->pc + before->size_bytes == r->pc;
     HostError e = m->host->compile(m->host_ctx, r, &code, out, &m->err);
     if (e != HOST_OK) return e;
     HostFault *faults = arena_alloc(&m->meta, out->n_faults * sizeof *faults);
@@ -142,6 +168,7 @@ static HostError compile(Machine *m, const IrRegion *r, Block **made, HostOutput
                  .n_links = (uint16_t)out->n_links,
                  .n_faults = (uint16_t)out->n_faults};
     for (uint32_t i = 0; i < out->n_links; i++) out->links[i].index = (uint16_t)i;
+    if (keep && !out->unfreezable && r->size_bytes) b->kept = note_kept(m, out);
     *made = b;
     return HOST_OK;
 }
@@ -169,13 +196,13 @@ static bool lift(Machine *m, IrRegion *r, const GuestLift *how) {
 
 // Lifts and compiles. When the cache is full it is emptied; a block that is more than the host can
 // hold in its registers and spill slots is made shorter.
-static Block *lift_and_compile(Vcpu *v, GuestLift *how, HostOutput *out) {
+static Block *lift_and_compile(Vcpu *v, GuestLift *how, uint32_t key, HostOutput *out) {
     Machine *m = v->m;
     IrRegion *r = &m->region;
     Block *b;
     for (bool flushed = false;;) {
         if (!lift(m, r, how)) return NULL;
-        switch (compile(m, r, &b, out)) {
+        switch (compile(m, r, key, &b, out)) {
         case HOST_OK: return b;
         case HOST_NO_ROOM:
             if (flushed)
@@ -193,11 +220,9 @@ static Block *lift_and_compile(Vcpu *v, GuestLift *how, HostOutput *out) {
     }
 }
 
-Block *block_get(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t max_insns) {
+static Block *translate(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t max_insns) {
     Machine *m = v->m;
     uint32_t key = block_key(m, mode, max_insns);
-    Block *b = block_table_find(m->blocks, pc, key);
-    if (b) return b;
     IrRegion *r = &m->region;
     GuestLift how = {.pc = pc,
                      .mode = mode,
@@ -208,18 +233,32 @@ Block *block_get(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t max_insns) {
                      .fetch = fetch,
                      .fetch_ctx = m};
     HostOutput out = {0};
-    b = lift_and_compile(v, &how, &out);
+    Block *b = lift_and_compile(v, &how, key, &out);
     if (!b) return NULL;
-    b->mode = key;
-    if ((m->count && !keep_counts(m, r, b)) || !block_table_add(m->blocks, b))
+    if (m->count && !keep_counts(m, r, b))
         return err_set(&m->err, -ENOMEM, "translating %#lx: out of memory", pc), NULL;
-    m->falls_into_next = b;
     m->stats.blocks++;
     m->stats.guest_insns += r->n_insns;
     m->stats.guest_bytes += r->size_bytes;
     m->stats.host_bytes += b->code_bytes + out.cold_bytes;
     m->stats.ir_insts += r->n_insts;
     if (log_on(&m->log, LOG_HOST, pc)) log_host_code(m, b, &out);
+    return b;
+}
+
+Block *block_get(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t max_insns) {
+    Machine *m = v->m;
+    uint32_t key = block_key(m, mode, max_insns);
+    Block *b = block_table_find(m->blocks, pc, key);
+    if (b) return b;
+    b = persist_load(m, pc, key);
+    if (b) return b;
+    b = translate(v, pc, mode, max_insns);
+    if (!b) return NULL;
+    b->mode = key;
+    if (!block_table_add(m->blocks, b))
+        return err_set(&m->err, -ENOMEM, "translating %#lx: out of memory", pc), NULL;
+    m->falls_into_next = b;
     if (m->perf_map) name_to_perf(b);
     return b;
 }

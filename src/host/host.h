@@ -51,7 +51,21 @@ typedef struct HostOutput {
     uint32_t n_links;
     HostFault *faults; // sorted by host_off; room for two for every MEM op, from the caller
     uint32_t n_faults;
+    // The places in the code that depend on where it lies, from the start of the code cache: what
+    // freeze wants. Room for cap_relocs from the caller; NULL when nobody will freeze this block.
+    uint32_t *relocs;
+    uint32_t n_relocs, cap_relocs;
+    bool unfreezable; // there were more
 } HostOutput;
+
+// A block that is to be frozen: as compile left it, but for its links.
+typedef struct HostCompiled {
+    const uint8_t *entry, *cold;
+    uint32_t code_bytes, cold_bytes;
+    const HostLink *links;
+    const uint32_t *relocs;
+    uint32_t n_links, n_relocs;
+} HostCompiled;
 
 // Why translated code was left.
 typedef enum HostExit {
@@ -104,6 +118,14 @@ struct Host {
     // fp.mode. (Called by the engine while no translated code runs on this thread.)
     void (*fp_sync)(HostCtx *, void *state);
     void (*disassemble)(const uint8_t *code, size_t bytes, Buf *out); // may be NULL
+    // Code that outlives the process; both NULL when this host has no such thing. `freeze` appends a
+    // form of the block that does not depend on addresses of this process (but on guest addresses,
+    // on this build of Dragoman and on `identity`); false when there is none. `thaw` makes a block of
+    // it, like compile; links and faults are as for compile, the faults themselves the caller's.
+    bool (*freeze)(HostCtx *, const HostCompiled *c, Buf *out);
+    HostError (*thaw)(HostCtx *, const uint8_t *frozen, size_t bytes, HostCode *room, HostOutput *out);
+    // What else frozen code depends on: features in use, homes, layout of guest state.
+    uint64_t (*identity)(const HostCtx *);
 };
 
 extern const Host host_x86_64, host_interp;

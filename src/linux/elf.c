@@ -228,14 +228,12 @@ static int map_segment(AddressSpace *as, int fd, const ElfSegment *s, uint64_t b
 }
 
 // Claims [lo, hi) of the image somewhere (or there, for ET_EXEC), aligned.
-static int64_t claim(AddressSpace *as, const ElfImage *e, bool is_interp) {
+static int64_t claim(AddressSpace *as, const ElfImage *e, uint64_t hint) {
     uint64_t bytes = e->hi - e->lo;
     if (e->type == ET_EXEC)
         return space_mmap(as, e->lo, bytes, PROT_NONE,
                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
-    // where arm64 puts PIE programs (two thirds of the address space), so that brk has room above
-    uint64_t hint = is_interp ? 0 : ALIGN_DOWN(SPACE_END / 3 * 2, e->align);
-    int64_t r = space_mmap(as, hint, bytes + e->align, PROT_NONE,
+    int64_t r = space_mmap(as, ALIGN_DOWN(hint, e->align), bytes + e->align, PROT_NONE,
                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (r < 0) return r;
     uint64_t at = ALIGN_UP((uint64_t)r - e->lo % e->align, e->align) + e->lo % e->align;
@@ -245,9 +243,9 @@ static int64_t claim(AddressSpace *as, const ElfImage *e, bool is_interp) {
     return (int64_t)at;
 }
 
-int elf_map(AddressSpace *as, int fd, const ElfImage *e, bool is_interp, const char *name,
+int elf_map(AddressSpace *as, int fd, const ElfImage *e, uint64_t hint, const char *name,
             ElfLoaded *out, DgmErr *err) {
-    int64_t at = claim(as, e, is_interp);
+    int64_t at = claim(as, e, hint);
     if (at < 0)
         return err_set(err, -ENOMEM, "%s: cannot map %#lx bytes at %#lx: %s", name,
                        (unsigned long)(e->hi - e->lo), (unsigned long)e->lo,

@@ -4,6 +4,8 @@
 #include "linux/fake_root.h"
 #include "linux/syscall.h"
 
+#include "engine/persist.h"
+
 #include "dragoman/machine.h"
 
 #include <errno.h>
@@ -59,6 +61,7 @@ static int64_t read_words(Vcpu *v, uint64_t addr, Arena *arena, char ***out) {
 static int64_t host_exec(LinuxThread *t, const char *path, char *const *argv, char *const *envp) {
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &t->sigmask, NULL, sizeof t->sigmask);
     int64_t r = LINUX_RESTART_ALWAYS;
+    if (!t->p->vforked) persist_save(t->p->m);
     if (!signals_pending(t) && execve(path, argv, envp)) r = -errno;
     thread_set_sigmask(t, t->sigmask);
     return r;

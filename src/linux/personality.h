@@ -37,6 +37,17 @@ int linux_run(Machine *m, int *status, int *signal, DgmErr *err);
 // Frees all that linux_start made (vCPUs and the address space too).
 void linux_end(Machine *m);
 
+// Translates a file of guest code into the machine's cache on disk, without running it; warm.c.
+typedef struct LinuxWarm {
+    const char *path;
+    void (*progress)(void *ctx, uint64_t done, uint64_t all); // may be NULL
+    void *ctx;
+    uint64_t *entry_points; // out
+} LinuxWarm;
+// The guest CPU of an ELF file, a library too.
+int linux_guest_of_file(const char *path, const Guest **guest, DgmErr *err);
+int linux_warm(Machine *m, const LinuxWarm *how, DgmErr *err);
+
 extern const Personality linux_personality;
 
 #endif

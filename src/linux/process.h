@@ -91,6 +91,7 @@ typedef struct LinuxProcess {
     pthread_cond_t thread_gone;
     struct LinuxThread *threads;
     unsigned n_threads;
+    _Atomic int opened;           // (any) what openat gave last, for module_address
     _Atomic bool exiting;         // (any) exit_group was called, or a signal killed all
     int exit_status, exit_signal; // valid when exiting; first come
     _Atomic bool exit_decided;
@@ -231,8 +232,26 @@ typedef struct ElfLoaded {
     uint64_t bias, entry, phdr, lo, hi;
 } ElfLoaded;
 // Maps the image into the guest's memory.
-int elf_map(AddressSpace *as, int fd, const ElfImage *e, bool is_interp, const char *name,
+// hint: where it may go when it may go anywhere, 0: the kernel's choice.
+int elf_map(AddressSpace *as, int fd, const ElfImage *e, uint64_t hint, const char *name,
             ElfLoaded *out, DgmErr *err);
+// Where arm64 puts PIE programs (two thirds of the address space), so that brk has room above.
+#define ELF_PIE_HINT (SPACE_END / 3 * 2)
+
+// ---- start.c ----
+// A process without a program, at m->os; linux_end frees it.
+int linux_new_process(Machine *m, LinuxProcess **out, DgmErr *err);
+// module_mapped for the executable segments of an ELF file that lies at bias.
+void process_note_modules(LinuxProcess *p, int fd, const ElfImage *e, uint64_t bias,
+                          bool same_each_time);
+
+// ---- modules.c ----
+// Where a file of code should be mapped so that its translations can be kept; 0: anywhere.
+uint64_t module_address(const LinuxProcess *p, int fd);
+// Where mmap without an address should map.
+uint64_t module_mmap_address(const LinuxProcess *p, int prot, int flags, int fd, uint64_t off);
+// It was mapped executable at lo, where it is in every run (else only such an address counts).
+void module_mapped(LinuxProcess *p, int fd, uint64_t lo, uint64_t len, bool same_each_time);
 
 typedef struct StackPlan {
     const ElfImage *image;

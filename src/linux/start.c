@@ -7,7 +7,9 @@
 #include "linux/process.h"
 
 #include "engine/host_signals.h"
+#include "engine/persist.h"
 
+#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -187,6 +189,15 @@ static int open_interp(LinuxProcess *p, const char *interp, const char *prog, Dg
     return err_set(err, -EACCES, "%s: its interpreter %s: %s", prog, interp, strerror(e));
 }
 
+void process_note_modules(LinuxProcess *p, int fd, const ElfImage *e, uint64_t bias,
+                          bool same_each_time) {
+    for (unsigned i = 0; i < e->n; i++) {
+        uint64_t start = e->seg[i].vaddr + bias, lo = ALIGN_DOWN(start, (uint64_t)SPACE_PAGE);
+        if (e->seg[i].prot & PROT_EXEC)
+            module_mapped(p, fd, lo, start + e->seg[i].file_bytes - lo, same_each_time);
+    }
+}
+
 static int load_interp(LinuxProcess *p, const Program *g, ElfLoaded *out, DgmErr *err) {
     int fd = open_interp(p, g->image.interp, g->guest_path, err);
     if (fd < 0) return fd;
@@ -196,7 +207,8 @@ static int load_interp(LinuxProcess *p, const Program *g, ElfLoaded *out, DgmErr
     if (!e && image->machine != g->image.machine)
         e = err_set(err, -ENOEXEC, "%s: interpreter of %s is for another CPU", g->image.interp,
                     g->guest_path);
-    if (!e) e = elf_map(p->m->as, fd, image, true, g->image.interp, out, err);
+    if (!e) e = elf_map(p->m->as, fd, image, module_address(p, fd), g->image.interp, out, err);
+    if (!e) process_note_modules(p, fd, image, out->bias, false);
     free(image);
     close(fd);
     return e;
@@ -243,7 +255,10 @@ static int load(LinuxProcess *p, const LinuxConfig *c, Program *g, DgmErr *err) 
                       .execfn = c->path,
                       .bytes = c->stack_bytes};
     if (c->argv0) g->argv[0] = (char *)c->argv0;
-    int e = elf_map(m->as, g->fd, &g->image, false, g->guest_path, &plan.prog, err);
+    int e = elf_map(m->as, g->fd, &g->image, ELF_PIE_HINT, g->guest_path, &plan.prog, err);
+    if (!e)
+        process_note_modules(p, g->fd, &g->image, plan.prog.bias,
+                     g->image.type == ET_EXEC || plan.prog.lo == ALIGN_DOWN(ELF_PIE_HINT, g->image.align));
     if (!e && plan.has_interp) e = load_interp(p, g, &plan.interp, err);
     uint64_t sp = 0;
     if (!e) e = stack_build(p, &plan, &sp, err);
@@ -289,20 +304,33 @@ static int enter_workdir(LinuxProcess *p, const LinuxConfig *c, DgmErr *err) {
     return err_set(err, -EACCES, "--rootfs: %s", strerror(errno));
 }
 
-int linux_start(Machine *m, const LinuxConfig *c, DgmErr *err) {
+int linux_new_process(Machine *m, LinuxProcess **out, DgmErr *err) {
     LinuxProcess *p = calloc(1, sizeof *p);
-    Program *g = calloc(1, sizeof *g);
     AddressSpace *as = space_new();
-    if (!p || !g || !as) {
+    if (!p || !as) {
         free(p);
-        free(g);
         space_free(as);
-        return err_set(err, -ENOMEM, "%s: out of memory", c->path);
+        return err_set(err, -ENOMEM, "out of memory");
     }
     m->as = as;
     m->os = p;
     m->personality = &linux_personality;
     p->m = m;
+    pthread_mutex_init(&p->signal_lock, NULL);
+    pthread_mutex_init(&p->thread_lock, NULL);
+    pthread_cond_init(&p->thread_gone, NULL);
+    *out = p;
+    return 0;
+}
+
+int linux_start(Machine *m, const LinuxConfig *c, DgmErr *err) {
+    LinuxProcess *p = NULL;
+    Program *g = calloc(1, sizeof *g);
+    int e = g ? linux_new_process(m, &p, err) : err_set(err, -ENOMEM, "%s: out of memory", c->path);
+    if (e) {
+        free(g);
+        return e;
+    }
     p->strace = c->strace;
     static const int kept[N_LIMITS] = {[LIMIT_AS] = RLIMIT_AS, [LIMIT_DATA] = RLIMIT_DATA};
     for (unsigned i = 0; i < N_LIMITS; i++) {
@@ -312,13 +340,10 @@ int linux_start(Machine *m, const LinuxConfig *c, DgmErr *err) {
     }
     if (c->limit_as)
         sscanf(c->limit_as, "%lu,%lu", &p->limits[LIMIT_AS].soft, &p->limits[LIMIT_AS].hard);
-    space_set_limit(as, p->limits[LIMIT_AS].soft);
+    space_set_limit(m->as, p->limits[LIMIT_AS].soft);
     p->sysroot = without_slash(c->sysroot);
     p->self_argv = c->self_argv ? copy_words(c->self_argv) : NULL;
-    pthread_mutex_init(&p->signal_lock, NULL);
-    pthread_mutex_init(&p->thread_lock, NULL);
-    pthread_cond_init(&p->thread_gone, NULL);
-    int e = binds_init(p, c, err);
+    e = binds_init(p, c, err);
     if (!e) e = enter_workdir(p, c, err);
     if (!e) e = fake_root_init(p, c, err);
     if (!e) e = program_open(p, c->path, true, c->argv, g, err);
@@ -352,6 +377,7 @@ int linux_run(Machine *m, int *status, int *signal, DgmErr *err) {
     vcpu_run(v, -1);
     int stop = v->stop_code;
     threads_stop_others(v);
+    persist_save(m);
     if (p->forked) process_leave_forked(p);
     if (robust_list) syscall(SYS_set_robust_list, robust_list, robust_bytes);
     signals_end(p, t, host_mask);

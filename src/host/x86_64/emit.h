@@ -241,11 +241,20 @@ static inline void jmp_to(X86 *x, const uint8_t *target) {
     e8(x, 0xE9);
     x->at += 4;
     rel32_to(x->at - 4, target);
+    moves(x, x->at - 4, 0);
 }
 static inline void call_to(X86 *x, const uint8_t *target) {
     e8(x, 0xE8);
     x->at += 4;
     rel32_to(x->at - 4, target);
+    moves(x, x->at - 4, 0);
+}
+// An address of code, links or functions of Dragoman, always in the long form.
+static inline void mov_address(X86 *x, unsigned d, const void *address) {
+    rex(x, 64, 0, 0, d, false);
+    e8(x, 0xB8 | (d & 7));
+    e64(x, (uintptr_t)address);
+    moves(x, x->at - 8, X86_RELOC_ADDRESS);
 }
 // A forward jcc; returns the place of its rel32, for rel32_to.
 static inline uint8_t *jcc_forward(X86 *x, unsigned cc) {
@@ -322,5 +331,6 @@ static inline VecRm vrm_of(Mem m) {
 }
 static inline void vec_op(X86 *x, Vop op, unsigned d, unsigned s1, VecRm rm, unsigned imm) {
     x->at = vec_encode(x->at, x->h->level, op, d, s1, rm, imm);
+    moves_rip(x, op, rm);
 }
 #endif

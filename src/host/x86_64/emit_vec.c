@@ -35,6 +35,9 @@ bool vec_is_commutative(Vop op) {
 bool vec_has_evex(Vop op) {
     return !(rows[op].flags & X);
 }
+bool vec_has_imm(Vop op) {
+    return rows[op].flags & I;
+}
 const char *vec_name(Vop op) {
     return names[op];
 }

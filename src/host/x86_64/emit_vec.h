@@ -61,6 +61,7 @@ uint8_t *vec_encode(uint8_t *p, VecLevel level, Vop op, unsigned dst, unsigned s
 bool vec_is_three_operand(Vop op);
 bool vec_is_commutative(Vop op);
 bool vec_has_evex(Vop op);
+bool vec_has_imm(Vop op); // a byte behind the operands
 const char *vec_name(Vop op);
 
 #endif

@@ -65,16 +65,24 @@ static HostCtx *create(const IrField *fields, uint32_t n_fields, uint32_t pc_fie
     h->pc_field = pc_field;
     h->state_bytes = state_bytes;
     assign_homes(h, hot_ints, n_hot_ints, hot_vecs, n_hot_vecs);
+    h->code_base = stubs->at;
     h->pool->at = (V128 *)ALIGN_UP((uintptr_t)stubs->at, 64);
     stubs->at = (uint8_t *)(h->pool->at + POOL_ENTRIES);
     for (unsigned i = 0; i < SMALL_REGION; i++)
         h->fresh[i] = (Val){.root = i, .hint = -1, .mem_field = -1, .reg = -1, .spill = -1};
+    self_image(&h->self);
     x86_make_stubs(h, stubs);
+    h->stubs_end = stubs->at;
     return h;
 }
 
-const V128 *x86_const128(X86 *x, uint64_t lo, uint64_t hi) {
-    struct ConstPool *p = x->h->pool;
+const V128 *x86_pool_at(const HostCtx *h, const void *address) {
+    const V128 *c = address;
+    return c >= h->pool->at && c < h->pool->at + h->pool->n ? c : NULL;
+}
+
+const V128 *x86_pool_get(HostCtx *h, uint64_t lo, uint64_t hi) {
+    struct ConstPool *p = h->pool;
     uint32_t slot = (uint32_t)((lo * 0x9e3779b97f4a7c15ull ^ hi * 0xc2b2ae3d27d4eb4full) >> 40) %
                     ARRAY_LEN(p->index);
     for (; p->index[slot]; slot = (slot + 1) % ARRAY_LEN(p->index)) {
@@ -86,6 +94,12 @@ const V128 *x86_const128(X86 *x, uint64_t lo, uint64_t hi) {
         p->index[slot] = (uint16_t)++p->n;
         return &p->at[p->n - 1];
     }
+    return NULL;
+}
+
+const V128 *x86_const128(X86 *x, uint64_t lo, uint64_t hi) {
+    const V128 *pooled = x86_pool_get(x->h, lo, hi);
+    if (pooled) return pooled;
     uint8_t *over = jmp_short(x); // the pool is full: in the code itself
     x->at = (uint8_t *)ALIGN_UP((uintptr_t)x->at, 16);
     V128 *c = (V128 *)x->at;
@@ -155,6 +169,7 @@ static void emit_desc(X86 *x, uint8_t *rel32, IrRef v) {
     for (unsigned i = 0; i < ir_op_info[in->op].n_args; i++) d.types[i] = ir_type(x->r, refs[i]);
     x->at = (uint8_t *)ALIGN_UP((uintptr_t)x->at, 16);
     rel32_to(rel32, x->at);
+    moves(x, rel32, 0);
     memcpy(x->at, &d, sizeof d);
     x->at += sizeof d;
 }
@@ -306,6 +321,8 @@ static HostError compile(HostCtx *h, const IrRegion *r, HostCode *room, HostOutp
     x->r = r;
     x->out = out;
     x->err = err;
+    x->relocs = out->relocs;
+    x->relocs_end = out->relocs + out->cap_relocs;
     x->vconsts = r->vconsts;
     Val small_val[SMALL_REGION];
     IrRef small_live[SMALL_REGION];
@@ -334,7 +351,10 @@ static HostError compile(HostCtx *h, const IrRegion *r, HostCode *room, HostOutp
         x->limit = room->cold_end - SLACK / 2;
     }
     for (uint32_t i = 0; i < x->n_cold && x->at < x->limit; i++) {
-        if (x->cold[i].emit != emit_desc_only) rel32_to(x->cold[i].from, x->at);
+        if (x->cold[i].emit != emit_desc_only) {
+            rel32_to(x->cold[i].from, x->at);
+            moves(x, x->cold[i].from, 0);
+        }
         x->cold[i].emit(x, &x->cold[i]);
     }
     full |= x->at >= x->limit;
@@ -353,6 +373,8 @@ static HostError compile(HostCtx *h, const IrRegion *r, HostCode *room, HostOutp
         hot_end = x->at;
     }
     out->code_bytes = (uint32_t)(hot_end - x->start);
+    out->n_relocs = (uint32_t)(x->relocs - out->relocs);
+    out->unfreezable = x->too_many_relocs;
     room->at = hot_end;
     return HOST_OK;
 }
@@ -434,4 +456,7 @@ const Host host_x86_64 = {
     .fault_pc = fault_pc,
     .fp_sync = fp_sync,
     .disassemble = x86_disassemble,
+    .freeze = x86_freeze,
+    .thaw = x86_thaw,
+    .identity = x86_identity,
 };

@@ -15,7 +15,7 @@ static void align_patch(X86 *x, unsigned skip, unsigned bytes) {
 static void emit_link_stub(X86 *x, const Cold *c) {
     HostLink *l = (HostLink *)(uintptr_t)c->imm;
     l->unlinked = (int32_t)(x->at - (l->patch + 4));
-    mov_imm(x, RAX, (uint64_t)(uintptr_t)l);
+    mov_address(x, RAX, l);
     jmp_to(x, x->h->link_out);
 }
 
@@ -69,7 +69,7 @@ static void push_frame(X86 *x, const IrInst *hint) {
 static void emit_lookup_stub(X86 *x, const Cold *c) {
     if (c->imm) { // a call: rax is free unless it holds the pc, which goes there
         mov_rr(x, 64, RAX, c->args[0]);
-        mov_imm(x, RCX, (uint64_t)c->imm);
+        mov_address(x, RCX, (const void *)(uintptr_t)c->imm);
         push_r(x, RCX);
     } else {
         mov_rr(x, 64, RAX, c->args[0]);
@@ -225,7 +225,7 @@ static void return_from_c(X86 *x, const IrHelper *h) {
 }
 
 static void call_pointer(X86 *x, void (*fn)(void)) {
-    mov_imm(x, RAX, (uint64_t)(uintptr_t)fn);
+    mov_address(x, RAX, (const void *)(uintptr_t)fn);
     call_reg(x, RAX);
 }
 

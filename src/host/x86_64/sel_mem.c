@@ -247,9 +247,11 @@ static void emit_misaligned(X86 *x, const Cold *c) {
     if (in->aux2 & IR_WITHIN16) {
         alu_ri(x, 32, ALU_AND, c->result, 15);
         alu_ri(x, 32, ALU_CMP, c->result, (int32_t)(16 - access_bytes(in)));
-        rel32_to(jcc_forward(x, CC_BE), c->back);
+        uint8_t *rel32 = jcc_forward(x, CC_BE);
+        rel32_to(rel32, c->back);
+        moves(x, rel32, 0);
     }
-    mov_imm(x, RAX, (uint64_t)(uintptr_t)x->start);
+    mov_address(x, RAX, x->start);
     mov_store(x, 64, mem_state(HOT_DISP(trap_code)), RAX);
     mov_imm(x, RAX, x->r->pc + (uint64_t)(c->imm >> 32));
     mov_store(x, 64, mem_state(x86_field_disp(x, x->r->pc_field)), RAX);

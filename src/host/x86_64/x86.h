@@ -18,6 +18,7 @@
 #ifndef DGM_HOST_X86_64_X86_H
 #define DGM_HOST_X86_64_X86_H
 
+#include "base/self.h"
 #include "engine/vcpu.h"
 #include "host/host.h"
 #include "host/x86_64/emit_vec.h"
@@ -95,6 +96,8 @@ struct HostCtx {
     int16_t field_of_int[16], field_of_vec[32];
     uint32_t int_homes, int_temps, vec_homes, vec_temps; // register sets
     struct ConstPool *pool;                              // host.c
+    const uint8_t *code_base, *stubs_end;                // pool and stubs; blocks lie behind
+    SelfImage self;
     Val fresh[SMALL_REGION];                             // what values are before anything is known
     // generated once: see stubs.c
     const uint8_t *enter, *leave, *link_out, *interrupt_out, *lookup_out, *budget_out, *fault_out,
@@ -127,6 +130,8 @@ typedef struct Cold {
     int64_t imm;
 } Cold;
 
+// HostOutput.relocs: offset from code_base, and this bit where 8 bytes are an address.
+#define X86_RELOC_ADDRESS 0x80000000u
 enum { MAX_COLD = 512 };
 struct X86 {
     HostCtx *h;
@@ -136,6 +141,8 @@ struct X86 {
     bool may_loop;        // jumps backwards or indirectly; returns check on their own
     uint64_t call_return; // a frame was pushed: the exit is a call that returns to this guest pc
     const V128 *vconsts;  // copy of the region's constants, near the code
+    uint32_t *relocs, *relocs_end; // where the next goes; equal: nobody asked, or there is no room
+    bool too_many_relocs;
     Val *val;
     IrRef *live; // n_live instructions to compile, last first
     uint32_t n_live;
@@ -155,6 +162,19 @@ struct X86 {
     HostOutput *out;
     DgmErr *err;
 };
+
+// The 4 bytes at `at` (a distance to somewhere else than the same piece of code) or the 8 there (an
+// address; absolute) change when the code moves.
+static inline void moves(X86 *x, const uint8_t *at, uint32_t absolute) {
+    if (x->relocs < x->relocs_end)
+        *x->relocs++ = (uint32_t)(at - x->h->code_base) | absolute;
+    else
+        x->too_many_relocs = true;
+}
+// As vec_encode() left an operand relative to rip.
+static inline void moves_rip(X86 *x, Vop op, VecRm rm) {
+    if (rm.mem && rm.base == VRM_RIP) moves(x, x->at - 4 - vec_has_imm(op), 0);
+}
 
 // What the evaluator is asked; lies behind the block's code.
 typedef struct EvalDesc {
@@ -247,8 +267,17 @@ void x86_cas16(X86 *x, IrRef v);                        // sel_ctl.c
 void x86_fallback(X86 *x, IrRef v);
 // A 128-bit constant near the code (for rip-relative operands).
 const V128 *x86_const128(X86 *x, uint64_t lo, uint64_t hi);
+// The pool of these: the constant at this address, or NULL; the address of one like it, or NULL
+// when the pool is full.
+const V128 *x86_pool_at(const HostCtx *h, const void *address);
+const V128 *x86_pool_get(HostCtx *h, uint64_t lo, uint64_t hi);
 void x86_record_fault(X86 *x); // the access that is emitted next can fault
 HostLink *x86_new_link(X86 *x, uint64_t target_pc);
+
+// ---- relocate.c: Host.freeze, thaw and identity ----
+bool x86_freeze(HostCtx *h, const HostCompiled *c, Buf *out);
+HostError x86_thaw(HostCtx *h, const uint8_t *frozen, size_t bytes, HostCode *room, HostOutput *out);
+uint64_t x86_identity(const HostCtx *h);
 
 // ---- selection: false when this host has no code for it (the evaluator then does it) ----
 bool x86_sel_int(X86 *x, IrRef v); // sel_int.c

@@ -1,0 +1,85 @@
+// persist_file.h - one file of kept translations, and the directory that they lie in.
+//
+// A file: CacheHead, then segments, each a SegHead, an index (an open hash of guest pc to record)
+// and records. A save appends a segment; the file is written anew, with one segment, when there are
+// too many. Heads and indexes are read into memory and checked, records through a mapping, each
+// with a checksum of its own. What does not check ends the file: a crash while writing, a full disk
+// and two writers leave at worst an end that is overwritten next time.
+//
+// Thread-safety: a CacheFile belongs to one thread at a time; processes are kept apart by flock().
+#ifndef DGM_ENGINE_PERSIST_FILE_H
+#define DGM_ENGINE_PERSIST_FILE_H
+
+#include "base/base.h"
+
+// What the translations in a file depend on. A file's name is this, hashed.
+typedef struct CacheKey {
+    uint8_t dragoman[32]; // build-id of this build
+    uint8_t file[32];     // identity of the guest's file
+    uint64_t lo;          // where it is mapped
+    uint64_t host;        // Host.identity
+    uint64_t guest;       // guest CPU, its features, how blocks are made
+} CacheKey;
+
+enum { CACHE_NAME_BYTES = 256 };
+typedef struct CacheHead {
+    char magic[8];
+    CacheKey key;
+    char name[CACHE_NAME_BYTES]; // the guest file, for people
+    uint64_t sum;                // of all before
+} CacheHead;
+
+typedef struct CacheRecord {
+    uint64_t sum; // of all behind this field
+    uint64_t pc;
+    uint32_t bytes; // a multiple of 8, with this head
+    uint32_t mode;
+    uint16_t guest_bytes, n_insns, n_links, n_faults;
+    uint32_t n_counts, frozen_bytes;
+    // guest code, HostFault[], uint32_t counts[], frozen code
+} CacheRecord;
+
+typedef struct CacheIndex {
+    uint32_t pc;     // from CacheKey.lo
+    uint32_t record; // offset in the segment / 8; 0: free
+} CacheIndex;
+
+enum { CACHE_MAX_SEGMENTS = 8 };
+typedef struct CacheSegment {
+    uint64_t off; // in the file
+    CacheIndex *index;
+    uint32_t n_index, n_records; // n_index: a power of two
+    uint64_t bytes;
+} CacheSegment;
+
+typedef struct CacheFile {
+    CacheKey key;
+    const uint8_t *map; // the file up to its valid end; NULL: there is none
+    uint64_t bytes;
+    CacheSegment seg[CACHE_MAX_SEGMENTS];
+    unsigned n_segs;
+} CacheFile;
+
+// The directory, made when it is not there: -1 with a reason when it is not the user's alone.
+int cache_dir_open(const char *dir, DgmErr *why);
+// Opens the file with this key; an empty one (map NULL) when there is none that is sound.
+void cache_file_open(int dir, const CacheKey *key, CacheFile *out);
+void cache_file_close(CacheFile *f);
+// The place of a record for guest pc in the mapping, *bytes up to the file's end: may fault, must be
+// copied and checked. start: 0, then what *next was; NULL: no more.
+const void *cache_file_find(const CacheFile *f, uint64_t pc, unsigned start, unsigned *next,
+                            uint64_t *bytes);
+// Is the copy of a record whole?
+bool cache_record_ok(const CacheRecord *r, uint64_t bytes);
+void cache_record_seal(CacheRecord *r);
+// Adds these records (each sealed, one behind the other) to the file; makes it when it is not
+// there. False: nothing was kept (disk full, somebody else is writing).
+bool cache_file_add(int dir, const CacheKey *key, const char *name, const Buf *records);
+// Removes the files used least recently until the directory has no more than max_bytes.
+void cache_dir_trim(int dir, uint64_t max_bytes);
+// Calls fn for every file: its sound head or NULL, bytes and time of last use. False from fn:
+// remove the file.
+typedef bool CacheEachFn(void *ctx, const char *file, const CacheHead *head, uint32_t n_records, uint64_t bytes, int64_t used);
+int cache_dir_each(int dir, CacheEachFn *fn, void *ctx);
+
+#endif

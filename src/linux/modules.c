@@ -1,0 +1,83 @@
+// modules.c - files of guest code: who they are, and where they go, so that translations of them can
+// be kept from one run to the next (engine/persist.h).
+//
+// Translated code has guest addresses in it, so a file should lie at the same place in every run.
+// Where the guest leaves the place to the kernel (a shared library, the ELF interpreter) and
+// translations are kept, an ELF file gets an address that its build-id says, in an area of its own;
+// when that is taken, the kernel's choice stands and nothing is kept of it in this run.
+#include "linux/process.h"
+
+#include "base/self.h"
+#include "engine/persist.h"
+
+#include <elf.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define AREA_LO    0x200000000000ull
+#define AREA_HI    0x300000000000ull
+#define SLOT_BYTES (16ull << 20)
+
+// The build-id among the notes of an ELF file whose first bytes these are.
+static unsigned find_build_id(int fd, const uint8_t *start, size_t n, uint8_t id[32]) {
+    const Elf64_Ehdr *h = (const Elf64_Ehdr *)(const void *)start;
+    uint8_t far[1024];
+    for (unsigned i = 0; i < h->e_phnum; i++) {
+        Elf64_Phdr p;
+        uint64_t at = h->e_phoff + (uint64_t)i * sizeof p;
+        if (at < h->e_phoff || at + sizeof p > n) return 0;
+        memcpy(&p, start + at, sizeof p);
+        if (p.p_type != PT_NOTE || p.p_filesz > sizeof far) continue;
+        const uint8_t *notes = start + p.p_offset;
+        if (p.p_offset > n || p.p_filesz > n - p.p_offset) {
+            if (pread(fd, far, p.p_filesz, (off_t)p.p_offset) != (ssize_t)p.p_filesz) continue;
+            notes = far;
+        }
+        unsigned bytes = build_id_of_notes(notes, p.p_filesz, id);
+        if (bytes) return bytes;
+    }
+    return 0;
+}
+
+// What an ELF file is known by: its build-id; without one, which file it is and when it was written.
+static bool identity(int fd, uint8_t id[32]) {
+    uint8_t start[4096];
+    ssize_t n = pread(fd, start, sizeof start, 0);
+    if (n < (ssize_t)sizeof(Elf64_Ehdr) || memcmp(start, ELFMAG, SELFMAG) ||
+        start[EI_CLASS] != ELFCLASS64)
+        return false;
+    if (find_build_id(fd, start, (size_t)n, id)) return true;
+    struct stat st;
+    if (fstat(fd, &st)) return false;
+    uint64_t parts[4] = {st.st_dev, st.st_ino, (uint64_t)st.st_size,
+                         (uint64_t)st.st_mtim.tv_sec * 1000000000u + (uint64_t)st.st_mtim.tv_nsec};
+    memcpy(id, parts, sizeof parts);
+    return true;
+}
+
+uint64_t module_address(const LinuxProcess *p, int fd) {
+    uint8_t id[32];
+    if (!p->m->persist || !identity(fd, id)) return 0;
+    return AREA_LO + hash_bytes(id, sizeof id, 0) % ((AREA_HI - AREA_LO) / SLOT_BYTES) * SLOT_BYTES;
+}
+
+// ld.so maps a library at its alignment by room for it, inaccessible, into which it maps the file
+// that it opened just before.
+uint64_t module_mmap_address(const LinuxProcess *p, int prot, int flags, int fd, uint64_t off) {
+    if (flags & MAP_FIXED || (flags & MAP_TYPE) != MAP_PRIVATE || !p->m->persist) return 0;
+    if (!(flags & MAP_ANONYMOUS)) return off ? 0 : module_address(p, fd);
+    return prot == PROT_NONE ? module_address(p, p->opened) : 0;
+}
+
+void module_mapped(LinuxProcess *p, int fd, uint64_t lo, uint64_t len, bool same_each_time) {
+    uint8_t id[32];
+    if (!p->m->persist || !(same_each_time || (lo >= AREA_LO && lo < AREA_HI)) || !identity(fd, id))
+        return;
+    char link[64], name[PATH_MAX];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t n = readlink(link, name, sizeof name - 1);
+    name[MAX(n, 0)] = 0;
+    persist_map(p->m, lo, lo + ALIGN_UP(len, (uint64_t)SPACE_PAGE), id, name);
+}
