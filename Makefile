@@ -13,8 +13,10 @@ FUZZ_COUNT  ?= 500
 COVERAGE_COUNT ?= 60
 NINJA       := ninja -C
 SHELL       := /bin/bash
+# Tests keep nothing in the user's own cache of translations.
+export DRAGOMAN_CACHE ?= off
 
-.PHONY: all help setup guest run test unit programs interp bench bench-quick install clean distclean
+.PHONY: all help setup guest run test unit programs cached interp bench bench-quick install clean distclean
 .PHONY: fuzz-insn corpus coverage asan werror check-layers check-globals check-docs fuzz fuzz-build
 
 all: $(BUILD)/build.ninja
@@ -55,7 +57,7 @@ run: setup
 
 test: setup
 	@$(MAKE) --no-print-directory all guest
-	@$(MAKE) --no-print-directory unit programs interp
+	@$(MAKE) --no-print-directory unit programs cached interp
 
 unit: all
 	@meson test -C $(BUILD) --no-rebuild --print-errorlogs
@@ -63,6 +65,13 @@ unit: all
 programs: all
 	@tests/programs/run.py --dragoman $(DRAGOMAN) --build $(BUILD) $(TEST_FLAGS)
 	@tests/linux/run.py --dragoman $(DRAGOMAN) --build $(BUILD)
+
+# Translations kept on disk: tests of their own, then every program cold, keeping and warm.
+cached: all
+	@tests/cache/run.py --dragoman $(DRAGOMAN) --build $(BUILD)
+	@rm -rf $(BUILD)/test-cache; for run in 1 2 3; do \
+	    DRAGOMAN_CACHE=$(abspath $(BUILD))/test-cache tests/programs/run.py --dragoman $(DRAGOMAN) \
+	        --build $(BUILD) --skip '^(bad|option)|-link$$' $(TEST_FLAGS) || exit 1; done
 
 # The same programs by the interpreter of the IR, as far as time allows.
 interp: all

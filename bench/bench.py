@@ -5,7 +5,9 @@ Programs are Debian's, unpacked by scripts/guest-root as amd64 and arm64 package
 the kernels of bench/kernels, compiled here for both. What is measured is user + system CPU time of
 the whole process tree; the figure is the median of some runs, taken in turns (native, dragoman, qemu,
 native, ...) so that a slow minute of the machine hits all three. Outputs are compared: a difference
-is an error. Start-up rows are wall time. Results go to a table and to build/bench.json.
+is an error. "cached" is dragoman with the translations that an earlier run kept (--cache); all else
+runs without. Results go to tables, the last of which has the targets beside the values, and to
+build/bench.json.
 """
 import argparse
 import datetime
@@ -28,7 +30,6 @@ TOP = os.path.dirname(HERE)
 sys.path.insert(0, os.path.join(HERE, "work"))
 import inputs  # noqa: E402
 
-SIDES = ("native", "dragoman", "qemu")
 TIMEOUT_S = 900
 TRIPLET = {"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
 WORK = os.path.join(HERE, "work")
@@ -66,6 +67,31 @@ KERNELS = [("crc", 400), ("bytecode", 25), ("fib", 70), ("qsort", 12), ("sieve",
            ("dot8", 80000), ("matmulf", 40)]
 VECTOR_KERNELS = {"dot8", "matmulf"}  # compiled with -O3, so that the compiler vectorises
 
+# Large programs that run most of their code once: mostly translation. The words are as above.
+ONCE = [("cc1 -O2, 1 file", "{cc1}", "-quiet -fpreprocessed -O2 -fno-ident -w {data}/small.i -o -"),
+        ("python3 library", "usr/bin/python3", "-S {work}/imports.py"),
+        ("perl -MO=Deparse", "usr/bin/perl", "-MO=Deparse {work}/work.pl")]
+
+# What issue 'near-native speed' asks: label, kind of rows, names (None: all), figure, bound. A
+# figure is a ratio's name with "geomean", "worst" or "least" of the rows.
+TARGETS = [
+    ("programs, geomean x native", "program", None, "geomean dragoman/native", 1.5),
+    ("worst program x native", "program", None, "worst dragoman/native", 2.3),
+    ("FP kernels, worst x native", "kernel", ("nbody", "fft", "spectral", "linpack"),
+     "worst dragoman/native", 1.3),
+    ("SIMD kernels, worst x native", "kernel", ("dot8", "matmulf"), "worst dragoman/native", 1.5),
+    ("calls and indirect branches, worst x native", None,
+     ("lua5.4", "python3", "bytecode", "qsort", "fib"), "worst dragoman/native", 2.0),
+    ("least speed against qemu", None, None, "least qemu/dragoman", 2.5),
+    ("speed against qemu, geomean", None, None, "geomean qemu/dragoman", 4.0),
+    ("static true, ms over native", "startup", ("static true",), "over dragoman", 1.5),
+    ("python3 -S -E -c 1, first run x native", "startup", ("python3 -S -E -c 1",),
+     "worst dragoman/native", 8.0),
+    ("the same, cached", "startup", ("python3 -S -E -c 1",), "worst cached/native", 2.5),
+    ("all code once, worst x native", "once", None, "worst dragoman/native", 4.0),
+    ("the same, cached", "once", None, "worst cached/native", 2.0),
+]
+
 STARTUP = [("static true", None, ""), ("dynamic true", "usr/bin/true", ""),
            ("bash -c :", "usr/bin/bash", "-c :"), ("python3 -S -E -c 1", "usr/bin/python3", "-S -E -c 1")]
 
@@ -83,8 +109,9 @@ def progress(text):
 # --- how each side starts a program ------------------------------------------------------------
 
 class Side:
-    def __init__(self, name, prefix, root, arch):
+    def __init__(self, name, prefix, root, arch, cache="off"):
         self.name, self.prefix, self.root, self.arch = name, prefix, root, arch
+        self.cache = cache
 
     def program(self, path):
         """The command for a dynamic program of the root."""
@@ -104,7 +131,7 @@ class Side:
         perl = [f"usr/lib/{lib}/perl-base", f"usr/lib/{lib}/perl/5.36", "usr/share/perl/5.36"]
         return {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "HOME": "/", "TZ": "UTC",
                 "PYTHONHOME": os.path.join(self.root, "usr"), "PYTHONHASHSEED": "0",
-                "PYTHONDONTWRITEBYTECODE": "1",
+                "PYTHONDONTWRITEBYTECODE": "1", "DRAGOMAN_CACHE": self.cache,
                 "PERL5LIB": ":".join(os.path.join(self.root, p) for p in perl)}
 
 
@@ -149,9 +176,12 @@ def run(command, env, stdin=None):
                   tail.decode(errors="replace").strip())
 
 
-def measure(row, sides, commands, runs, stdin_of, wall=False):
+def measure(row, sides, commands, runs, stdin_of):
     """Fills row["sides"] from runs taken in turns."""
     times = {s.name: [] for s in sides}
+    for side in sides:
+        for _ in range(3 if side.name == "cached" else 0):  # what an earlier run would have kept
+            run(commands[side.name], side.environment(), stdin_of(side))
     for turn in range(max(runs.values())):
         for side in sides:
             if turn >= runs[side.name] or side.name in row["failed"]:
@@ -164,7 +194,7 @@ def measure(row, sides, commands, runs, stdin_of, wall=False):
             if row["digest"].setdefault(side.name, r.digest) != r.digest:
                 row["failed"][side.name] = "output differs from run to run"
                 continue
-            times[side.name].append(r.wall_s if wall else r.cpu_s)
+            times[side.name].append(r.cpu_s)
     for name, list_s in times.items():
         if list_s and name not in row["failed"]:
             row["sides"][name] = {"median_s": statistics.median(list_s), "runs_s": list_s}
@@ -252,40 +282,59 @@ def cell(value, form):
     return form.format(value) if value is not None else "-"
 
 
-def print_rows(title, rows, with_qemu, unit="s"):
+def print_rows(title, rows, names, unit="s"):
+    """A line each: the sides' times, then their ratios."""
     if not rows:
         return
     scale, form = (1000, "{:.1f}") if unit == "ms" else (1, "{:.3f}")
-    head = f"{title:22}{'native ' + unit:>11}{'dragoman ' + unit:>13}"
-    head += f"{'qemu ' + unit:>11}" if with_qemu else ""
-    head += f"{'dgm/native':>12}" + (f"{'qemu/native':>13}{'qemu/dgm':>10}" if with_qemu else "")
-    print(head)
+    ratios = [f"{n}/native" for n in names if n != "native"]
+    ratios += ["qemu/dragoman"] if "qemu" in names else []
+    print(f"{title:22}" + "".join(f"{n + ' ' + unit:>13}" for n in names)
+          + "".join(f"{r.replace('dragoman', 'dgm'):>14}" for r in ratios))
     for row in rows:
         line = f"{row['name']:22}"
-        for name, width in (("native", 11), ("dragoman", 13), ("qemu", 11)):
-            if name == "qemu" and not with_qemu:
-                continue
+        for name in names:
             side = row["sides"].get(name)
             text = cell(side["median_s"] * scale if side else None, form)
-            line += f"{'FAIL' if name in row['failed'] else text:>{width}}"
-        line += f"{cell(row['dragoman/native'], '{:.2f}'):>12}"
-        if with_qemu:
-            line += f"{cell(row['qemu/native'], '{:.2f}'):>13}{cell(row['qemu/dragoman'], '{:.2f}'):>10}"
-        print(line)
+            line += f"{'FAIL' if name in row['failed'] else text:>13}"
+        print(line + "".join(f"{cell(row[r], '{:.2f}'):>14}" for r in ratios))
         for name, why in row["failed"].items():
             print(f"  ! {name}: {why}")
 
 
-def print_geomean(label, rows, with_qemu):
-    d = geomean([r["dragoman/native"] for r in rows])
-    q = geomean([r["qemu/native"] for r in rows if r["dragoman/native"]])
-    s = geomean([r["qemu/dragoman"] for r in rows])
-    pad = 22 + 11 + 13 + (11 if with_qemu else 0)
-    line = f"{label:{pad}}{cell(d, '{:.2f}'):>12}"
-    if with_qemu:
-        line += f"{cell(q, '{:.2f}'):>13}{cell(s, '{:.2f}'):>10}"
-    print(line)
-    return {"dragoman/native": d, "qemu/native": q, "qemu/dragoman": s}
+def print_geomean(label, rows, names):
+    ratios = [f"{n}/native" for n in names if n != "native"]
+    ratios += ["qemu/dragoman"] if "qemu" in names else []
+    means = {r: geomean([row[r] for row in rows]) for r in ratios}
+    print(f"{label:{22 + 13 * len(names)}}" + "".join(f"{cell(means[r], '{:.2f}'):>14}" for r in ratios))
+    return means
+
+
+def target_value(rows, kind, names, figure):
+    """The measured figure of a row of TARGETS, or None."""
+    rows = [r for r in rows if (kind is None and r["kind"] in ("program", "kernel") or r["kind"] == kind)
+            and (names is None or r["name"] in names)]
+    how, what = figure.split()
+    if how == "over":  # milliseconds more than native
+        sides = [(r["sides"].get(what), r["sides"].get("native")) for r in rows]
+        return max((1000 * (a["median_s"] - b["median_s"]) for a, b in sides if a and b), default=None)
+    values = [r[what] for r in rows if r.get(what)]
+    if not values:
+        return None
+    return {"worst": max, "least": min, "geomean": geomean}[how](values)
+
+
+def print_targets(rows):
+    out = []
+    print(f"{'targets':46}{'asked':>8}{'measured':>10}")
+    for label, kind, names, figure, bound in TARGETS:
+        value = target_value(rows, kind, names, figure)
+        if value is None:
+            continue
+        met = value >= bound if "qemu/" in figure else value <= bound
+        print(f"{label:46}{bound:>8.2f}{value:>10.2f}  {'met' if met else 'missed'}")
+        out.append({"target": label, "asked": bound, "measured": value, "met": met})
+    return out
 
 
 def main():
@@ -321,6 +370,9 @@ def main():
     start = [dragoman] if "qemu" in os.path.basename(dragoman) else [os.path.abspath(dragoman), "run"]
     sides = [Side("native", [], roots["amd64"], "amd64"),
              Side("dragoman", start + ["-L", roots["arm64"]], roots["arm64"], "arm64")]
+    kept = os.path.join(args.build, "bench", "cache")
+    shutil.rmtree(kept, ignore_errors=True)
+    cached = Side("cached", start + ["-L", roots["arm64"]], roots["arm64"], "arm64", kept)
     if qemu:
         sides.append(Side("qemu", [qemu, "-L", roots["arm64"]], roots["arm64"], "arm64"))
     usual = args.runs or 3
@@ -357,34 +409,48 @@ def main():
         row = new_row(name, "startup")
         commands = {s.name: (s.program(path) if path else
                              s.kernel(os.path.join(kernels, f"nothing.{s.arch}"))) + words.split()
-                    for s in sides}
-        many = {s.name: 5 if args.quick and s.name == "qemu" else 15 for s in sides}
-        measure(row, sides, commands, many, lambda s: None, wall=True)
+                    for s in sides + [cached]}
+        many = {s.name: 5 if args.quick and s.name == "qemu" else 15 for s in sides + [cached]}
+        measure(row, sides + [cached], commands, many, lambda s: None)
+        rows.append(row)
+    for name, path, words in ONCE:
+        if not wanted.search(name):
+            continue
+        row = new_row(name, "once")
+        commands = {s.name: s.program(fill(s, path, data)) + [fill(s, w, data) for w in words.split()]
+                    for s in sides + [cached]}
+        some = {s.name: 1 if args.quick and s.name == "qemu" else 5 for s in sides + [cached]}
+        measure(row, sides + [cached], commands, some, lambda s: None)
         rows.append(row)
     if not rows:
         die(args.only, "no row has such a name; --list shows them")
 
     for row in rows:
-        row["dragoman/native"] = ratio(row, "dragoman", "native")
-        row["qemu/native"] = ratio(row, "qemu", "native")
-        row["qemu/dragoman"] = ratio(row, "qemu", "dragoman")
-    with_qemu = bool(qemu)
-    of = {k: [r for r in rows if r["kind"] == k] for k in ("program", "kernel", "startup")}
+        for over, under in (("dragoman", "native"), ("cached", "native"), ("qemu", "native"),
+                            ("qemu", "dragoman")):
+            row[f"{over}/{under}"] = ratio(row, over, under)
+    names = [s.name for s in sides]
+    with_cached = ["native", "dragoman", "cached"] + (["qemu"] if qemu else [])
+    of = {k: [r for r in rows if r["kind"] == k] for k in ("program", "kernel", "startup", "once")}
     means = {}
-    print_rows("program (CPU)", of["program"], with_qemu)
+    print_rows("program", of["program"], names)
     if of["program"]:
-        means["programs"] = print_geomean("geomean, programs", of["program"], with_qemu)
+        means["programs"] = print_geomean("geomean, programs", of["program"], names)
         print()
-    print_rows("kernel (CPU)", of["kernel"], with_qemu)
+    print_rows("kernel", of["kernel"], names)
     if of["kernel"]:
-        means["kernels"] = print_geomean("geomean, kernels", of["kernel"], with_qemu)
+        means["kernels"] = print_geomean("geomean, kernels", of["kernel"], names)
     if of["program"] and of["kernel"]:
-        means["all"] = print_geomean("geomean, all", of["program"] + of["kernel"], with_qemu)
+        means["all"] = print_geomean("geomean, all", of["program"] + of["kernel"], names)
     print()
-    print_rows("start-up (wall)", of["startup"], with_qemu, unit="ms")
+    print_rows("start-up", of["startup"], with_cached, unit="ms")
+    print()
+    print_rows("all code once", of["once"], with_cached, unit="ms")
+    print()
+    targets = print_targets(rows)
     took = time.time() - begin
-    print(f"\nbench: {len(rows)} rows in {took:.0f} s, medians of {runs['native']} runs"
-          + (f" ({runs['qemu']} of qemu)" if with_qemu else "")
+    print(f"\nbench: {len(rows)} rows in {took:.0f} s, CPU time, medians of {runs['native']} runs"
+          + (f" ({runs['qemu']} of qemu)" if qemu else "")
           + "; less is better, qemu/dgm excepted; outputs compared")
 
     out = args.json or os.path.join(args.build, "bench.json")
@@ -393,7 +459,7 @@ def main():
                    "machine": platform.processor() or platform.machine(), "cpus": os.cpu_count(),
                    "dragoman": version_line(dragoman), "qemu": version_line(qemu) if qemu else None,
                    "quick": args.quick, "runs": runs, "seconds": round(took, 1),
-                   "geomean": means, "rows": rows}, f, indent=1)
+                   "geomean": means, "targets": targets, "rows": rows}, f, indent=1)
         f.write("\n")
     failed = [r["name"] for r in rows if r["failed"]]
     if failed:

@@ -114,6 +114,7 @@ def make(folder, quick):
         "text-large": lambda: text(12 * mb if quick else 48 * mb),
         "work.sql": lambda: sql(50000 if quick else 300000).encode(),
         "work.i": lambda: c_source(40 if quick else 200),
+        "small.i": lambda: c_source(2),
         "work.bc": lambda: pi_bc(260 if quick else 520),
         "work.json": lambda: json_text(16000 if quick else 120000),
     }

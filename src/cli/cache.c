@@ -27,21 +27,23 @@ bool cache_default_dir(char *out, size_t bytes) {
 }
 
 static void help(FILE *to) {
-    fprintf(to,
-            "Usage: dragoman cache [OPTION...] list|dir\n"
-            "       dragoman cache [OPTION...] warm FILE...\n"
-            "       dragoman cache [OPTION...] clear [WORD...]\n\n"
-            "Translations are kept on disk, so that a program's next run need not make them again.\n\n"
-            "  list           what is kept, least recently used first\n"
-            "  dir            where\n"
-            "  warm FILE...   translate programs and libraries ahead of their first run\n"
-            "  clear          remove all; with WORDs, what was kept of files with one in their names\n\n"
-            "  --cache DIR    another directory (DRAGOMAN_CACHE, else XDG_CACHE_HOME/dragoman)\n"
-            "  --cpu NAME     warm: for this guest CPU model\n"
-            "  -j N           warm: N files at a time (as many as there are CPUs)\n\n"
-            "Try:\n"
-            "  dragoman cache warm ROOT/usr/bin/python3 ROOT/lib/aarch64-linux-gnu/libc.so.6\n"
-            "  dragoman cache list\n");
+    fprintf(
+        to,
+        "Usage: dragoman cache [OPTION...] list|dir\n"
+        "       dragoman cache [OPTION...] warm FILE...\n"
+        "       dragoman cache [OPTION...] clear [WORD...]\n\n"
+        "Translations are kept on disk, so that a program's next run need not make them again.\n\n"
+        "  list           what is kept, least recently used first\n"
+        "  dir            where\n"
+        "  warm FILE...   translate programs and libraries ahead of their first run\n"
+        "  clear          remove all; with WORDs, what was kept of files with one in their "
+        "names\n\n"
+        "  --cache DIR    another directory (DRAGOMAN_CACHE, else XDG_CACHE_HOME/dragoman)\n"
+        "  --cpu NAME     warm: for this guest CPU model\n"
+        "  -j N           warm: N files at a time (as many as there are CPUs)\n\n"
+        "Try:\n"
+        "  dragoman cache warm ROOT/usr/bin/python3 ROOT/lib/aarch64-linux-gnu/libc.so.6\n"
+        "  dragoman cache list\n");
 }
 
 // ---- list and clear ----
@@ -201,7 +203,8 @@ int cmd_cache(int argc, char **argv) {
         return EXIT_USAGE;
     }
     if (!opt.cache) {
-        complain("cache: nothing is kept: neither XDG_CACHE_HOME nor HOME says where; give --cache");
+        complain(
+            "cache: nothing is kept: neither XDG_CACHE_HOME nor HOME says where; give --cache");
         return EXIT_USAGE;
     }
     if (!strcmp(what, "dir")) return puts(opt.cache), 0;

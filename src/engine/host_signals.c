@@ -144,6 +144,20 @@ static void on_fault(int signo, siginfo_t *si, void *ucontext) {
     errno = saved;
 }
 
+bool host_try(void (*fn)(void *ctx), void *ctx) {
+    sigjmp_buf back;
+    if (sigsetjmp(back, 0)) {
+        current.copying = NULL;
+        return false;
+    }
+    current.copying = &back;
+    __asm__ volatile("" ::: "memory");
+    fn(ctx);
+    __asm__ volatile("" ::: "memory");
+    current.copying = NULL;
+    return true;
+}
+
 bool host_copy(void *to, const void *from, size_t n) {
     sigjmp_buf back;
     if (sigsetjmp(back, 0)) {

@@ -29,6 +29,9 @@ HostDisposition host_signals_disposition(int signo);
 // memcpy that survives faults in either place: false when there was one.
 bool host_copy(void *to, const void *from, size_t n);
 
+// Calls fn; false when it was left by a fault.
+bool host_try(void (*fn)(void *ctx), void *ctx);
+
 // The host's system call, race-free towards signals. HOST_SYSCALL_NOT_BEGUN: *stop was non-zero, or
 // a signal came, before the system call instruction was executed. HOST_SYSCALL_STOPPED: a signal
 // interrupted it, and the kernel would restart it after a handler with SA_RESTART; -EINTR is left

@@ -16,7 +16,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-enum { WORTH_SAVING = 64, MAX_MODULES = 512, GROUP_BYTES = 8 << 10, GROUP_BLOCKS = 16 };
+enum { WORTH_SAVING = 64, MAX_MODULES = 512, GROUP_BLOCKS = 64 };
 
 typedef struct Module {
     uint64_t lo, hi;
@@ -24,7 +24,8 @@ typedef struct Module {
     bool opened;
     char name[CACHE_NAME_BYTES];
     Buf fresh; // while saving
-    uint32_t n_fresh;
+    uint32_t n_new;
+    bool at_once; // worth keeping the first time
 } Module;
 
 struct Persist {
@@ -34,9 +35,8 @@ struct Persist {
     CacheKey key; // what all files have in common
     Module *modules;
     unsigned n_modules, last;
+    bool at_once;         // Module.at_once
     uint32_t first_block; // older ones are not ours to save
-    uint8_t *copy;        // of the record that is looked at
-    size_t copy_bytes;
 };
 
 static uint64_t guest_identity(const Machine *m) {
@@ -59,17 +59,17 @@ Persist *persist_new(Machine *m, const char *dir, uint64_t max_bytes) {
     DgmErr why = {0};
     if (!m->host->freeze) return NULL;
     if (!self_image(&self) || !self.build_id_bytes) {
-        if (log_on(&m->log, LOG_CACHE, 0)) log_printf(&m->log, "cache: this build has no build-id\n");
+        if (log_on(&m->log, LOG_CACHE, 0))
+            log_printf(&m->log, "cache: this build has no build-id\n");
         return NULL;
     }
     int fd = cache_dir_open(dir, &why);
     Persist *p = calloc(1, sizeof *p);
     if (p) {
         p->modules = calloc(MAX_MODULES, sizeof *p->modules);
-        p->copy = malloc(p->copy_bytes = GROUP_BYTES);
         p->dir = strdup(dir);
     }
-    bool ok = p && p->modules && p->copy && p->dir;
+    bool ok = p && p->modules && p->dir;
     if ((fd < 0 || !ok) && log_on(&m->log, LOG_CACHE, 0))
         log_printf(&m->log, "cache: off: %s\n", fd < 0 ? why.text : "out of memory");
     if (fd >= 0) close(fd);
@@ -95,7 +95,6 @@ void persist_free(Persist *p) {
     while (p->n_modules) module_drop(p, p->n_modules - 1);
     free(p->dir);
     free(p->modules);
-    free(p->copy);
     free(p);
 }
 
@@ -110,6 +109,7 @@ void persist_map(Machine *m, uint64_t lo, uint64_t hi, const uint8_t id[32], con
         *mod = (Module){.lo = lo, .hi = hi, .file.key = p->key};
         mod->file.key.lo = lo;
         memcpy(mod->file.key.file, id, sizeof mod->file.key.file);
+        mod->at_once = p->at_once;
         snprintf(mod->name, sizeof mod->name, "%s", name);
     }
     pthread_mutex_unlock(&m->lock);
@@ -136,23 +136,6 @@ bool persist_wants(const Machine *m, uint64_t pc, uint32_t mode) {
 
 // ---- loading ----
 
-// A copy of the records from `at` on, as many as fit; bytes copied, 0 when not even one does. The
-// mapping may fault: another process may cut the file short.
-static size_t copy_records(Persist *p, const void *at, uint64_t bytes) {
-    CacheRecord *first = (CacheRecord *)(void *)p->copy;
-    size_t n = MIN(bytes, (uint64_t)GROUP_BYTES);
-    if (!host_copy(first, at, n) || first->bytes > bytes) return 0;
-    if (first->bytes <= n) return n;
-    if (first->bytes > p->copy_bytes) {
-        uint8_t *bigger = realloc(p->copy, first->bytes);
-        if (!bigger) return 0;
-        p->copy = bigger;
-        p->copy_bytes = first->bytes;
-    }
-    n = ((CacheRecord *)(void *)p->copy)->bytes;
-    return host_copy(p->copy, at, n) ? n : 0;
-}
-
 // Is the guest code that the record was made of still there?
 static bool same_code(const Machine *m, const CacheRecord *r) {
     const uint8_t *now = r->guest_bytes ? space_fetch(m->as, r->pc, r->guest_bytes) : NULL;
@@ -165,11 +148,10 @@ static Block *thaw(Machine *m, const CacheRecord *r) {
     uint32_t *counts = r->n_counts ? arena_alloc(&m->meta, r->n_counts * sizeof *counts) : NULL;
     if (!b || !faults || (r->n_counts && !counts)) return NULL;
     const uint8_t *at = (const uint8_t *)(r + 1) + r->guest_bytes;
-    HostOutput out = {.links = block_links(b)};
+    HostOutput out = {.links = block_links(b), .n_links = r->n_links};
     HostCode code = translate_room(m);
     size_t table_bytes = r->n_faults * sizeof *faults, count_bytes = r->n_counts * sizeof *counts;
-    if (m->host->thaw(m->host_ctx, at + table_bytes + count_bytes, r->frozen_bytes, &code, &out) ||
-        out.n_links != r->n_links)
+    if (m->host->thaw(m->host_ctx, at + table_bytes + count_bytes, r->frozen_bytes, &code, &out))
         return NULL;
     memcpy(faults, at, table_bytes);
     if (counts) memcpy(counts, at + table_bytes, count_bytes);
@@ -214,29 +196,41 @@ static Block *take(Machine *m, const CacheRecord *r) {
     return b;
 }
 
-// The record for pc that begins the copy, and those behind it: they were made in the order in which
-// they were needed, and likely will be again. All are linked as far as can be.
-static Block *take_group(Machine *m, size_t bytes, uint64_t pc, uint32_t mode) {
-    Persist *p = m->persist;
-    Block *group[GROUP_BLOCKS];
-    unsigned n = 0;
-    for (size_t at = 0; n < GROUP_BLOCKS && at + sizeof(CacheRecord) <= bytes;) {
-        const CacheRecord *r = (const void *)(p->copy + at);
-        if (!cache_record_ok(r, bytes - at)) break;
+typedef struct Group {
+    Machine *m;
+    const uint8_t *at; // in the file's mapping
+    uint64_t bytes, pc;
+    uint32_t mode;
+    Block *block[GROUP_BLOCKS];
+    unsigned n;
+} Group;
+
+// The record for g->pc at g->at, and those behind it: they were made in the order in which they
+// were needed, and likely will be again. Another process may cut the file short: then a fault ends
+// this, which is why nothing of a block is known to others before all of it is read.
+static void take_group(void *ctx) {
+    Group *g = ctx;
+    for (size_t at = 0; g->n < GROUP_BLOCKS && at + sizeof(CacheRecord) <= g->bytes;) {
+        const CacheRecord *r = (const void *)(g->at + at);
+        if (!cache_record_ok(r, g->bytes - at)) return;
         at += r->bytes;
-        if (!n && (r->pc != pc || r->mode != mode)) return NULL;
-        if (n && (!is_plain(r->mode) || block_table_find(m->blocks, r->pc, r->mode))) continue;
-        Block *b = take(m, r);
-        if (!b) break;
-        group[n++] = b;
+        if (!g->n && (r->pc != g->pc || r->mode != g->mode)) return;
+        if (g->n && (r->mode != g->mode || block_table_find(g->m->blocks, r->pc, r->mode)))
+            continue;
+        Block *b = take(g->m, r);
+        if (!b) return;
+        g->block[g->n++] = b;
     }
-    for (unsigned i = 0; i < n; i++)
-        for (unsigned k = 0; k < group[i]->n_links; k++) {
-            HostLink *l = &block_links(group[i])[k];
-            Block *to = block_table_find(m->blocks, l->target_pc, group[i]->mode);
-            if (to) block_link(m, l, to);
+}
+
+// Both ends of a link must be in the table.
+static void link_group(const Group *g) {
+    for (unsigned i = 0; i < g->n; i++)
+        for (unsigned k = 0; k < g->block[i]->n_links; k++) {
+            HostLink *l = &block_links(g->block[i])[k];
+            Block *to = block_table_find(g->m->blocks, l->target_pc, g->mode);
+            if (to) block_link(g->m, l, to);
         }
-    return n ? group[0] : NULL;
 }
 
 Block *persist_load(Machine *m, uint64_t pc, uint32_t mode) {
@@ -248,8 +242,10 @@ Block *persist_load(Machine *m, uint64_t pc, uint32_t mode) {
     uint64_t bytes;
     unsigned next = 0;
     while ((at = cache_file_find(&mod->file, pc, next, &next, &bytes))) {
-        Block *b = take_group(m, copy_records(p, at, bytes), pc, mode);
-        if (b) return b;
+        Group g = {.m = m, .at = at, .bytes = bytes, .pc = pc, .mode = mode};
+        host_try(take_group, &g);
+        link_group(&g);
+        if (g.n) return g.block[0];
     }
     return NULL;
 }
@@ -296,23 +292,32 @@ static void add_record(Machine *m, Module *mod, const Block *b) {
     if (mod->fresh.failed) return;
     memcpy(mod->fresh.data + start, &r, sizeof r);
     cache_record_seal((CacheRecord *)(void *)(mod->fresh.data + start));
-    mod->n_fresh++;
 }
 
+// Code that is run a first time leaves only its name, for most of what is run once (what a build
+// tries, what a test compiles) never is again, and writing is not for nothing; a few blocks more
+// than are there already are not worth it either.
 static bool worth_saving(const Module *mod) {
-    return mod->n_fresh >= WORTH_SAVING || (mod->n_fresh && !mod->file.map);
+    if (mod->at_once) return mod->n_new;
+    return mod->file.map && (mod->n_new >= WORTH_SAVING || !mod->file.n_segs);
 }
 
 static bool save_module(Persist *p, int dir, Module *mod) {
     bool worth = worth_saving(mod);
-    bool saved = worth && !mod->fresh.failed &&
-                 cache_file_add(dir, &mod->file.key, mod->name, &mod->fresh);
-    if (log_on(&p->m->log, LOG_CACHE, mod->lo) && mod->n_fresh)
-        log_printf(&p->m->log, "cache: %s at %#lx: %u new blocks, %lu bytes%s\n", mod->name, mod->lo,
-                   mod->n_fresh, mod->fresh.len, saved ? "" : worth ? ", could not be kept" : ", too few");
+    bool saved =
+        worth && !mod->fresh.failed && cache_file_add(dir, &mod->file.key, mod->name, &mod->fresh);
+    bool marked =
+        !worth && mod->n_new && !mod->file.map && cache_file_mark(dir, &mod->file.key, mod->name);
+    if (log_on(&p->m->log, LOG_CACHE, mod->lo) && mod->n_new)
+        log_printf(&p->m->log, "cache: %s at %#lx: %u new blocks, %lu bytes%s\n", mod->name,
+                   mod->lo, mod->n_new, mod->fresh.len,
+                   saved    ? ""
+                   : worth  ? ", could not be kept"
+                   : marked ? ", seen for the first time"
+                            : ", too few");
     buf_free(&mod->fresh);
     mod->fresh = (Buf){0};
-    mod->n_fresh = 0;
+    mod->n_new = 0;
     return saved;
 }
 
@@ -329,18 +334,27 @@ void persist_save(Machine *m) {
     if (dir < 0) return;
     pthread_mutex_lock(&m->lock);
     uint32_t n = block_table_made(m->blocks);
-    for (uint32_t i = p->first_block; i < n; i++) {
-        const Block *b = block_table_nth(m->blocks, i);
-        if (b->dead || !b->kept) continue;
-        Module *mod = module_of(p, b->pc);
-        if (mod) add_record(m, mod, b);
-    }
+    for (int pass = 0; pass < 2; pass++)
+        for (uint32_t i = p->first_block; i < n; i++) {
+            const Block *b = block_table_nth(m->blocks, i);
+            if (b->dead || !b->kept) continue;
+            Module *mod = module_of(p, b->pc);
+            if (!mod) continue;
+            if (!pass)
+                mod->n_new++;
+            else if (worth_saving(mod))
+                add_record(m, mod, b);
+        }
     p->first_block = n;
     bool grown = false;
     for (unsigned i = 0; i < p->n_modules; i++) grown |= save_module(p, dir, &p->modules[i]);
     pthread_mutex_unlock(&m->lock);
     if (grown) cache_dir_trim(dir, p->max_bytes);
     close(dir);
+}
+
+void persist_at_once(Machine *m) {
+    if (m->persist) m->persist->at_once = true;
 }
 
 void persist_start_anew(Machine *m, uint32_t first_block) {

@@ -26,6 +26,8 @@ Block *persist_load(Machine *m, uint64_t pc, uint32_t mode);
 bool persist_wants(const Machine *m, uint64_t pc, uint32_t mode);
 // Writes what was translated and is not yet kept. Takes the lock.
 void persist_save(Machine *m);
+// From now on what is mapped is kept also when it was never run before.
+void persist_at_once(Machine *m);
 // What is in the table now is another process's to save (a fork's child), or is gone (a flush).
 void persist_start_anew(Machine *m, uint32_t first_block);
 

@@ -83,16 +83,16 @@ static bool read_head(int fd, CacheHead *head) {
 }
 
 static bool read_seg_head(int fd, uint64_t off, uint64_t end, SegHead *h) {
-    return off + sizeof *h <= end && read_at(fd, h, sizeof *h, off) &&
-           h->magic == SEGMENT_MAGIC && h->sum == hash_bytes(h, offsetof(SegHead, sum), 0) &&
-           h->bytes <= end - off && h->bytes <= MAX_SEGMENT_BYTES && h->n_index &&
-           !(h->n_index & (h->n_index - 1)) && h->n_records < h->n_index &&
+    return off + sizeof *h <= end && read_at(fd, h, sizeof *h, off) && h->magic == SEGMENT_MAGIC &&
+           h->sum == hash_bytes(h, offsetof(SegHead, sum), 0) && h->bytes <= end - off &&
+           h->bytes <= MAX_SEGMENT_BYTES && h->n_index && !(h->n_index & (h->n_index - 1)) &&
+           h->n_records < h->n_index &&
            sizeof *h + (uint64_t)h->n_index * sizeof(CacheIndex) <= h->bytes;
 }
 
 static void *map_memory(size_t bytes) {
-    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE,
+                   -1, 0);
     return p == MAP_FAILED ? NULL : p;
 }
 
@@ -153,9 +153,8 @@ void cache_file_close(CacheFile *f) {
     *f = (CacheFile){.key = f->key};
 }
 
-// Neighbours in the guest are neighbours here.
 static uint32_t slot_of(uint32_t pc) {
-    return (pc >> 10) * 0x9e3779b1u + (pc >> 2 & 255);
+    return (uint32_t)((uint64_t)pc * 0x9e3779b97f4a7c15ull >> 32);
 }
 
 const void *cache_file_find(const CacheFile *f, uint64_t pc, unsigned start, unsigned *next,
@@ -178,8 +177,8 @@ const void *cache_file_find(const CacheFile *f, uint64_t pc, unsigned start, uns
 
 bool cache_record_ok(const CacheRecord *r, uint64_t bytes) {
     if (bytes < sizeof *r || r->bytes < sizeof *r || r->bytes > bytes || r->bytes % 8) return false;
-    uint64_t need = sizeof *r + (uint64_t)r->guest_bytes + r->n_faults * 4ull +
-                    r->n_counts * 4ull + r->frozen_bytes;
+    uint64_t need = sizeof *r + (uint64_t)r->guest_bytes + r->n_faults * 4ull + r->n_counts * 4ull +
+                    r->frozen_bytes;
     return need <= r->bytes && r->sum == hash_bytes(&r->pc, r->bytes - sizeof r->sum, 0);
 }
 
@@ -204,7 +203,7 @@ static bool build_index(const CacheKey *key, const Buf *records, Buf *out) {
     uint32_t n = 0, n_index = 64;
     for (size_t at = 0; at < records->len; n++)
         at += ((const CacheRecord *)(const void *)(records->data + at))->bytes;
-    while (n_index < n + n / 2 + 1) n_index *= 2;
+    while (n_index < 2 * n) n_index *= 2;
     size_t index_bytes = n_index * sizeof(CacheIndex), lead = sizeof(SegHead) + index_bytes;
     CacheIndex *index = calloc(n_index, sizeof *index);
     if (!index || lead + records->len > MAX_SEGMENT_BYTES) {
@@ -238,7 +237,7 @@ static bool write_segment(int fd, const CacheKey *key, const Buf *records, uint6
     return ok;
 }
 
-// A whole new file, in place of what has the name now.
+// A whole new file, in place of what has the name now; records NULL: with none yet.
 static bool write_new(int dir, const CacheKey *key, const char *name, const Buf *records) {
     char file[FILE_NAME_BYTES], temporary[FILE_NAME_BYTES + 16];
     name_of(key, file);
@@ -249,11 +248,16 @@ static bool write_new(int dir, const CacheKey *key, const char *name, const Buf 
     memcpy(head.magic, HEAD_MAGIC, sizeof head.magic);
     snprintf(head.name, sizeof head.name, "%s", name);
     head.sum = hash_bytes(&head, offsetof(CacheHead, sum), 0);
-    bool ok = write_at(fd, &head, sizeof head, 0) && write_segment(fd, key, records, sizeof head) &&
+    bool ok = write_at(fd, &head, sizeof head, 0) &&
+              (!records || write_segment(fd, key, records, sizeof head)) &&
               !renameat(dir, temporary, dir, file);
     if (!ok) unlinkat(dir, temporary, 0);
     close(fd);
     return ok;
+}
+
+bool cache_file_mark(int dir, const CacheKey *key, const char *name) {
+    return write_new(dir, key, name, NULL);
 }
 
 // All sound records of the file, then the new ones.

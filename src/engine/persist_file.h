@@ -65,8 +65,8 @@ int cache_dir_open(const char *dir, DgmErr *why);
 // Opens the file with this key; an empty one (map NULL) when there is none that is sound.
 void cache_file_open(int dir, const CacheKey *key, CacheFile *out);
 void cache_file_close(CacheFile *f);
-// The place of a record for guest pc in the mapping, *bytes up to the file's end: may fault, must be
-// copied and checked. start: 0, then what *next was; NULL: no more.
+// The place of a record for guest pc in the mapping, *bytes up to its segment's end: may fault,
+// must be checked. start: 0, then what *next was; NULL: no more.
 const void *cache_file_find(const CacheFile *f, uint64_t pc, unsigned start, unsigned *next,
                             uint64_t *bytes);
 // Is the copy of a record whole?
@@ -75,11 +75,14 @@ void cache_record_seal(CacheRecord *r);
 // Adds these records (each sealed, one behind the other) to the file; makes it when it is not
 // there. False: nothing was kept (disk full, somebody else is writing).
 bool cache_file_add(int dir, const CacheKey *key, const char *name, const Buf *records);
+// Makes the file without a record: its code was run once.
+bool cache_file_mark(int dir, const CacheKey *key, const char *name);
 // Removes the files used least recently until the directory has no more than max_bytes.
 void cache_dir_trim(int dir, uint64_t max_bytes);
 // Calls fn for every file: its sound head or NULL, bytes and time of last use. False from fn:
 // remove the file.
-typedef bool CacheEachFn(void *ctx, const char *file, const CacheHead *head, uint32_t n_records, uint64_t bytes, int64_t used);
+typedef bool CacheEachFn(void *ctx, const char *file, const CacheHead *head, uint32_t n_records,
+                         uint64_t bytes, int64_t used);
 int cache_dir_each(int dir, CacheEachFn *fn, void *ctx);
 
 #endif

@@ -121,7 +121,8 @@ struct Host {
     // Code that outlives the process; both NULL when this host has no such thing. `freeze` appends a
     // form of the block that does not depend on addresses of this process (but on guest addresses,
     // on this build of Dragoman and on `identity`); false when there is none. `thaw` makes a block of
-    // it, like compile; links and faults are as for compile, the faults themselves the caller's.
+    // it, like compile, in any bytes at all within the room; out->n_links says for how many links
+    // there is memory, and faults are the caller's.
     bool (*freeze)(HostCtx *, const HostCompiled *c, Buf *out);
     HostError (*thaw)(HostCtx *, const uint8_t *frozen, size_t bytes, HostCode *room, HostOutput *out);
     // What else frozen code depends on: features in use, homes, layout of guest state.

@@ -1,5 +1,5 @@
-// modules.c - files of guest code: who they are, and where they go, so that translations of them can
-// be kept from one run to the next (engine/persist.h).
+// modules.c - files of guest code: who they are, and where they go, so that translations of them
+// can be kept from one run to the next (engine/persist.h).
 //
 // Translated code has guest addresses in it, so a file should lie at the same place in every run.
 // Where the guest leaves the place to the kernel (a shared library, the ELF interpreter) and
@@ -41,7 +41,8 @@ static unsigned find_build_id(int fd, const uint8_t *start, size_t n, uint8_t id
     return 0;
 }
 
-// What an ELF file is known by: its build-id; without one, which file it is and when it was written.
+// What an ELF file is known by: its build-id; without one, which file it is and when it was
+// written.
 static bool identity(int fd, uint8_t id[32]) {
     uint8_t start[4096];
     ssize_t n = pread(fd, start, sizeof start, 0);

@@ -258,7 +258,8 @@ static int load(LinuxProcess *p, const LinuxConfig *c, Program *g, DgmErr *err) 
     int e = elf_map(m->as, g->fd, &g->image, ELF_PIE_HINT, g->guest_path, &plan.prog, err);
     if (!e)
         process_note_modules(p, g->fd, &g->image, plan.prog.bias,
-                     g->image.type == ET_EXEC || plan.prog.lo == ALIGN_DOWN(ELF_PIE_HINT, g->image.align));
+                             g->image.type == ET_EXEC ||
+                                 plan.prog.lo == ALIGN_DOWN(ELF_PIE_HINT, g->image.align));
     if (!e && plan.has_interp) e = load_interp(p, g, &plan.interp, err);
     uint64_t sp = 0;
     if (!e) e = stack_build(p, &plan, &sp, err);

@@ -44,7 +44,8 @@ static void add(Pcs *p, uint64_t pc) {
 
 static void add_entry(Warm *w, uint64_t vaddr) {
     uint64_t pc = vaddr + w->bias;
-    if (pc >= w->lo && pc < w->hi && !(pc & (w->p->m->guest->min_insn_bytes - 1u))) add(&w->entries, pc);
+    if (pc >= w->lo && pc < w->hi && !(pc & (w->p->m->guest->min_insn_bytes - 1u)))
+        add(&w->entries, pc);
 }
 
 // Bytes of the file, malloc'ed; NULL when they are not all there.
@@ -118,8 +119,8 @@ static int prepare(Warm *w, const char *path, DgmErr *err) {
         if (phdrs[i].p_type == PT_DYNAMIC) program |= is_pie_program(w, &phdrs[i]);
     ElfLoaded at;
     if (!e)
-        e = elf_map(w->p->m->as, w->fd, image,
-                    program ? ELF_PIE_HINT : module_address(w->p, w->fd), path, &at, err);
+        e = elf_map(w->p->m->as, w->fd, image, program ? ELF_PIE_HINT : module_address(w->p, w->fd),
+                    path, &at, err);
     if (!e) {
         process_note_modules(w->p, w->fd, image, at.bias, program);
         w->bias = at.bias;
@@ -164,8 +165,9 @@ static int warm_all(Warm *w, const LinuxWarm *how) {
         pthread_mutex_lock(&m->lock);
         for (size_t end = MIN(i + AT_A_TIME, w->entries.n); !e && i < end; i++)
             e = translate_from(w, w->entries.at[i]);
-        bool nearly_full = m->cache_at > m->cache_first + (m->cache_cold - m->cache_first) / 4 * 3 ||
-                           m->cold_at > m->cache_cold + (m->cache_end - m->cache_cold) / 4 * 3;
+        bool nearly_full =
+            m->cache_at > m->cache_first + (m->cache_cold - m->cache_first) / 4 * 3 ||
+            m->cold_at > m->cache_cold + (m->cache_end - m->cache_cold) / 4 * 3;
         pthread_mutex_unlock(&m->lock);
         if (!nearly_full) continue;
         persist_save(m); // before the engine throws it away
@@ -200,9 +202,9 @@ int linux_warm(Machine *m, const LinuxWarm *how, DgmErr *err) {
     }
     w.file_bytes = (uint64_t)st.st_size;
     int e = linux_new_process(m, &w.p, err);
+    persist_at_once(m);
     if (!e) e = prepare(&w, how->path, err);
-    if (!e && !(w.v = vcpu_new(m, NULL)))
-        e = err_set(err, -ENOMEM, "%s: out of memory", how->path);
+    if (!e && !(w.v = vcpu_new(m, NULL))) e = err_set(err, -ENOMEM, "%s: out of memory", how->path);
     if (!e && (e = warm_all(&w, how))) err_set(err, e, "%s: out of memory", how->path);
     *how->entry_points = w.entries.n;
     free(w.entries.at);

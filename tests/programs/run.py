@@ -38,6 +38,7 @@ DEVIATIONS = {
 
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC", "HOME": "/root",
                "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
+ENVIRONMENT["DRAGOMAN_CACHE"] = os.environ.get("DRAGOMAN_CACHE", "off")
 # What a build with sanitizers listens to.
 ENVIRONMENT.update((k, v) for k, v in os.environ.items() if k in ("ASAN_OPTIONS", "UBSAN_OPTIONS"))
 

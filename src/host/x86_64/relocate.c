@@ -230,7 +230,8 @@ HostError x86_thaw(HostCtx *h, const uint8_t *frozen, size_t bytes, HostCode *ro
                   *consts = links + head.n_links * sizeof(FrozenLink),
                   *relocs = consts + head.n_consts * sizeof(V128),
                   *code = relocs + head.n_relocs * 4u;
-    if ((size_t)(code - frozen) + head.hot_bytes + head.cold_bytes != bytes)
+    if ((size_t)(code - frozen) + head.hot_bytes + head.cold_bytes != bytes ||
+        head.n_links != out->n_links || head.hot_bytes < 4 || head.hot_bytes > UINT16_MAX)
         return HOST_UNSUPPORTED;
     Thaw t = {.h = h,
               .hot = in_phase(room->at, head.hot_phase),
@@ -249,12 +250,13 @@ HostError x86_thaw(HostCtx *h, const uint8_t *frozen, size_t bytes, HostCode *ro
     for (uint32_t i = 0; i < head.n_links; i++) {
         FrozenLink l;
         memcpy(&l, links + i * sizeof l, sizeof l);
-        if (!l.patch || l.patch + 4 > head.hot_bytes || l.unlinked >= head.cold_bytes)
+        if (!l.patch || l.patch > head.hot_bytes - 4 || l.unlinked >= head.cold_bytes)
             return HOST_UNSUPPORTED;
-        out->links[i] = (HostLink){.target_pc = l.target_pc,
-                                   .patch = t.hot + l.patch,
-                                   .unlinked = (int32_t)(t.cold + l.unlinked - (t.hot + l.patch + 4)),
-                                   .falls_through = l.falls_through};
+        out->links[i] =
+            (HostLink){.target_pc = l.target_pc,
+                       .patch = t.hot + l.patch,
+                       .unlinked = (int32_t)(t.cold + l.unlinked - (t.hot + l.patch + 4)),
+                       .falls_through = l.falls_through};
     }
     for (uint32_t i = 0; i < head.n_relocs; i++) {
         uint32_t r;
@@ -265,7 +267,6 @@ HostError x86_thaw(HostCtx *h, const uint8_t *frozen, size_t bytes, HostCode *ro
     out->code_bytes = head.hot_bytes;
     out->cold = t.cold;
     out->cold_bytes = head.cold_bytes;
-    out->n_links = head.n_links;
     room->at = t.hot + head.hot_bytes;
     room->cold = t.cold + head.cold_bytes;
     return HOST_OK;
