@@ -68,8 +68,9 @@ int64_t sys_openat(Vcpu *v, const uint64_t a[6]) {
     int64_t e = open_name(v, (int)a[0], a[1], a[2], host, &name);
     if (e) return e;
     if (path_below(host, "/proc") && (e = proc_open(v, host, (int)flags)) != -ENOENT) return e;
-    return process_of(v)->opened =
-               (int)safe_syscall(v, SYS_openat, a[0], name, flags, a[3], 0, 0);
+    int64_t fd = safe_syscall(v, SYS_openat, a[0], name, flags, a[3], 0, 0);
+    process_of(v)->opened = (int)fd;
+    return fd;
 }
 
 // openat2 under a root. What bounds the path by its directory (BENEATH, IN_ROOT) the kernel does
