@@ -130,6 +130,8 @@ int options_config(const dgm_options *o, MachineConfig *c, DgmErr *err) {
                          .persist_bytes = o->cache_size,
                          .log = {.fd = o->log_fd}};
     if (o->log && parse_log(o->log, &c->log, err)) return -EINVAL;
+    // who wants to see translation wants it to happen
+    if (c->log.topics & (LOG_GUEST | LOG_IR | LOG_OPT | LOG_HOST)) c->persist_dir = NULL;
     return (c->host = find_host(o->host, err)) ? 0 : -EINVAL;
 }
 

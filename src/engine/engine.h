@@ -166,7 +166,7 @@ void vcpu_free(Vcpu *v);
 int vcpu_run(Vcpu *v, int64_t budget);
 // From any thread or signal handler: v leaves translated code soon and calls Personality.poll.
 static inline void vcpu_interrupt(Vcpu *v) {
-    v->hot->interrupt = 1;
+    v->hot->interrupt = ~0ull;
 }
 // Registers by field id, zero-extended; only while v is not in translated code.
 uint64_t vcpu_reg(const Vcpu *v, unsigned field);

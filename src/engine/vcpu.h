@@ -43,8 +43,8 @@ typedef struct VcpuHot {
     const void *trap_code;                       // ... and the host code of the block it was in
     const void *exit_link; // host backends: the link by which code was left (see host.h)
     uint8_t in_helper;     // a can_fault helper runs; guest state is in memory, exact
-    volatile uint8_t
-        interrupt; // non-zero: leave translated code soon (checked on backward and indirect jumps)
+    volatile uint64_t interrupt; // ~0: leave translated code soon (checked on backward and indirect
+                                 // jumps), else 0: hosts may compare it with a pointer
 } __attribute__((aligned(64))) VcpuHot;
 
 static inline VcpuHot *vcpu_hot(const void *state) {

@@ -61,10 +61,10 @@ static void with_integers(const IrInst *in, IrType a_type, const V128 *a, IrFpEn
 // N less, Z equal, C greater, equal or unordered, V unordered.
 static uint64_t relation_flags(SoftRelation r) {
     switch (r) {
-    case SOFT_LESS: return IR_FLAG_N;
-    case SOFT_EQUAL: return IR_FLAG_Z | IR_FLAG_C;
-    case SOFT_GREATER: return IR_FLAG_C;
-    default: return IR_FLAG_C | IR_FLAG_V;
+    case SOFT_LESS: return IR_FLAG_N | IR_FLAG_NOT_C;
+    case SOFT_EQUAL: return IR_FLAG_Z;
+    case SOFT_GREATER: return 0;
+    default: return IR_FLAG_V;
     }
 }
 

@@ -287,14 +287,16 @@ typedef struct IrFpEnv {
 // 1; FLAGS as IR_FLAG_* below). args has the operands in order; unused ones are ignored.
 void ir_eval(const IrInst *in, IrType a_type, const V128 args[3], const V128 *vconst, IrFpEnv *env, V128 *out);
 
-// FLAGS in guest state and registers, chosen to be what x86's lahf and seto leave in ax: other bits
-// may hold anything.
-enum { IR_FLAG_V = 1 << 0, IR_FLAG_C = 1 << 8, IR_FLAG_Z = 1 << 14, IR_FLAG_N = 1 << 15 };
+// FLAGS in guest state and registers, chosen to be what x86's lahf and seto leave in ax after the
+// commonest maker of flags, a comparison: C is there as its opposite, the borrow. Other bits may
+// hold anything.
+enum { IR_FLAG_V = 1 << 0, IR_FLAG_NOT_C = 1 << 8, IR_FLAG_Z = 1 << 14, IR_FLAG_N = 1 << 15 };
 static inline uint32_t ir_flags_to_nzcv(uint32_t f) { // to bits 31..28
-    return (f & IR_FLAG_N) << 16 | (f & IR_FLAG_Z) << 16 | (f & IR_FLAG_C) << 21 | (f & IR_FLAG_V) << 28;
+    return (f & IR_FLAG_N) << 16 | (f & IR_FLAG_Z) << 16 | (~f & IR_FLAG_NOT_C) << 21 |
+           (f & IR_FLAG_V) << 28;
 }
 static inline uint32_t ir_flags_from_nzcv(uint32_t p) {
-    return (p >> 31 & 1) << 15 | (p >> 30 & 1) << 14 | (p >> 29 & 1) << 8 | (p >> 28 & 1);
+    return (p >> 31 & 1) << 15 | (p >> 30 & 1) << 14 | (~p >> 29 & 1) << 8 | (p >> 28 & 1);
 }
 
 #endif

@@ -42,7 +42,7 @@ int64_t safe_syscall(Vcpu *v, long nr, uint64_t a0, uint64_t a1, uint64_t a2, ui
                      uint64_t a4, uint64_t a5) {
     LinuxThread *t = thread_of(v);
     for (;;) {
-        int64_t r = host_syscall(&v->hot->interrupt, nr, a0, a1, a2, a3, a4, a5);
+        int64_t r = host_syscall((const volatile uint8_t *)&v->hot->interrupt, nr, a0, a1, a2, a3, a4, a5);
         if (r == -EINTR) return LINUX_RESTART_NEVER;
         if (r != HOST_SYSCALL_STOPPED && r != HOST_SYSCALL_NOT_BEGUN) return r;
         if (signals_pending(t) || atomic_load(&t->p->exiting))
@@ -50,6 +50,6 @@ int64_t safe_syscall(Vcpu *v, long nr, uint64_t a0, uint64_t a1, uint64_t a2, ui
         // Interrupted for the engine's sake only. A signal between these two lines is seen again.
         v->hot->interrupt = 0;
         __atomic_thread_fence(__ATOMIC_SEQ_CST);
-        if (signals_pending(t) || atomic_load(&t->p->exiting)) v->hot->interrupt = 1;
+        if (signals_pending(t) || atomic_load(&t->p->exiting)) vcpu_interrupt(v);
     }
 }

@@ -83,7 +83,7 @@ static bool named_value(Side *s, const char *name, V128 v) {
     } else if (!strcmp(name, "flags")) {
         if (s->check) {
             v.d[0] = ir_flags_from_nzcv((uint32_t)v.d[0]);
-            b->state.flags &= IR_FLAG_N | IR_FLAG_Z | IR_FLAG_C | IR_FLAG_V;
+            b->state.flags &= IR_FLAG_N | IR_FLAG_Z | IR_FLAG_NOT_C | IR_FLAG_V;
         } else {
             v.d[0] = ir_flags_from_nzcv((uint32_t)v.d[0]);
         }

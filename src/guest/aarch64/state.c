@@ -48,7 +48,9 @@ void a64_set_fpsr(A64State *s, uint32_t fpsr) {
 
 void a64_reset(void *state, uint64_t features) {
     A64State *s = state;
-    *s = (A64State){.features = features, .excl_addr = (uint64_t)A64_EXCL_OPEN};
+    *s = (A64State){.features = features,
+                    .excl_addr = (uint64_t)A64_EXCL_OPEN,
+                    .nzcv = ir_flags_from_nzcv(0)};
     // Keys are random on hardware; here every run is the same. They guard no secret of the host.
     uint64_t seed = 0x6472616f676f6d61ull;
     for (unsigned i = 0; i < A64_KEY_COUNT; i++)

@@ -75,6 +75,22 @@ bool x86_compares(const IrRegion *r, const IrInst *icmp) {
     return t == IR_I32 || t == IR_I64 || (t == IR_I1 && icmp->aux < IR_SLT);
 }
 
+bool x86_test_fuses(const IrRegion *r, IrRef v) {
+    const IrInst *in = &r->insts[v];
+    return in->op == IR_and && (in->type == IR_I32 || in->type == IR_I64);
+}
+
+// The operands of an `and` of which only the flags are wanted; else the value.
+static void use_flags(Walk *w, uint32_t i, IrRef v) {
+    const IrInst *in = &w->insts[v];
+    if (!x86_test_fuses(w->r, v) || used(w, v)) {
+        use(w, v, i);
+        return;
+    }
+    use(w, in->a, i);
+    use(w, in->b, i);
+}
+
 // A comparison that only this exit_if or select needs (or that is cheap to make again).
 static void use_condition(Walk *w, uint32_t i, IrRef v) {
     const IrInst *c = &w->insts[v];
@@ -82,7 +98,11 @@ static void use_condition(Walk *w, uint32_t i, IrRef v) {
     if (can && !used(w, v)) {
         w->val[i].flags |= VAL_FUSED_COND;
         w->val[v].flags |= VAL_ABSORBED;
-        use(w, c->a, i);
+        int64_t zero;
+        if (c->op == IR_icmp && is_scalar_const(w->r, c->b, &zero) && !zero)
+            use_flags(w, i, c->a);
+        else
+            use(w, c->a, i);
         if (c->op != IR_cond) use(w, c->b, i);
         return;
     }
@@ -159,6 +179,7 @@ static void visit_operands(Walk *w, uint32_t i, const IrInst *in) {
         return;
     }
     case IR_fma: use_fma(w, i, in); return;
+    case IR_fl_logic: use_flags(w, i, in->a); return;
     default: break;
     }
     if (x86_shares_register(w->x, in)) {

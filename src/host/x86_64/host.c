@@ -249,8 +249,8 @@ static void emit_interrupt_stub(X86 *x, const Cold *c) {
 // Every loop passes a block that jumps backwards or indirectly; those look for an interrupt.
 static void check_interrupt(X86 *x) {
     if (!x->may_loop) return;
-    alu_mi(x, 8, ALU_CMP, mem_state(HOT_DISP(interrupt)), 0);
-    x86_cold(x, CC_NE, emit_interrupt_stub);
+    alu_rm(x, 64, ALU_CMP, RSP, mem_state(HOT_DISP(interrupt))); // one with the jump, to the CPU
+    x86_cold(x, CC_B, emit_interrupt_stub);
 }
 
 static void share_register(X86 *x, IrRef v, const IrInst *in) {

@@ -123,8 +123,8 @@ void x86_return_stubs(X86 *x) {
     enum { FRAMES = X86_SENTINELS };
     HostCtx *h = x->h;
     h->return_miss = x->at;
-    alu_mi(x, 8, ALU_CMP, mem_state(HOT_DISP(interrupt)), 0);
-    rel32_to(jcc_forward(x, CC_NE), h->interrupt_out);
+    alu_rm(x, 64, ALU_CMP, RSP, mem_state(HOT_DISP(interrupt)));
+    rel32_to(jcc_forward(x, CC_B), h->interrupt_out);
     uint8_t *hit[FRAMES];
     for (int i = 1; i < FRAMES; i++) {
         alu_rm(x, 64, ALU_CMP, RAX, mem_at(RSP, 16 * i + 8));

@@ -313,12 +313,12 @@ bool sel_fl_fcmp(X86 *x, const IrInst *in) {
     unsigned a = vuse(x, in->a), b = vuse(x, in->b), d = gdef(x, in), g = gtmp(x);
     bool is64 = t == IR_F64;
     op2(x, in->aux ? (is64 ? V_comisd : V_comiss) : (is64 ? V_ucomisd : V_ucomiss), a, b);
-    gconst(x, d, IR_FLAG_C); // greater
-    gconst(x, g, IR_FLAG_C | IR_FLAG_Z);
+    gconst(x, d, 0); // greater
+    gconst(x, g, IR_FLAG_Z);
     gcmov(x, CC_E, d, g);
-    gconst(x, g, IR_FLAG_N);
+    gconst(x, g, IR_FLAG_N | IR_FLAG_NOT_C);
     gcmov(x, CC_B, d, g);
-    gconst(x, g, IR_FLAG_C | IR_FLAG_V);
+    gconst(x, g, IR_FLAG_V);
     gcmov(x, CC_P, d, g);
     return true;
 }

@@ -82,6 +82,12 @@ static bool sel_two_operand(X86 *x, IrRef v, const IrInst *in, Alu op) {
     return true;
 }
 
+static bool sel_logic(X86 *x, IrRef v, const IrInst *in, Alu op) {
+    sel_two_operand(x, v, in, op);
+    x->flags_known |= FLAGS_LOGIC;
+    return true;
+}
+
 static bool sel_andn(X86 *x, IrRef v, const IrInst *in) {
     int w = width(in->type);
     unsigned a = x86_use_int(x, in->a), b = x86_use_int(x, in->b);
@@ -348,11 +354,40 @@ static bool is_zero(const X86 *x, IrRef v) {
     return ir_const_value(x->r, v, &c) && c == 0;
 }
 
+// Flags of a, as `test` leaves them; of an `and` that nobody else wants, of its operands.
+static void test_value(X86 *x, IrRef a, int w) {
+    bool known = (x->flags_known & FLAGS_LOGIC) && x->flags_bits == w &&
+                 x86_root(x, x->flags_result) == x86_root(x, a) &&
+                 ir_type(x->r, x->flags_result) == ir_type(x->r, a);
+    if (known) return;
+    const IrInst *in = &x->r->insts[a];
+    int32_t k;
+    if (x86_test_fuses(x->r, a) && x->val[a].last_use < x->now) {
+        if (imm32(x, in->b, w, &k))
+            test_ri(x, k < 0 ? w : 32, x86_use_int(x, in->a), k);
+        else {
+            unsigned ra = x86_use_int(x, in->a);
+            test_rr(x, w, ra, x86_use_int(x, in->b));
+        }
+    } else {
+        unsigned ra = x86_use_int(x, a);
+        test_rr(x, w, ra, ra);
+    }
+    flags_are_result(x, a, w);
+    x->flags_known |= FLAGS_LOGIC;
+}
+
 // cmp a, b
 static void compare(X86 *x, IrRef a, IrRef b, int w) {
     int32_t k, disp;
     bool small = imm32(x, b, w, &k);
-    if (small && k == 0) {
+    if (small && k == 0 && !x86_test_fuses(x->r, a) && x86_dies(x, a) &&
+        x86_in_memory(x, a, &disp)) {
+        alu_mi(x, w, ALU_CMP, mem_state(disp), 0);
+    } else if (small && k == 0 && x86_test_fuses(x->r, a)) {
+        test_value(x, a, w);
+        return;
+    } else if (small && k == 0) {
         unsigned ra = x86_use_int(x, a);
         test_rr(x, w, ra, ra);
     } else if (small && x86_in_memory(x, a, &disp)) {
@@ -374,14 +409,9 @@ static void compare(X86 *x, IrRef a, IrRef b, int w) {
 
 static unsigned icmp_flags(X86 *x, const IrInst *in) {
     int w = width(ir_type(x->r, in->a));
-    bool same = (x->flags_known & (FLAGS_CMP | FLAGS_BORROWED)) && x->flags_a == in->a &&
-                x->flags_b == in->b && x->flags_bits == w;
-    if (same && (x->flags_known & FLAGS_CMP)) return cc_of((IrCc)in->aux);
-    if (same) { // CF is inverted
-        if (in->aux == IR_ULT) return CC_AE;
-        if (in->aux == IR_UGE) return CC_B;
-        if (in->aux != IR_ULE && in->aux != IR_UGT) return cc_of((IrCc)in->aux);
-    }
+    if ((x->flags_known & FLAGS_CMP) && x->flags_a == in->a && x->flags_b == in->b &&
+        x->flags_bits == w)
+        return cc_of((IrCc)in->aux);
     if ((x->flags_known & FLAGS_RESULT) && is_zero(x, in->b) && x->flags_bits == w &&
         x86_root(x, x->flags_result) == x86_root(x, in->a) &&
         ir_type(x->r, x->flags_result) == ir_type(x->r, in->a)) {
@@ -396,7 +426,7 @@ static unsigned icmp_flags(X86 *x, const IrInst *in) {
 // Conditions of flags that are only known as a value.
 static unsigned cond_flags(X86 *x, const IrInst *in) {
     unsigned f = x86_use_int(x, in->a), no = in->aux & 1;
-    static const uint16_t bit[] = {IR_FLAG_Z, IR_FLAG_C, IR_FLAG_N, IR_FLAG_V};
+    static const uint16_t bit[] = {IR_FLAG_Z, IR_FLAG_NOT_C, IR_FLAG_N, IR_FLAG_V};
     x86_flags_lost(x);
     if (in->aux >= IR_C_AL) {
         alu_rr(x, 32, ALU_CMP, f, f);
@@ -404,15 +434,14 @@ static unsigned cond_flags(X86 *x, const IrInst *in) {
     }
     if (in->aux < IR_C_HI) {
         test_ri(x, 32, f, bit[in->aux >> 1]);
-        return CC_NE ^ no;
+        return (in->aux >> 1 == IR_C_CS >> 1 ? CC_E : CC_NE) ^ no;
+    }
+    if (in->aux <= IR_C_LS) { // C and not Z
+        test_ri(x, 32, f, IR_FLAG_NOT_C | IR_FLAG_Z);
+        return CC_E ^ no;
     }
     unsigned t = x86_tmp_int(x);
     mov_rr(x, 32, t, f);
-    if (in->aux <= IR_C_LS) { // C and not Z
-        alu_ri(x, 32, ALU_AND, t, IR_FLAG_C | IR_FLAG_Z);
-        alu_ri(x, 32, ALU_CMP, t, IR_FLAG_C);
-        return CC_E ^ no;
-    }
     movzx_rr(x, 16, t, t);
     shift_i(x, 32, SH_SHR, t, 15);
     alu_rr(x, 32, ALU_XOR, t, f); // bit 0: N != V; bit 14: Z
@@ -456,7 +485,7 @@ static bool sel_select(X86 *x, IrRef v, const IrInst *in) {
 
 // ---- flags as values ----
 
-// lahf; seto al: the layout of IR_FLAG_*. C is the carry as EFLAGS have it.
+// lahf; seto al: the layout of IR_FLAG_*. EFLAGS' carry is a borrow.
 static void flags_to_rax(X86 *x, IrRef v) {
     e8(x, 0x9F);
     setcc(x, CC_O, RAX);
@@ -467,9 +496,7 @@ static bool sel_fl_sub(X86 *x, IrRef v, const IrInst *in) {
     int w = width(ir_type(x->r, in->a));
     x86_take_int(x, RAX);
     compare(x, in->a, in->b, w);
-    e8(x, 0xF5); // cmc: Arm's carry is the absence of borrow
     flags_to_rax(x, v);
-    x->flags_known = FLAGS_BORROWED;
     return true;
 }
 
@@ -492,6 +519,7 @@ static bool sel_fl_add(X86 *x, IrRef v, const IrInst *in) {
         else
             alu_rr(x, w, ALU_ADD, RAX, x86_use_int(x, in->b));
     }
+    e8(x, 0xF5); // cmc
     flags_to_rax(x, v);
     x86_flags_lost(x);
     return true;
@@ -499,10 +527,10 @@ static bool sel_fl_add(X86 *x, IrRef v, const IrInst *in) {
 
 static bool sel_fl_logic(X86 *x, IrRef v, const IrInst *in) {
     x86_take_int(x, RAX);
-    unsigned a = x86_use_int(x, in->a);
-    test_rr(x, width(ir_type(x->r, in->a)), a, a);
+    test_value(x, in->a, width(ir_type(x->r, in->a)));
+    e8(x, 0xF9); // stc: C is 0
     flags_to_rax(x, v);
-    flags_are_result(x, in->a, width(ir_type(x->r, in->a)));
+    x->flags_known &= ~FLAGS_LOGIC;
     return true;
 }
 
@@ -512,7 +540,8 @@ typedef struct FlagMove {
 } FlagMove;
 
 static bool sel_fl_pack(X86 *x, IrRef v, const IrInst *in) {
-    static const FlagMove pack[] = {{IR_FLAG_N | IR_FLAG_Z, 16}, {IR_FLAG_C, 21}, {IR_FLAG_V, 28}};
+    static const FlagMove pack[] = {
+        {IR_FLAG_N | IR_FLAG_Z, 16}, {IR_FLAG_NOT_C, 21}, {IR_FLAG_V, 28}};
     uint64_t c;
     if (in->op == IR_fl_pack && ir_const_value(x->r, in->a, &c)) {
         mov_imm(x, x86_def_int(x, v), ir_flags_from_nzcv((uint32_t)c));
@@ -527,6 +556,7 @@ static bool sel_fl_pack(X86 *x, IrRef v, const IrInst *in) {
         if (in->op == IR_fl_unpack) shift_i(x, 32, SH_SHL, to, (unsigned)pack[i].shift);
         if (i) alu_rr(x, 32, ALU_OR, d, t);
     }
+    alu_ri(x, 32, ALU_XOR, d, in->op == IR_fl_pack ? IR_FLAG_NOT_C : IR_FLAG_NOT_C << 21);
     x86_flags_lost(x);
     return true;
 }
@@ -538,9 +568,9 @@ bool x86_sel_int(X86 *x, IrRef v) {
     case IR_const: return true; // made where it is used
     case IR_add: return sel_add(x, v, in);
     case IR_sub: return sel_two_operand(x, v, in, ALU_SUB);
-    case IR_and: return sel_two_operand(x, v, in, ALU_AND);
-    case IR_or: return sel_two_operand(x, v, in, ALU_OR);
-    case IR_xor: return sel_two_operand(x, v, in, ALU_XOR);
+    case IR_and: return sel_logic(x, v, in, ALU_AND);
+    case IR_or: return sel_logic(x, v, in, ALU_OR);
+    case IR_xor: return sel_logic(x, v, in, ALU_XOR);
     case IR_andn: return sel_andn(x, v, in);
     case IR_neg:
     case IR_not: return sel_unary(x, v, in);

@@ -152,7 +152,7 @@ struct X86 {
     uint64_t int_spills, vec_spills; // used slots
     Bank bank[2];                    // of integers, of vectors: alloc.c's view of all these
     // What EFLAGS describe. FLAGS_CMP: cmp flags_a, flags_b; FLAGS_RESULT: ZF and SF of
-    // flags_result; FLAGS_BORROWED: as CMP but with CF inverted.
+    // flags_result; FLAGS_LOGIC with that: OF and CF are 0.
     uint8_t flags_known, flags_bits;
     IrRef flags_a, flags_b, flags_result;
     IrRef
@@ -188,6 +188,7 @@ void x86_analyse(X86 *x);
 // Folds that both passes must see alike.
 bool x86_shares_register(const X86 *x,
                          const IrInst *in); // no code: the result is its operand's register
+bool x86_test_fuses(const IrRegion *r, IrRef v); // an `and` whose flags can be had without it
 bool x86_compares(const IrRegion *r, const IrInst *icmp); // by one cmp; else the evaluator does it
 bool upper_zero(const X86 *x, IrRef v); // sel_fp.c: an xmm scalar with zeros above it
 IrRef x86_operand(const X86 *x, IrRef v, unsigned i, bool *negate); // of v, where it is fused
@@ -292,7 +293,7 @@ unsigned x86_condition(X86 *x, IrRef user, IrRef v);
 // EFLAGS for fcmp v such that one condition code says it; false when that cannot be (then
 // x86_sel_fp(v) gives 0/1).
 bool x86_fcmp_flags(X86 *x, IrRef v, unsigned *cc);
-enum { FLAGS_CMP = 1, FLAGS_RESULT = 2, FLAGS_BORROWED = 4 };
+enum { FLAGS_CMP = 1, FLAGS_RESULT = 2, FLAGS_LOGIC = 4 };
 static inline void x86_flags_lost(X86 *x) {
     x->flags_known = 0;
 }

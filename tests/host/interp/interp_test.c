@@ -117,12 +117,12 @@ static void interrupted(void **state) {
     Code self;
     make(b, &self, 0x1000, "b0: 0x1000\nexit 0x1000\n");
     host->link(b->ctx, &self.links[0], self.out.entry);
-    b->hot.interrupt = 1;
+    b->hot.interrupt = ~0ull;
     assert_int_equal(enter(b, &self), HOST_EXIT_INTERRUPT);
 }
 
 static uint64_t interrupting(void *state, uint64_t n, uint64_t b, uint64_t c, uint64_t d) {
-    if (n == 5) vcpu_hot(state)->interrupt = 1;
+    if (n == 5) vcpu_hot(state)->interrupt = ~0ull;
     return n + 1;
 }
 static void vector_helper(void *state, V128 *out, const V128 *a, const V128 *b, const V128 *c,

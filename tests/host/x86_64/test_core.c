@@ -318,7 +318,7 @@ static void interrupts(void **state) {
     assert_int_equal(b->state.x[0], 12345);
     assert_int_equal(b->hot.budget, 0);
     b->hot.budget = 1000;
-    b->hot.interrupt = 1; // seen before anything happens
+    b->hot.interrupt = ~0ull; // seen before anything happens
     b->state.pc = 0;
     assert_int_equal(enter(b, &loop), HOST_EXIT_INTERRUPT);
     assert_int_equal(b->state.pc, 0x1000);
