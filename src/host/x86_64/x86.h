@@ -48,7 +48,7 @@ enum { // condition codes
     CC_LE,
     CC_G
 };
-enum { STATE_BIAS = 128, MAX_BLOCK_CODE = 96 * 1024 };
+enum { STATE_BIAS = 160, MAX_BLOCK_CODE = 96 * 1024 };
 enum {                // hot.scratch, in V128 units
     SCRATCH_ARGS = 0, // operands of the evaluator and of vector helpers
     SCRATCH_RESULT = 3,
