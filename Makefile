@@ -10,13 +10,14 @@ TEST_FLAGS  ?=
 BENCH_FLAGS ?=
 FUZZ_SECONDS ?= 60
 FUZZ_COUNT  ?= 500
+SOAK_SECONDS ?= 3600
 COVERAGE_COUNT ?= 60
 NINJA       := ninja -C
 SHELL       := /bin/bash
 # Tests keep nothing in the user's own cache of translations.
 export DRAGOMAN_CACHE ?= off
 
-.PHONY: all help setup guest run test unit programs cached interp bench bench-quick install clean distclean
+.PHONY: all help setup guest run test test-programs soak unit programs cached interp bench bench-quick install clean distclean
 .PHONY: fuzz-insn corpus coverage asan werror check-layers check-globals check-docs fuzz fuzz-build
 
 all: $(BUILD)/build.ninja
@@ -28,6 +29,8 @@ help:
 	@echo "make setup          install every package that the other targets need"
 	@echo "make run            build, fetch Debian arm64 programs, run them, print a table"
 	@echo "make test           build, unit tests, rules, whole programs against qemu-aarch64"
+	@echo "make test-programs  node, java, go, postgres, apt and twenty others at their usual work"
+	@echo "make soak           a build, java, redis and a storm of signals for SOAK_SECONDS=$(SOAK_SECONDS)"
 	@echo "make bench          native, dragoman and qemu-aarch64 side by side (bench-quick: < 5 min)"
 	@echo "make install        under PREFIX=$(PREFIX), with DESTDIR"
 	@echo "make asan           everything of make test under ASan and UBSan, in build-asan"
@@ -65,6 +68,18 @@ unit: all
 programs: all
 	@tests/programs/run.py --dragoman $(DRAGOMAN) --build $(BUILD) $(TEST_FLAGS)
 	@tests/linux/run.py --dragoman $(DRAGOMAN) --build $(BUILD)
+
+# Debian's programs of every kind at their usual work; fetches about 500 MB the first time.
+test-programs: setup
+	@$(MAKE) --no-print-directory all
+	@scripts/guest-root real
+	@tests/real/run.py --dragoman $(DRAGOMAN) --guest $(BUILD)/guest $(TEST_FLAGS)
+
+# The restless ones for SOAK_SECONDS, signals flying.
+soak: setup
+	@$(MAKE) --no-print-directory all
+	@scripts/guest-root real
+	@tests/real/soak.py --dragoman $(DRAGOMAN) --guest $(BUILD)/guest --seconds $(SOAK_SECONDS)
 
 # Translations kept on disk: tests of their own, then every program cold, keeping and warm.
 cached: all
