@@ -86,6 +86,7 @@ typedef struct LinuxProcess {
     // signal actions
     pthread_mutex_t signal_lock;
     GuestSigaction actions[LINUX_NSIG + 1];
+    GuestSigaction last_handled[LINUX_NSIG + 1]; // the newest of each that was a handler
     // threads, under thread_lock
     pthread_mutex_t thread_lock;
     pthread_cond_t thread_gone;

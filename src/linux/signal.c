@@ -107,7 +107,7 @@ void signals_clear_handlers(LinuxProcess *p) {
     pthread_mutex_lock(&p->signal_lock);
     for (int s = 1; s <= LINUX_NSIG; s++)
         if (p->actions[s].handler > G_SIG_IGN) {
-            p->actions[s] = (GuestSigaction){0};
+            p->actions[s] = p->last_handled[s] = (GuestSigaction){0};
             dispose(s, &p->actions[s]);
         }
     pthread_mutex_unlock(&p->signal_lock);
@@ -207,14 +207,19 @@ static void die(LinuxThread *t, int signo) {
     process_exit(t->v, 0, signo);
 }
 
-// True when a handler was entered.
-static bool deliver(LinuxThread *t, int signo, const siginfo_t *si) {
+// True when a handler was entered. caught: the host's handler took it, so there was a guest's handler
+// then; when that has gone meanwhile it is still the one to run, as the kernel looks at action and
+// queue at once.
+static bool deliver(LinuxThread *t, int signo, const siginfo_t *si, bool caught) {
     LinuxProcess *p = t->p;
     pthread_mutex_lock(&p->signal_lock);
     GuestSigaction a = p->actions[signo];
+    if (caught && a.handler <= G_SIG_IGN && p->last_handled[signo].handler > G_SIG_IGN)
+        a = p->last_handled[signo];
     bool handled = a.handler > G_SIG_IGN;
     if (handled && (a.flags & G_SA_RESETHAND)) {
         p->actions[signo].handler = G_SIG_DFL;
+        p->last_handled[signo].handler = G_SIG_DFL;
         dispose(signo, &p->actions[signo]);
     }
     pthread_mutex_unlock(&p->signal_lock);
@@ -238,6 +243,14 @@ static bool deliver(LinuxThread *t, int signo, const siginfo_t *si) {
     return true;
 }
 
+// A signal for the whole process may be another thread's.
+static void give_back(LinuxThread *t, siginfo_t *si) {
+    if (si->si_code == SI_TKILL)
+        syscall(SYS_rt_tgsigqueueinfo, getpid(), t->tid, si->si_signo, si);
+    else
+        syscall(SYS_rt_sigqueueinfo, getpid(), si->si_signo, si);
+}
+
 void linux_poll(Vcpu *v) {
     LinuxThread *t = thread_of(v);
     if (atomic_load(&t->p->exiting)) {
@@ -249,16 +262,16 @@ void linux_poll(Vcpu *v) {
         int signo = __builtin_ctzll(ready) + 1;
         siginfo_t si = t->soft_info[signo];
         __atomic_fetch_and(&t->soft_pending, ~bit(signo), __ATOMIC_SEQ_CST);
-        deliver(t, signo, &si);
+        deliver(t, signo, &si, false);
         if (soft_ready(t) || t->has_caught) vcpu_interrupt(v);
     } else if (t->has_caught) {
         siginfo_t si = t->caught;
         int signo = si.si_signo;
         t->has_caught = 0;           // the host's mask is closed: nothing comes in between
         if (t->sigmask & bit(signo)) // blocked meanwhile: back to the kernel
-            syscall(SYS_rt_tgsigqueueinfo, getpid(), t->tid, signo, &si);
+            give_back(t, &si);
         else
-            deliver(t, signo, &si);
+            deliver(t, signo, &si, true);
     }
     if (atomic_load(&t->p->exiting)) {
         v->stop = true;
@@ -281,7 +294,7 @@ void signals_force(Vcpu *v, const siginfo_t *si) {
         die(t, signo);
         return;
     }
-    if (deliver(t, signo, si)) thread_set_sigmask(t, t->sigmask);
+    if (deliver(t, signo, si, false)) thread_set_sigmask(t, t->sigmask);
 }
 
 void linux_fault(Vcpu *v, int signo, int si_code, uint64_t addr) {
@@ -330,14 +343,22 @@ int64_t sys_rt_sigaction(Vcpu *v, const uint64_t a[6]) {
     if (a[1] && !guest_read(v, a[1], &act, sizeof act)) return -EFAULT;
     if (signo < 1 || signo > LINUX_NSIG) return -EINVAL;
     if (a[1] && (bit(signo) & UNBLOCKABLE)) return -EINVAL;
+    LinuxThread *t = thread_of(v);
+    bool handler_goes = a[1] && act.handler <= G_SIG_IGN;
+    if (handler_goes) { // what came before is the handler's
+        signals_close_host_mask();
+        if (signals_pending(t)) return LINUX_RESTART_ALWAYS;
+    }
     pthread_mutex_lock(&p->signal_lock);
     GuestSigaction old = p->actions[signo];
     if (a[1]) {
         act.mask &= ~UNBLOCKABLE;
         p->actions[signo] = act;
+        if (!handler_goes) p->last_handled[signo] = act;
         dispose(signo, &act);
     }
     pthread_mutex_unlock(&p->signal_lock);
+    if (handler_goes) thread_set_sigmask(t, t->sigmask);
     return a[2] && !guest_write(v, a[2], &old, sizeof old) ? -EFAULT : 0;
 }
 

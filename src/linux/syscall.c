@@ -93,6 +93,10 @@ static int64_t call(Vcpu *v, const Syscall *s, uint64_t nr, const uint64_t a[6])
 
 void linux_syscall(Vcpu *v, unsigned imm) {
     const GuestLinuxAbi *abi = abi_of(v);
+    if (signals_pending(thread_of(v))) { // it came before the call, which may change what it does
+        thread_restart(v, LINUX_RESTART_ALWAYS);
+        return;
+    }
     uint64_t nr = vcpu_reg(v, abi->syscall_nr), a[6];
     for (unsigned i = 0; i < 6; i++) a[i] = vcpu_reg(v, abi->syscall_args[i]);
     const Syscall *s = syscall_find(nr);

@@ -377,6 +377,29 @@ static void nesting(void) {
     FAILS(EINVAL, syscall(SYS_rt_sigprocmask, 0, &sa, NULL, 4));
 }
 
+// A timer that fires up to the moment it is stopped, and then no handler: what fired before is the
+// handler's, whichever thread it came to.
+static void *idle(void *arg) {
+    while (!stop) getppid();
+    return arg;
+}
+static void handler_goes(void) {
+    static const struct itimerval fast = {{0, 50}, {0, 50}}, off;
+    pthread_t t[2];
+    stop = 0;
+    for (int i = 0; i < 2; i++) pthread_create(&t[i], NULL, idle, NULL);
+    for (int round = 0; round < 3000; round++) {
+        handle(SIGALRM, on_signal, SA_RESTART);
+        setitimer(ITIMER_REAL, &fast, NULL);
+        for (volatile int i = 0; i < round % 97 * 30; i++) continue;
+        setitimer(ITIMER_REAL, &off, NULL);
+        signal(SIGALRM, round & 1 ? SIG_DFL : SIG_IGN);
+    }
+    stop = 1;
+    for (int i = 0; i < 2; i++) pthread_join(t[i], NULL);
+    CHECK(count > 0);
+}
+
 int main(void) {
     setvbuf(stdout, NULL, _IONBF, 0);
     alarm(0);
@@ -389,5 +412,6 @@ int main(void) {
     sent_faults();
     sleeps();
     nesting();
+    handler_goes();
     return check_done();
 }
