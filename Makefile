@@ -18,7 +18,7 @@ SHELL       := /bin/bash
 export DRAGOMAN_CACHE ?= off
 
 .PHONY: all help setup guest run test test-programs soak unit programs cached interp bench bench-quick install clean distclean
-.PHONY: fuzz-insn corpus coverage asan werror check-layers check-globals check-docs fuzz fuzz-build
+.PHONY: bench-paths fuzz-insn corpus coverage asan werror check-layers check-globals check-docs fuzz fuzz-build
 
 all: $(BUILD)/build.ninja
 	@$(NINJA) $(BUILD) --quiet
@@ -97,6 +97,10 @@ bench bench-quick: setup
 	@$(MAKE) --no-print-directory all guest
 	@scripts/guest-root amd64
 	@bench/bench.py --dragoman $(DRAGOMAN) $(if $(filter bench-quick,$@),--quick) $(BENCH_FLAGS)
+
+bench-paths: setup
+	@$(MAKE) --no-print-directory all guest
+	@bench/paths.py --dragoman $(DRAGOMAN)
 
 install: all
 	@meson configure $(BUILD) -Dprefix=$(PREFIX) && $(NINJA) $(BUILD) --quiet

@@ -113,6 +113,7 @@ struct Machine {
     uint32_t *relocs;        // the translator's workbench, when something is
     HostFault *faults; // the translator's workbench
     uint32_t cap_faults;
+    void *shared;    // Guest.shared_bytes
     IrRegion region; // the translator's workbench
     Arena region_arena;
     Vcpu *vcpus;

@@ -45,6 +45,12 @@ Machine *machine_new(const MachineConfig *c, DgmErr *err) {
     m->log = c->log;
     pthread_mutex_init(&m->lock, NULL);
     m->blocks = block_table_new();
+    m->shared = pages_alloc(ALIGN_UP((size_t)m->guest->shared_bytes + 1, 4096));
+    if (!m->shared) {
+        err_set(err, -ENOMEM, "machine: out of memory");
+        machine_free(m);
+        return NULL;
+    }
     if (!m->blocks) err_set(err, -ENOMEM, "machine: out of memory");
     if (!m->blocks ||
         !map_code_cache(m, c->code_cache_bytes ? c->code_cache_bytes : DEFAULT_CACHE_BYTES, err)) {
@@ -83,6 +89,7 @@ void machine_free(Machine *m) {
     if (m->host_ctx) m->host->destroy(m->host_ctx);
     if (m->cache) munmap(m->cache, (size_t)(m->cache_end - m->cache));
     block_table_free(m->blocks);
+    if (m->shared) pages_free(m->shared, ALIGN_UP((size_t)m->guest->shared_bytes + 1, 4096));
     arena_free(&m->meta);
     arena_free(&m->region_arena);
     free(m->faults);
@@ -99,8 +106,10 @@ void machine_fork_parent(Machine *m) {
 }
 void machine_fork_child(Machine *m, Vcpu *self) {
     // The other vCPUs' threads do not exist here; their memory is left to the process's end.
+    bool alone = m->vcpus == self && !self->next;
     for (Vcpu *v = m->vcpus; v; v = v->next)
         if (v != self) m->insns_of_gone += v->hot->insn_count;
+    if (!alone) memset(m->shared, 0, m->guest->shared_bytes); // what they held nobody gives back
     m->vcpus = self;
     self->next = NULL;
     persist_start_anew(m, block_table_made(m->blocks));
@@ -145,6 +154,7 @@ Vcpu *vcpu_new(Machine *m, const void *state) {
     v->hot->fp.mode = m->guest->fp_mode(v->state);
     v->hot->mode = m->guest->mode(v->state);
     v->hot->mem_base = space_base(m->as);
+    if (m->guest->share) m->guest->share(v->state, (uintptr_t)m->shared - v->hot->mem_base);
     v->hot->jump_cache[0].pc = jump_cache_no_pc(0); // fresh pages make the others empty
     m->host->vcpu_init(m->host_ctx, v->state);
     m->host->fp_sync(m->host_ctx, v->state);

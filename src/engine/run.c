@@ -306,6 +306,11 @@ static uint64_t fault_guest_pc(const Block *b, uint64_t host_pc) {
     return b->pc + (lo ? b->faults[lo - 1].guest_off : 0);
 }
 
+static void guest_faulted(Vcpu *v, uint64_t pc) {
+    const Guest *g = v->m->guest;
+    if (g->faulted) g->faulted(v->state, vcpu_mem(v->state, pc), v->fault.write);
+}
+
 bool engine_handle_fault(Vcpu *v, int signo, const void *info, void *ucontext) {
     const siginfo_t *si = info;
     if (!v || !atomic_load(&v->in_code)) return false;
@@ -322,11 +327,13 @@ bool engine_handle_fault(Vcpu *v, int signo, const void *info, void *ucontext) {
         Block *b = block_table_find_host(m->blocks, host_pc);
         if (!b) return false;
         uint64_t pc = fault_guest_pc(b, host_pc);
+        guest_faulted(v, pc);
         m->host->leave_at_fault(m->host_ctx, v->state, ucontext, true);
         vcpu_set_reg(v, m->guest->pc_field, pc);
         uncount(v, b, pc);
     } else {
         v->hot->in_helper = 0;
+        guest_faulted(v, vcpu_reg(v, m->guest->pc_field));
         m->host->leave_at_fault(m->host_ctx, v->state, ucontext, false);
     }
     return true;

@@ -67,6 +67,13 @@ typedef struct Guest {
     uint32_t n_hot_ints, n_hot_vecs;
     const GuestCpu *cpus; // the first is the default; ends with name == NULL
     void (*reset)(void *state, uint64_t features);
+    // Memory that all vCPUs of a machine share, zeroed, for the guest's own use; share() is told of
+    // it as a guest address, once for each vCPU.
+    uint32_t shared_bytes;
+    void (*share)(void *state, uint64_t shared);
+    // The instruction at insn_at faulted, at a write or a read of memory; in a signal handler, with
+    // state only in so far as it is kept in no host register. May be NULL.
+    void (*faulted)(void *state, const void *insn_at, bool write);
     // Translation mode: bits of state that change how code is lifted (usually 0). A block is keyed
     // by (pc, mode). Bit 0 is always "FP mode is not the usual one".
     uint32_t (*mode)(const void *state);

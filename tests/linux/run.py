@@ -70,6 +70,8 @@ TESTS = [
     ("seccomp", [], [], False),
     ("memory", [], [], False),
     ("thread", [], [], False),
+    ("exclusive", [], [], False),
+    ("litmus", [], [], False),
     ("proc", ["--workdir", "/bound"], ["first"], True),
     ("socket", [], [], False),
     ("socket", [], [], True),

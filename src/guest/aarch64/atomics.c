@@ -1,11 +1,14 @@
 // atomics.c - exclusives, ordered accesses and LSE atomics (rows of ldst.dec).
 //
-// The exclusive monitor: a load-exclusive remembers address and value (excl_addr, excl_lo,
-// excl_hi); the store-exclusive is a compare-and-swap with the remembered value. To stay one
-// straight block, when the address is not the remembered one the swap replaces the remembered value
-// by itself, which changes nothing, and reports failure. Deviation: a value changed and changed
-// back in between goes unnoticed (guest code that could tell needs an ABA of the very same bits),
-// and a failing store-exclusive needs write permission, which the architecture allows.
+// The exclusive monitor: a load-exclusive remembers address and value (excl_addr, excl_lo, excl_hi)
+// and the version of the place, a 32-bit counter in a table that the machine's vCPUs share, found by
+// the address. A store-exclusive locks the version by a compare-and-swap that makes it odd, which
+// fails when somebody stored there exclusively in between; then it is a compare-and-swap with the
+// remembered value, which notices all other stores but one that brings the same bits back; then it
+// unlocks, the version two higher if it stored. To stay one straight block, what must not happen
+// happens to a scratch word behind the table. A load before the lock sees to it that only a missing
+// write permission can still fault; a64_faulted() takes the lock away then. Deviation: values that
+// plain stores or LSE atomics change and change back in between go unnoticed.
 #include "guest/aarch64/lift.h"
 
 // Values of up to 32 bits are handled as I32, zero-extended.
@@ -45,8 +48,19 @@ static IrRef words_of(Lift *l, IrRef lo, IrRef hi) {
 
 // ---- exclusives ----
 
-static void monitor_set(Lift *l, IrRef addr, IrRef lo, IrRef hi) {
+// The version of the 16 bytes around addr.
+static IrRef version_at(Lift *l, IrRef addr) {
+    IrRef off = ir_and(l->r, lift_shift_imm(l, addr, SHIFT_LSR, 2),
+                       lift_i64(l, (A64_EXCL_VERSIONS - 1) * 4));
+    return ir_add(l->r, ir_get(l->r, A64_EXCL_TABLE, IR_I64), off);
+}
+static IrRef version_of(Lift *l, IrRef addr) {
+    return ir_load(l->r, IR_I64, IR_I32, 0, version_at(l, addr), 0);
+}
+
+static void monitor_set(Lift *l, IrRef addr, IrRef version, IrRef lo, IrRef hi) {
     ir_put(l->r, A64_EXCL_ADDR, addr);
+    ir_put(l->r, A64_EXCL_VERSION, version);
     ir_put(l->r, A64_EXCL_LO, lo);
     if (hi) ir_put(l->r, A64_EXCL_HI, hi);
 }
@@ -55,8 +69,9 @@ static void monitor_set(Lift *l, IrRef addr, IrRef lo, IrRef hi) {
 bool lift_ldxr(Lift *l, const Args_ldxr *a) {
     IrRef addr = lift_xsp(l, a->rn);
     unsigned flags = order(a->o0, a->o0) | alignment(l);
+    IrRef version = version_of(l, addr);
     IrRef v = ir_load(l->r, IR_I64, lift_mem_type(a->sz), flags, addr, 0);
-    monitor_set(l, addr, v, 0);
+    monitor_set(l, addr, version, v, 0);
     lift_put_reg(l, a->rt, v);
     return true;
 }
@@ -65,15 +80,16 @@ bool lift_ldxr(Lift *l, const Args_ldxr *a) {
 bool lift_ldxp(Lift *l, const Args_ldxp *a) {
     IrRef addr = lift_xsp(l, a->rn);
     unsigned flags = order(a->o0, a->o0) | alignment(l);
+    IrRef version = version_of(l, addr);
     if (a->sz) {
         IrRef v = ir_load(l->r, IR_V128, IR_V128, flags | IR_ATOMIC, addr, 0);
         IrRef lo = half_of(l, v, 0), hi = half_of(l, v, 1);
-        monitor_set(l, addr, lo, hi);
+        monitor_set(l, addr, version, lo, hi);
         lift_put_reg(l, a->rt, lo);
         lift_put_reg(l, a->rt2, hi);
     } else {
         IrRef v = ir_load(l->r, IR_I64, IR_I64, flags, addr, 0);
-        monitor_set(l, addr, v, 0);
+        monitor_set(l, addr, version, v, 0);
         lift_put_reg(l, a->rt, ir_op1(l->r, IR_trunc, IR_I32, v));
         lift_put_reg(l, a->rt2, lift_shift_imm(l, v, SHIFT_LSR, 32));
     }
@@ -90,9 +106,19 @@ static void store_status(Lift *l, unsigned rs, IrRef stored) {
 // Stores v (type t) at addr if it is reserved and still holds `expected`.
 static IrRef store_exclusive(Lift *l, IrType t, IrType mem, unsigned flags, IrRef addr,
                              IrRef expected, IrRef v) {
-    IrRef mine = ir_icmp(l->r, IR_EQ, addr, ir_get(l->r, A64_EXCL_ADDR, IR_I64));
-    IrRef desired = ir_select(l->r, mine, v, expected);
-    IrRef old = ir_cas(l->r, t, mem, flags, addr, expected, desired);
+    IrRegion *r = l->r;
+    ir_load(r, ir_is_vec(t) ? t : IR_I64, mem, alignment(l), addr, 0); // faults before the lock
+    IrRef place = version_at(l, addr);
+    IrRef scratch = ir_add(r, ir_get(r, A64_EXCL_TABLE, IR_I64), lift_i64(l, A64_EXCL_SCRATCH));
+    IrRef version = ir_op1(r, IR_trunc, IR_I32, ir_get(r, A64_EXCL_VERSION, IR_I64));
+    IrRef mine = ir_icmp(r, IR_EQ, addr, ir_get(r, A64_EXCL_ADDR, IR_I64));
+    IrRef one = lift_i32(l, 1);
+    IrRef idle = ir_icmp(r, IR_EQ, ir_and(r, version, one), lift_i32(l, 0));
+    IrRef may = ir_and(r, mine, idle);
+    IrRef odd = ir_select(r, may, ir_or(r, version, one), version);
+    IrRef found = ir_cas(r, IR_I32, IR_I32, 0, place, version, odd);
+    IrRef locked = ir_and(r, may, ir_icmp(r, IR_EQ, found, version));
+    IrRef old = ir_cas(r, t, mem, flags, ir_select(r, locked, addr, scratch), expected, v);
     IrRef same;
     if (ir_is_vec(t)) {
         IrRef differ = ir_op2(l->r, IR_xor, t, old, expected);
@@ -101,7 +127,10 @@ static IrRef store_exclusive(Lift *l, IrType t, IrType mem, unsigned flags, IrRe
     } else {
         same = ir_icmp(l->r, IR_EQ, old, expected);
     }
-    return ir_and(l->r, mine, same);
+    IrRef stored = ir_and(r, locked, same);
+    IrRef next = ir_select(r, stored, ir_add(r, version, lift_i32(l, 2)), version);
+    ir_store(r, IR_I32, IR_RELEASE, ir_select(r, locked, place, scratch), 0, next);
+    return stored;
 }
 
 // STXR, STLXR{B|H} <Ws>, <Xt>, [<Xn|SP>]

@@ -8,6 +8,8 @@
 
 extern const IrField a64_fields[A64_FIELD_COUNT];
 void a64_reset(void *state, uint64_t features);
+void a64_share(void *state, uint64_t shared);
+void a64_faulted(void *state, const void *insn_at, bool write);
 uint32_t a64_mode(const void *state);
 uint32_t a64_fp_mode(const void *state);
 void a64_lift_block(IrRegion *r, const GuestLift *how);

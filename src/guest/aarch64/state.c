@@ -58,6 +58,26 @@ void a64_reset(void *state, uint64_t features) {
             s->pac_key[i][j] = seed = seed * 6364136223846793005ull + 1442695040888963407ull;
 }
 
+void a64_share(void *state, uint64_t shared) {
+    ((A64State *)state)->excl_table = shared;
+}
+
+// STXR, STLXR, STXP, STLXP; not CASP, whose bits 31 and 21 tell.
+static bool is_store_exclusive(uint32_t insn) {
+    return (insn & 0x3fc00000) == 0x08000000 && (!(insn & 1u << 21) || insn & 1u << 31);
+}
+
+void a64_faulted(void *state, const void *insn_at, bool write) {
+    A64State *s = state;
+    uint32_t insn;
+    memcpy(&insn, insn_at, sizeof insn);
+    if (!write || !is_store_exclusive(insn) || s->excl_addr == (uint64_t)A64_EXCL_OPEN) return;
+    uint32_t *version = vcpu_mem(s, s->excl_table + (s->excl_addr >> 2 & (A64_EXCL_VERSIONS - 1) * 4));
+    uint32_t odd = (uint32_t)s->excl_version | 1;
+    __atomic_compare_exchange_n(version, &odd, (uint32_t)s->excl_version, false, __ATOMIC_SEQ_CST,
+                                __ATOMIC_SEQ_CST);
+}
+
 uint32_t a64_mode(const void *state) {
     return a64_lift_mode_of(((const A64State *)state)->fpcr);
 }

@@ -25,7 +25,8 @@ typedef struct A64State {
     V128 v[32];
     V128 qc;
     uint64_t tpidrro, tpidr2;
-    uint64_t excl_addr, excl_lo, excl_hi;
+    uint64_t excl_addr, excl_lo, excl_hi, excl_version;
+    uint64_t excl_table; // guest address of the machine's versions, see atomics.c
     uint32_t pstate;
     uint64_t features;                  // set by reset
     uint64_t pac_key[A64_KEY_COUNT][2]; // pointer authentication keys, set by reset
@@ -40,6 +41,11 @@ typedef enum A64Field {
 _Static_assert((int)A64_FIELD_COUNT <= (int)IR_MAX_FIELDS, "the IR's tables are smaller");
 
 enum { A64_EXCL_OPEN = -1 }; // excl_addr when nothing is reserved
+enum {                       // excl_table: versions, then scratch space on a cache line of its own
+    A64_EXCL_VERSIONS = 1024,
+    A64_EXCL_SCRATCH = A64_EXCL_VERSIONS * 4,
+    A64_SHARED_BYTES = A64_EXCL_SCRATCH + 64
+};
 
 // Bits of PSTATE that user mode may change, where SPSR has them.
 enum { PSTATE_SSBS = 1 << 12, PSTATE_DIT = 1 << 24 };
