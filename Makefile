@@ -18,7 +18,7 @@ SHELL       := /bin/bash
 export DRAGOMAN_CACHE ?= off
 
 .PHONY: all help setup guest run test test-programs soak unit programs cached interp bench bench-quick install clean distclean
-.PHONY: bench-paths fuzz-insn corpus coverage asan werror check-layers check-globals check-docs fuzz fuzz-build
+.PHONY: bench-paths bench-scaling fuzz-insn corpus coverage asan werror check-layers check-globals check-docs fuzz fuzz-build
 
 all: $(BUILD)/build.ninja
 	@$(NINJA) $(BUILD) --quiet
@@ -32,6 +32,7 @@ help:
 	@echo "make test-programs  node, java, go, postgres, apt and twenty others at their usual work"
 	@echo "make soak           a build, java, redis and a storm of signals for SOAK_SECONDS=$(SOAK_SECONDS)"
 	@echo "make bench          native, dragoman and qemu-aarch64 side by side (bench-quick: < 5 min)"
+	@echo "make bench-paths    what --rootfs costs; bench-scaling: what threads cost"
 	@echo "make install        under PREFIX=$(PREFIX), with DESTDIR"
 	@echo "make asan           everything of make test under ASan and UBSan, in build-asan"
 	@echo "make fuzz           each fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS)"
@@ -97,6 +98,10 @@ bench bench-quick: setup
 	@$(MAKE) --no-print-directory all guest
 	@scripts/guest-root amd64
 	@bench/bench.py --dragoman $(DRAGOMAN) $(if $(filter bench-quick,$@),--quick) $(BENCH_FLAGS)
+
+bench-scaling: setup
+	@$(MAKE) --no-print-directory all
+	@bench/scaling.py --dragoman $(DRAGOMAN) --build $(BUILD)
 
 bench-paths: setup
 	@$(MAKE) --no-print-directory all guest

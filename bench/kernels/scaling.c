@@ -1,0 +1,65 @@
+// scaling.c - what threads cost: scaling MODE THREADS REPEATS. `work`: each thread does the same
+// independent work; `atomic`: all add to one word; `mutex`: all take one mutex; `start`: threads
+// that start and end. Prints seconds of wall time.
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static long repeats;
+static uint64_t word;
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+
+static void *work(void *arg) {
+    uint32_t table[256], x = 1;
+    for (int i = 0; i < 256; i++) table[i] = (uint32_t)i * 2654435761u;
+    for (long i = 0; i < repeats; i++) {
+        x = x * 1664525u + 1013904223u;
+        table[x >> 24] ^= table[x >> 16 & 255] + (x & 1 ? x : x >> 3);
+    }
+    *(volatile uint32_t *)&word = table[x & 255];
+    return arg;
+}
+static void *atomic(void *arg) {
+    for (long i = 0; i < repeats; i++) __atomic_fetch_add(&word, 1, __ATOMIC_SEQ_CST);
+    return arg;
+}
+static void *lock(void *arg) {
+    for (long i = 0; i < repeats; i++) {
+        pthread_mutex_lock(&mutex);
+        word++;
+        pthread_mutex_unlock(&mutex);
+    }
+    return arg;
+}
+static void *nothing(void *arg) {
+    return arg;
+}
+
+static double seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+int main(int argc, char **argv) {
+    if (argc != 4) return 2;
+    int threads = atoi(argv[2]);
+    repeats = atol(argv[3]);
+    void *(*fn)(void *) = !strcmp(argv[1], "work")     ? work
+                          : !strcmp(argv[1], "atomic") ? atomic
+                          : !strcmp(argv[1], "mutex")  ? lock
+                                                       : nothing;
+    long rounds = fn == nothing ? repeats : 1;
+    pthread_t t[64];
+    double begin = seconds();
+    for (long r = 0; r < rounds; r++) {
+        for (int i = 0; i < threads; i++) pthread_create(&t[i], NULL, fn, NULL);
+        for (int i = 0; i < threads; i++) pthread_join(t[i], NULL);
+    }
+    printf("%.6f\n", seconds() - begin);
+    return 0;
+}
