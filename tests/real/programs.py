@@ -11,7 +11,9 @@ import glob
 import os
 import shutil
 
-JAVA = "/usr/lib/jvm/java-17-openjdk-arm64/bin"
+import runtimes
+
+JAVA = runtimes.JAVA
 POSTGRES = "/usr/lib/postgresql/15/bin"
 # What the apt row installs from a repository of its own.
 REPO = ["hello", "ed"]
@@ -108,6 +110,7 @@ ROWS = [
          "{ echo \"$s: $o\"; exit 1; }; done; echo all", expect=["^all$"]),
     dict(name="vim", packages=["vim-tiny"], command="vim.tiny -u NONE v.txt; cat v.txt",
          keys=[(1.5, b"ihello from vim\x1b"), (0.5, b"yyp:%s/hello/bye/\r:wq\r")], expect=["bye from vim", "bye from vim"]),
+    *runtimes.ROWS,
 ]
 
 

@@ -1,0 +1,1 @@
+process.on('message',m=>process.send({x:m.x+1}))
