@@ -38,10 +38,10 @@ ROWS = [
          "threads->create(sub{my $s=0;$s+=$_*$n for 1..10000;$s})}1..4; print join(q(,),map{$_->join}@t),qq(\\n); "
          "my $p=fork; if(!$p){exit 7} waitpid $p,0; print $?>>8,qq(\\n); open F,q(-|),q(echo piped); print <F>'",
          expect=["50005000,100010000,150015000,200020000", "^7$", "piped"]),
-    dict(name="gcc make", packages=["make", "g++"], files=["gen.sh"], timeout=180,
+    dict(name="gcc make", packages=["make", "g++"], files=["gen.sh"], timeout=300,
          command="bash gen.sh && printf 'p: $(patsubst %%.cpp,%%.o,$(wildcard *.cpp))\\n\\tg++ -o $@ $^\\n' > Makefile && "
          "make -j3 CXXFLAGS=-O2 | tail -1 | cut -c1-8 && ./p", expect=["^g\\+\\+ -o", "^21253$"]),
-    dict(name="cmake", packages=["cmake", "make", "g++"], files=["gen.sh"], timeout=180,
+    dict(name="cmake", packages=["cmake", "make", "g++"], files=["gen.sh"], timeout=300,
          command="bash gen.sh && cmake -S . -B build > log && make -j3 -C build >> log && build/p && grep -c Building log",
          expect=["^21253$", "^21$"]),
     dict(name="git", packages=["git"], command="git init -q r && cd r && git config user.email a@b && git config user.name n && "
