@@ -1,5 +1,6 @@
 // helpers_crypto.c - the hash and SM4 instructions as helpers, after the Arm ARM's pseudo-code.
-// Pure functions of their operands; reentrant. Declared in helpers_simd.h; the lifters that call
+// Pure functions of their operands; reentrant. Compiled without the host's vector instructions, so
+// that a call need not save the guest's vectors. Declared in helpers_simd.h; the lifters that call
 // them are in crypto.c.
 #include "guest/aarch64/helpers_simd.h"
 
@@ -183,8 +184,16 @@ static void do_sm4ekey(void *state, V128 *out, const V128 *a, const V128 *b, con
     sm4_rounds(out, a, b, true);
 }
 
+#ifdef DGM_NO_VECTORS // the build made this file without the host's vector instructions
+#define KEEPS_VECTORS true
+#else
+#define KEEPS_VECTORS false
+#endif
 #define VECTOR_HELPER(ident, function)                                                             \
-    const IrHelper ident = {.name = #ident, .fn = (void (*)(void))function, .vec = true}
+    const IrHelper ident = {.name = #ident,                                                        \
+                            .fn = (void (*)(void))function,                                        \
+                            .vec = true,                                                           \
+                            .keeps_vectors = KEEPS_VECTORS}
 
 VECTOR_HELPER(crypto_sha1, do_sha1);
 VECTOR_HELPER(crypto_sha1su1, do_sha1su1);
