@@ -1,9 +1,27 @@
 // crypto.c - AES, SHA1, SHA256, SHA512, SHA3, SM3, SM4. AES rounds are IR ops, for which hosts have
-// instructions, SHA512 and SHA3 plain arithmetic; the other hashes are helpers (helpers_crypto.c).
+// instructions, SHA512, SHA3 and the schedules of the others plain arithmetic; the other hashes' rounds
+// are helpers (helpers_crypto.c).
 #include "guest/aarch64/simd.h"
 
 static IrRef xor128(Lift *l, IrRef a, IrRef b) {
     return ir_op2(l->r, IR_xor, IR_V128, a, b);
+}
+
+// Lanes of 32 or 64 bits, each rotated left; 0 <= n < their size.
+static IrRef rotate_left(Lift *l, IrType t, IrRef v, unsigned n) {
+    if (!n) return v;
+    return ir_op2(l->r, IR_or, t, v_imm(l, IR_shli, t, v, n),
+                  v_imm(l, IR_shri, t, v, ir_elem_bits(t) - n));
+}
+// In each lane two rotations right and a shift right, mixed together.
+static IrRef small_sigma(Lift *l, IrType t, IrRef v, unsigned r1, unsigned r2, unsigned shift) {
+    unsigned bits = ir_elem_bits(t);
+    IrRef x = xor128(l, rotate_left(l, t, v, bits - r1), rotate_left(l, t, v, bits - r2));
+    return xor128(l, x, v_imm(l, IR_shri, t, v, shift));
+}
+// Bytes n .. n + 15 of a and b behind it.
+static IrRef extract(Lift *l, IrRef a, IrRef b, unsigned n) {
+    return ir_emit(l->r, IR_vext, IR_I8X16, a, b, 0, 0, 0, n);
 }
 
 // ---- AES: AESE Vd.16B, Vn.16B and kin ----
@@ -48,7 +66,7 @@ bool lift_sha1h(Lift *l, const Args_sha1h *a) {
 // SHA1SU0: the middle of Vd:Vn, with Vd and Vm mixed in
 bool lift_sha1su0(Lift *l, const Args_sha1su0 *a) {
     IrRef d = v_get(l, a->rd);
-    IrRef middle = ir_emit(l->r, IR_vext, IR_I8X16, d, v_get(l, a->rn), 0, 0, 0, 8);
+    IrRef middle = extract(l, d, v_get(l, a->rn), 8);
     lift_put_v(l, a->rd, xor128(l, xor128(l, middle, d), v_get(l, a->rm)));
     return true;
 }
@@ -66,11 +84,22 @@ bool lift_sha256h2(Lift *l, const Args_sha256h2 *a) {
         v_call(l, &crypto_sha256h, v_get(l, a->rn), v_get(l, a->rd), v_get(l, a->rm), SIMD_SUB));
     return true;
 }
+// SHA256SU0 Vd.4S, Vn.4S
 bool lift_sha256su0(Lift *l, const Args_sha256su0 *a) {
-    return hash2(l, &crypto_sha256su0, a->rd, a->rn);
+    IrRef d = v_get(l, a->rd), next = extract(l, d, v_get(l, a->rn), 4);
+    lift_put_v(l, a->rd,
+               ir_op2(l->r, IR_add, IR_I32X4, d, small_sigma(l, IR_I32X4, next, 7, 18, 3)));
+    return true;
 }
+// SHA256SU1 Vd.4S, Vn.4S, Vm.4S: the upper two words need the lower two
 bool lift_sha256su1(Lift *l, const Args_sha256su1 *a) {
-    return hash(l, &crypto_sha256su1, a->rd, a->rn, a->rm, 0);
+    IrRef m = v_get(l, a->rm);
+    IrRef sum = ir_op2(l->r, IR_add, IR_I32X4, v_get(l, a->rd), extract(l, v_get(l, a->rn), m, 4));
+    IrRef of_m = small_sigma(l, IR_I32X4, m, 17, 19, 10);
+    IrRef low = ir_op2(l->r, IR_add, IR_I32X4, sum, extract(l, of_m, of_m, 8));
+    IrRef of_low = small_sigma(l, IR_I32X4, low, 17, 19, 10);
+    lift_put_v(l, a->rd, ir_op2(l->r, IR_add, IR_I32X4, sum, extract(l, of_m, of_low, 8)));
+    return true;
 }
 
 // ---- SHA512, SHA3 ----
@@ -86,16 +115,6 @@ static IrRef lane64(Lift *l, IrRef v, unsigned lane) {
 static void put_pair64(Lift *l, unsigned rd, IrRef lo, IrRef hi) {
     IrRef v = ir_op1(l->r, IR_vzext, IR_V128, lo);
     lift_put_v(l, rd, ir_emit(l->r, IR_vset, IR_V128, v, hi, 0, 0, 0, 1));
-}
-static IrRef rotate_left64(Lift *l, IrRef v, unsigned n) { // lanes; 0 <= n < 64
-    if (!n) return v;
-    return ir_op2(l->r, IR_or, IR_I64X2, v_imm(l, IR_shli, IR_I64X2, v, n),
-                  v_imm(l, IR_shri, IR_I64X2, v, 64 - n));
-}
-// The same in both lanes: two rotations right and a shift right.
-static IrRef small_sigma(Lift *l, IrRef v, unsigned r1, unsigned r2, unsigned shift) {
-    IrRef x = xor128(l, rotate_left64(l, v, 64 - r1), rotate_left64(l, v, 64 - r2));
-    return xor128(l, x, v_imm(l, IR_shri, IR_I64X2, v, shift));
 }
 // x ? y : z, bit by bit
 static IrRef choose64(Lift *l, IrRef x, IrRef y, IrRef z) {
@@ -129,24 +148,25 @@ bool lift_sha512h2(Lift *l, const Args_sha512h2 *a) {
 // SHA512SU0 Vd.2D, Vn.2D
 bool lift_sha512su0(Lift *l, const Args_sha512su0 *a) {
     IrRef d = v_get(l, a->rd);
-    IrRef next = ir_emit(l->r, IR_vext, IR_I8X16, d, v_get(l, a->rn), 0, 0, 0, 8);
-    lift_put_v(l, a->rd, ir_op2(l->r, IR_add, IR_I64X2, d, small_sigma(l, next, 1, 8, 7)));
+    IrRef next = extract(l, d, v_get(l, a->rn), 8);
+    lift_put_v(l, a->rd,
+               ir_op2(l->r, IR_add, IR_I64X2, d, small_sigma(l, IR_I64X2, next, 1, 8, 7)));
     return true;
 }
 // SHA512SU1 Vd.2D, Vn.2D, Vm.2D
 bool lift_sha512su1(Lift *l, const Args_sha512su1 *a) {
-    IrRef v =
-        ir_op2(l->r, IR_add, IR_I64X2, v_get(l, a->rd), small_sigma(l, v_get(l, a->rn), 19, 61, 6));
+    IrRef v = ir_op2(l->r, IR_add, IR_I64X2, v_get(l, a->rd),
+                     small_sigma(l, IR_I64X2, v_get(l, a->rn), 19, 61, 6));
     lift_put_v(l, a->rd, ir_op2(l->r, IR_add, IR_I64X2, v, v_get(l, a->rm)));
     return true;
 }
 bool lift_rax1(Lift *l, const Args_rax1 *a) {
-    lift_put_v(l, a->rd, xor128(l, v_get(l, a->rn), rotate_left64(l, v_get(l, a->rm), 1)));
+    lift_put_v(l, a->rd, xor128(l, v_get(l, a->rn), rotate_left(l, IR_I64X2, v_get(l, a->rm), 1)));
     return true;
 }
 bool lift_xar(Lift *l, const Args_xar *a) {
     IrRef v = xor128(l, v_get(l, a->rn), v_get(l, a->rm));
-    lift_put_v(l, a->rd, rotate_left64(l, v, (64 - a->imm6) % 64));
+    lift_put_v(l, a->rd, rotate_left(l, IR_I64X2, v, (64 - a->imm6) % 64));
     return true;
 }
 bool lift_eor3(Lift *l, const Args_eor3 *a) {

@@ -70,27 +70,6 @@ static void do_sha256h(void *state, V128 *out, const V128 *a, const V128 *b, con
     *out = imm & SIMD_SUB ? y : x;
 }
 
-static void do_sha256su0(void *state, V128 *out, const V128 *a, const V128 *b, const V128 *c,
-                         uint64_t imm) {
-    V128 x;
-    for (unsigned i = 0; i < 4; i++) {
-        uint32_t t = i < 3 ? a->w[i + 1] : b->w[0];
-        x.w[i] = a->w[i] + (ror32(t, 7) ^ ror32(t, 18) ^ t >> 3);
-    }
-    *out = x;
-}
-
-static void do_sha256su1(void *state, V128 *out, const V128 *a, const V128 *b, const V128 *c,
-                         uint64_t imm) {
-    V128 x;
-    for (unsigned i = 0; i < 4; i++) {
-        uint32_t t = i < 2 ? c->w[i + 2] : x.w[i - 2];
-        uint32_t t0 = i < 3 ? b->w[i + 1] : c->w[0];
-        x.w[i] = (ror32(t, 17) ^ ror32(t, 19) ^ t >> 10) + a->w[i] + t0;
-    }
-    *out = x;
-}
-
 // ---- SM3 ----
 
 static void do_sm3ss1(void *state, V128 *out, const V128 *a, const V128 *b, const V128 *c,
@@ -198,8 +177,6 @@ static void do_sm4ekey(void *state, V128 *out, const V128 *a, const V128 *b, con
 VECTOR_HELPER(crypto_sha1, do_sha1);
 VECTOR_HELPER(crypto_sha1su1, do_sha1su1);
 VECTOR_HELPER(crypto_sha256h, do_sha256h);
-VECTOR_HELPER(crypto_sha256su0, do_sha256su0);
-VECTOR_HELPER(crypto_sha256su1, do_sha256su1);
 VECTOR_HELPER(crypto_sm3ss1, do_sm3ss1);
 VECTOR_HELPER(crypto_sm3tt, do_sm3tt);
 VECTOR_HELPER(crypto_sm3partw1, do_sm3partw1);

@@ -30,7 +30,6 @@ extern const IrHelper simd_fmlal;   // FMLAL/FMLSL (SUB): lanes of half-width a,
 extern const IrHelper crypto_sha1; // imm 0 C, 1 P, 2 M: a hash, b the e word, c schedule
 extern const IrHelper crypto_sha1su1;
 extern const IrHelper crypto_sha256h; // SUB: H2
-extern const IrHelper crypto_sha256su0, crypto_sha256su1;
 extern const IrHelper crypto_sm3partw1, crypto_sm3partw2, crypto_sm3ss1;
 extern const IrHelper crypto_sm3tt; // imm: word index of c, + 4 for TT2, + 8 for B
 extern const IrHelper crypto_sm4e, crypto_sm4ekey;
