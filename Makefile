@@ -74,17 +74,17 @@ programs: all
 test-programs: setup
 	@$(MAKE) --no-print-directory all
 	@scripts/guest-root real
-	@tests/real/run.py --dragoman $(DRAGOMAN) --guest $(BUILD)/guest $(TEST_FLAGS)
+	@tests/real/run.py --dragoman $(DRAGOMAN) $(TEST_FLAGS)
 
 # The restless ones for SOAK_SECONDS, signals flying.
 soak: setup
 	@$(MAKE) --no-print-directory all
 	@scripts/guest-root real
-	@tests/real/soak.py --dragoman $(DRAGOMAN) --guest $(BUILD)/guest --seconds $(SOAK_SECONDS)
+	@tests/real/soak.py --dragoman $(DRAGOMAN) --seconds $(SOAK_SECONDS)
 
 # Translations kept on disk: tests of their own, then every program cold, keeping and warm.
 cached: all
-	@tests/cache/run.py --dragoman $(DRAGOMAN) --build $(BUILD)
+	@tests/cache/run.py --dragoman $(DRAGOMAN)
 	@rm -rf $(BUILD)/test-cache; for run in 1 2 3; do \
 	    DRAGOMAN_CACHE=$(abspath $(BUILD))/test-cache tests/programs/run.py --dragoman $(DRAGOMAN) \
 	        --build $(BUILD) --skip '^(bad|option)|-link$$' $(TEST_FLAGS) || exit 1; done

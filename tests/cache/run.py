@@ -16,11 +16,15 @@ import sys
 import tempfile
 import time
 
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
 PROGRAMS = [["/usr/bin/true"], ["/usr/bin/seq", "3000"], ["/usr/bin/sort", "-r", "/etc/passwd"],
             ["/bin/bash", "-c", "for i in 1 2 3; do echo $i | wc -c; done; exit 7"],
             ["/usr/bin/lua5.4", "-e", "local t={} for i=1,999 do t[i]=i*i end print(t[999], math.sqrt(2))"],
             ["/usr/bin/perl", "-e", "print join ',', map { $_ ** 2 } sort { $b <=> $a } 1..99"],
             ["/usr/bin/python3", "-S", "-E", "-c", "import sys; print(sum(i*i for i in range(9999)), 0.1+0.2); sys.exit(3)"]]
+
+STATUSES = [0, 0, 0, 7, 0, 0, 3]
 
 SOURCE = r"""
 __asm__(".global _start\n_start:\n mov x2, #1\n adr x1, text\n mov x0, #1\n mov x8, #64\n svc #0\n"
@@ -35,7 +39,7 @@ class Failure(Exception):
 class Tests:
     def __init__(self, args):
         self.dragoman = os.path.abspath(args.dragoman)
-        self.root = os.path.abspath(os.path.join(args.build, "guest", "arm64", "root"))
+        self.root = os.path.abspath(os.path.join(args.guest, "arm64", "root"))
         self.scratch = tempfile.mkdtemp(prefix="dragoman-cache-")
         self.cache = os.path.join(self.scratch, "cache")
         self.rng = random.Random(args.seed)
@@ -301,6 +305,8 @@ class Tests:
         failed = 0
         for program in PROGRAMS:
             self.check(program, cache=None)
+        if [self.expected[tuple(p)][0] for p in PROGRAMS] != STATUSES:
+            sys.exit(f"cache tests: the programs do not run: {self.expected}")
         for name in [n for n in dir(self) if n.startswith("test_") and re.search(only, n)]:
             begin = time.time()
             try:
@@ -318,7 +324,7 @@ class Tests:
 def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("--dragoman", default="build/dragoman")
-    p.add_argument("--build", default="build")
+    p.add_argument("--guest", default=os.path.join(TOP, "build", "guest"))
     p.add_argument("--only", default="")
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--rounds", type=int, default=40, help="of damage")
