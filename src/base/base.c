@@ -121,6 +121,7 @@ static bool buf_reserve(Buf *b, size_t more) {
 }
 
 void buf_add(Buf *b, const void *data, size_t bytes) {
+    if (!bytes) return; // data may be NULL then
     if (!buf_reserve(b, bytes)) return;
     memcpy(b->data + b->len, data, bytes);
     b->len += bytes;
