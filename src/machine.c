@@ -7,6 +7,7 @@
 #include "engine/engine.h"
 #include "linux/personality.h"
 #include "memory/space.h"
+#include "observe/observe.h"
 #include "options.h"
 
 #include <errno.h>
@@ -17,6 +18,7 @@
 struct dgm_machine {
     dgm_options opt;
     Machine *m;
+    Watches *watches; // NULL: no tools
     DgmErr err;
 };
 
@@ -141,6 +143,24 @@ int options_cpu(const dgm_options *o, MachineConfig *c, DgmErr *err) {
 
 // ---- loading and running ----
 
+int dgm_machine_attach(dgm_machine *m, const dgm_tool *tool, const char *options) {
+    if (m->m) return err_set(&m->err, -EINVAL, "tool '%s': the program runs already", tool->name);
+    if (!m->watches && !(m->watches = watches_new()))
+        return err_set(&m->err, -ENOMEM, "tool '%s': out of memory", tool->name);
+    int e = watches_attach(m->watches, tool, options);
+    if (e) m->err = m->watches->err;
+    return e;
+}
+
+// The tools say what they need before there is code.
+static int start_tools(dgm_machine *m, MachineConfig *mc, const char *path) {
+    if (!m->watches) return 0;
+    mc->watches = m->watches;
+    int e = watches_start(m->watches, mc->guest, path);
+    if (e) m->err = m->watches->err;
+    return e;
+}
+
 int dgm_machine_load(dgm_machine *m, const char *path, char *const argv[], char *const envp[]) {
     if (m->m) return err_set(&m->err, -EINVAL, "%s: this machine has a program already", path);
     MachineConfig mc;
@@ -165,6 +185,7 @@ int dgm_machine_load(dgm_machine *m, const char *path, char *const argv[], char 
                       .self_argv = m->opt.self_argv};
     e = linux_find_guest(&lc, &mc.guest, &m->err);
     if (!e) e = options_cpu(&m->opt, &mc, &m->err);
+    if (!e) e = start_tools(m, &mc, path);
     if (e) return e;
     Machine *machine = machine_new(&mc, &m->err);
     if (!machine) return m->err.code;
@@ -205,5 +226,6 @@ void dgm_machine_free(dgm_machine *m) {
         linux_end(m->m);
         machine_free(m->m);
     }
+    watches_free(m->watches);
     free(m);
 }

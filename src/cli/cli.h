@@ -17,6 +17,12 @@ int cmd_cpus(int argc, char **argv);
 // `dragoman-aarch64`: qemu-aarch64's command line.
 int cmd_qemu_style(int argc, char **argv);
 
+// `dragoman tools`.
+int cmd_tools(int argc, char **argv);
+// What --tool NAME[:OPTIONS] means, a name or a path with a slash; NULL after complaining.
+struct dgm_tool;
+const struct dgm_tool *tool_find(const char *word, const char **options);
+
 // `dragoman cache`: what is kept of translations.
 int cmd_cache(int argc, char **argv);
 // Where it is kept when nobody says: DRAGOMAN_CACHE, else XDG_CACHE_HOME/dragoman, else

@@ -5,6 +5,7 @@
 #include "cli.h"
 
 #include "dragoman/machine.h"
+#include "dragoman/tool.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -19,7 +20,7 @@
 
 extern char **environ;
 
-enum { MAX_SELF_ARGS = 256, BINFMT_PRESERVE_ARGV0 = 1 };
+enum { MAX_SELF_ARGS = 256, MAX_TOOLS = 16, BINFMT_PRESERVE_ARGV0 = 1 };
 
 typedef struct Run {
     dgm_options opt;
@@ -34,6 +35,10 @@ typedef struct Run {
     unsigned n_binds;
     char *absolute[MAX_SELF_ARGS]; // paths of options, made absolute
     unsigned n_absolute;
+    const dgm_tool *tools[MAX_TOOLS];
+    const char *tool_options[MAX_TOOLS];
+    int n_tools;
+    bool json;
 } Run;
 
 typedef struct Option {
@@ -208,6 +213,22 @@ static int set_stats(Run *r, const char *arg) {
     return (void)arg, r->stats = r->opt.count = true, 0;
 }
 
+static int set_tool(Run *r, const char *arg) {
+    if (r->n_tools == MAX_TOOLS) {
+        complain("--tool %s: too many", arg);
+        return EXIT_USAGE;
+    }
+    const char *options;
+    const dgm_tool *tool = tool_find(arg, &options);
+    if (!tool) return EXIT_USAGE;
+    r->tools[r->n_tools] = tool;
+    r->tool_options[r->n_tools++] = options;
+    return 0;
+}
+static int set_json(Run *r, const char *arg) {
+    return (void)arg, r->json = true, 0;
+}
+
 static int set_cpu(Run *r, const char *arg) {
     if (!strcmp(arg, "help") || !strcmp(arg, "?")) {
         char *no_args[] = {"cpus", NULL};
@@ -260,6 +281,9 @@ static const Option options[] = {
      set_log_file, false, true},
     {"--stats", "-stats", NULL,
      "count instructions and say what was translated, on stderr at the end", set_stats, true},
+    {"--tool", "-tool", "NAME[:OPTIONS]",
+     "watch the program by a tool ('dragoman tools'; ./my.so); several at once", set_tool, false},
+    {"--json", "-json", NULL, "tools give their results as JSON", set_json, false},
     {"--host", "-host", "NAME", "code generator: x86_64, or interp (slow, portable)", set_host,
      false},
     {"--host-limit", "-host-limit", "LIST",
@@ -411,13 +435,27 @@ static int die_of(int sig) {
     return EXIT_SIGNALLED + sig;
 }
 
+static int attach_tools(Run *r, dgm_machine *m) {
+    int e = 0;
+    for (int i = 0; i < r->n_tools && !e; i++) {
+        char *with = NULL;
+        const char *options = r->tool_options[i];
+        if (r->json && asprintf(&with, "%s%sjson", options ? options : "", options ? "," : "") < 0)
+            return -ENOMEM;
+        e = dgm_machine_attach(m, r->tools[i], with ? with : options);
+        free(with);
+    }
+    return e;
+}
+
 static int run_program(Run *r, const char *path, char **argv) {
     dgm_machine *m = dgm_machine_new(&r->opt);
     if (!m) {
         complain("%s: out of memory", path);
         return EXIT_NOT_EXECUTABLE;
     }
-    int e = dgm_machine_load(m, path, argv, r->env);
+    int e = attach_tools(r, m);
+    if (!e) e = dgm_machine_load(m, path, argv, r->env);
     bool loaded = !e;
     dgm_exit how = {0};
     if (loaded) e = dgm_machine_run(m, &how);

@@ -48,6 +48,8 @@ typedef struct Block {
     const HostFault *faults; // sorted by host_off
     struct Block *next_in_page;
     const BlockKept *kept; // NULL: not to be kept, or from there
+    const struct WatchUndo *undo; // n_undo: what tools have counted too much when a fault leaves it
+    uint32_t n_undo;
     uint32_t *count_ends; // of a machine that counts: instructions up to the end of each segment
     uint32_t mode, code_bytes;
     uint16_t size_bytes, n_insns, n_links, n_faults;
@@ -77,6 +79,7 @@ typedef struct MachineConfig {
     uint32_t max_block_insns; // 0: default
     bool count;               // count guest instructions
     bool budgeted;            // exact budgets for vcpu_run (counts, too)
+    struct Watches *watches;  // attached tools (observe.h), which outlive the machine; NULL: none
     bool verify;              // ir_verify every region, also in release builds
     bool perf_map;            // write /tmp/perf-PID.map
     const char *persist_dir;  // translations are kept there; NULL: nowhere
@@ -96,6 +99,7 @@ struct Machine {
     bool budgeted; // ... and stop when the vCPU's budget is used up (implies count)
     bool verify;
     bool perf_map;
+    struct Watches *watches; // NULL: nobody watches
     Log log;
     const Personality *personality;
     AddressSpace *as; // the memory floor's
@@ -135,6 +139,7 @@ struct Vcpu {
     struct {
         int signo, si_code;
         bool write; // it was a store, for SEGV and BUS
+        bool in_helper; // ... of a helper
         uint64_t addr;
     } fault;     // of HOST_EXIT_FAULT
     void *alloc; // what to free

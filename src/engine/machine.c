@@ -2,6 +2,7 @@
 #include "engine/engine.h"
 #include "engine/persist.h"
 #include "memory/space.h"
+#include "observe/observe.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -39,7 +40,10 @@ Machine *machine_new(const MachineConfig *c, DgmErr *err) {
     m->features = c->features;
     m->max_block_insns = c->max_block_insns ? c->max_block_insns : DEFAULT_BLOCK_INSNS;
     m->budgeted = c->budgeted;
-    m->count = c->count || c->budgeted;
+    m->watches = c->watches;
+    unsigned wanted = m->watches ? m->watches->needs : 0;
+    m->budgeted |= (wanted & DGM_STOPS) != 0;
+    m->count = c->count || m->budgeted || wanted & DGM_COUNTS;
     m->verify = c->verify;
     m->perf_map = c->perf_map;
     m->log = c->log;
@@ -61,7 +65,8 @@ Machine *machine_new(const MachineConfig *c, DgmErr *err) {
     const Guest *g = m->guest;
     m->host_ctx =
         m->host->create(g->fields, g->n_fields, g->pc_field, g->state_bytes, g->hot_ints,
-                        g->n_hot_ints, g->hot_vecs, g->n_hot_vecs, c->isa_limit, &stubs, err);
+                        g->n_hot_ints, g->hot_vecs, g->n_hot_vecs, c->isa_limit,
+                        (m->count ? HOST_COUNTS : 0u) | (wanted & DGM_CALLS ? HOST_CALLS : 0u), &stubs, err);
     if (!m->host_ctx) {
         machine_free(m);
         return NULL;
@@ -75,7 +80,7 @@ Machine *machine_new(const MachineConfig *c, DgmErr *err) {
     m->cold_there = (uint8_t *)ALIGN_UP((uintptr_t)m->cache_cold, 4096);
     prefer_huge_pages(m->cache, m->cache_cold);
     prefer_huge_pages(m->cache_cold, m->cache_end);
-    if (c->persist_dir)
+    if (c->persist_dir && !m->watches) // what is kept is without tools
         m->persist = persist_new(m, c->persist_dir,
                                  c->persist_bytes ? c->persist_bytes : DEFAULT_PERSIST_BYTES);
     ir_region_init(&m->region, &m->region_arena, g->fields, g->n_fields, g->pc_field);
@@ -108,7 +113,7 @@ void machine_fork_child(Machine *m, Vcpu *self) {
     // The other vCPUs' threads do not exist here; their memory is left to the process's end.
     bool alone = m->vcpus == self && !self->next;
     for (Vcpu *v = m->vcpus; v; v = v->next)
-        if (v != self) m->insns_of_gone += v->hot->insn_count;
+        if (v != self) m->insns_of_gone += vcpu_insns(v->hot);
     if (!alone) memset(m->shared, 0, m->guest->shared_bytes); // what they held nobody gives back
     m->vcpus = self;
     self->next = NULL;
@@ -119,21 +124,25 @@ void machine_fork_child(Machine *m, Vcpu *self) {
 uint64_t machine_insns_executed(Machine *m) {
     pthread_mutex_lock(&m->lock);
     uint64_t n = m->insns_of_gone;
-    for (Vcpu *v = m->vcpus; v; v = v->next) n += v->hot->insn_count;
+    for (Vcpu *v = m->vcpus; v; v = v->next) n += vcpu_insns(v->hot);
     pthread_mutex_unlock(&m->lock);
     return n;
 }
 
-// A vCPU's memory: guard page, return prediction stack, hot fields, guest state.
+// A vCPU's memory: guard page, return prediction stack, the tools' slots, hot fields, guest state.
 enum { GUARD_BYTES = 4096, RET_STACK_BYTES = 64 << 10 };
+static size_t slot_bytes(const Machine *m) {
+    return m->watches ? WATCH_SLOT_BYTES : 0;
+}
 static size_t vcpu_bytes(const Machine *m) {
-    return GUARD_BYTES + RET_STACK_BYTES + ALIGN_UP(sizeof(VcpuHot) + m->guest->state_bytes, 4096);
+    return GUARD_BYTES + RET_STACK_BYTES + slot_bytes(m) +
+           ALIGN_UP(sizeof(VcpuHot) + m->guest->state_bytes, 4096);
 }
 
 Vcpu *vcpu_new(Machine *m, const void *state) {
     Vcpu *v = calloc(1, sizeof *v);
-    void *mem =
-        mmap(NULL, vcpu_bytes(m), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void *mem = mmap(NULL, vcpu_bytes(m), PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (!v || mem == MAP_FAILED || mprotect(mem, GUARD_BYTES, PROT_NONE)) {
         if (mem != MAP_FAILED) munmap(mem, vcpu_bytes(m));
         free(v);
@@ -141,9 +150,10 @@ Vcpu *vcpu_new(Machine *m, const void *state) {
     }
     v->m = m;
     v->alloc = mem;
-    v->hot = (VcpuHot *)((char *)mem + GUARD_BYTES + RET_STACK_BYTES);
+    v->hot = (VcpuHot *)((char *)mem + GUARD_BYTES + RET_STACK_BYTES + slot_bytes(m));
     v->hot->ret_guard = (uintptr_t)mem;
-    v->hot->ret_top = (uintptr_t)v->hot;
+    v->hot->ret_top = (uintptr_t)mem + GUARD_BYTES + RET_STACK_BYTES;
+    v->hot->watches = m->watches;
     v->state = v->hot + 1;
     if (state)
         memcpy(v->state, state, m->guest->state_bytes);
@@ -174,7 +184,7 @@ void vcpu_free(Vcpu *v) {
             *at = v->next;
             break;
         }
-    m->insns_of_gone += v->hot->insn_count;
+    m->insns_of_gone += vcpu_insns(v->hot);
     pthread_mutex_unlock(&m->lock);
     munmap(v->alloc, vcpu_bytes(m));
     free(v);

@@ -3,6 +3,7 @@
 #include "engine/engine.h"
 #include "engine/persist.h"
 #include "memory/space.h"
+#include "observe/observe.h"
 
 #include <errno.h>
 #include <sched.h>
@@ -105,18 +106,16 @@ static void log_unimplemented(Vcpu *v, const char *what, uint64_t pc) {
 
 // A segment counts all its instructions when it begins; those from the fault on did not happen.
 static void uncount(Vcpu *v, const Block *b, uint64_t pc) {
+    if (b->n_undo) observe_undo(v->hot, b->undo, b->n_undo, (uint32_t)(pc - b->pc));
     if (!v->m->count) return;
     uint64_t done = (pc - b->pc) / v->m->guest->min_insn_bytes;
     const uint32_t *end = b->count_ends;
     while (*end <= done) end++;
     uint64_t not_done = *end - done;
-    if (v->m->budgeted)
-        v->hot->budget += (int64_t)not_done;
-    else
-        v->hot->insn_count -= not_done;
+    v->hot->budget += (int64_t)not_done;
 }
 
-// A misaligned access in the middle of a block.
+// By a misaligned access, or a fault in a helper.
 static void left_half_way(Vcpu *v, uint64_t pc) {
     pthread_mutex_lock(&v->m->lock);
     const Block *b = block_table_find_host(v->m->blocks, (uintptr_t)v->hot->trap_code);
@@ -220,6 +219,7 @@ static int64_t run_code(Vcpu *v, Run *run, uint32_t max_insns) {
     uint64_t why = m->host->enter(m->host_ctx, v->state, b->entry);
     run->link = why == HOST_EXIT_LINK ? (HostLink *)v->hot->exit_link : NULL;
     atomic_store(&v->in_code, false);
+    if (m->watches) *vcpu_slot(v->hot, SLOT_AHEAD) = 0;
     return (int64_t)why;
 }
 
@@ -247,6 +247,8 @@ static void answer(Vcpu *v, uint64_t why) {
     if (why < HOST_EXIT_FAULT) return; // the loop goes on at the pc in state
     m->host->fp_sync(m->host_ctx, v->state);
     if (why == HOST_EXIT_FAULT) frames_abandoned();
+    if (why == HOST_EXIT_FAULT && v->fault.in_helper)
+        left_half_way(v, vcpu_reg(v, m->guest->pc_field));
     if (why == HOST_EXIT_FAULT)
         m->personality->fault(v, v->fault.signo, v->fault.si_code, v->fault.addr);
     else
@@ -260,8 +262,10 @@ int vcpu_run(Vcpu *v, int64_t budget) {
     uint32_t max_insns = m->max_block_insns;
     v->hot->fp.mode = m->guest->fp_mode(v->state);
     m->host->fp_sync(m->host_ctx, v->state);
-    int64_t given = budget < 0 ? INT64_MAX : budget;
-    v->hot->budget = given;
+    uint64_t before = vcpu_insns(v->hot);
+    v->hot->budget = budget < 0 ? INT64_MAX - (int64_t)before : budget;
+    v->hot->count_base = before + (uint64_t)v->hot->budget;
+    if (m->watches) observe_arm(m->watches, v->state);
     int result = ENGINE_STOPPED;
     while (!v->stop) {
         if (v->hot->interrupt) {
@@ -270,6 +274,11 @@ int vcpu_run(Vcpu *v, int64_t budget) {
             m->personality->poll(v);
             m->host->fp_sync(m->host_ctx, v->state);
             run.link = NULL;
+            continue;
+        }
+        if (v->hot->budget <= 0 && m->watches) {
+            observe_reached(m->watches, v->state);
+            max_insns = m->max_block_insns;
             continue;
         }
         if (v->hot->budget <= 0) {
@@ -282,12 +291,12 @@ int vcpu_run(Vcpu *v, int64_t budget) {
             give_up(v);
         } else if (why == HOST_EXIT_BUDGET) {
             // the block was longer than what is left: run the rest exactly
-            if (v->hot->budget < max_insns) max_insns = (uint32_t)v->hot->budget;
+            max_insns = (uint32_t)MIN(v->hot->budget, (int64_t)max_insns - 1);
         } else {
             answer(v, (uint64_t)why);
         }
     }
-    if (m->budgeted) v->hot->insn_count += (uint64_t)(given - v->hot->budget);
+    v->hot->count_base = vcpu_insns(v->hot);
     v->hot->budget = 0;
     return result;
 }
@@ -323,6 +332,7 @@ bool engine_handle_fault(Vcpu *v, int signo, const void *info, void *ucontext) {
     v->fault.signo = signo;
     v->fault.si_code = si->si_code;
     v->fault.addr = (uintptr_t)si->si_addr - v->hot->mem_base;
+    v->fault.in_helper = !in_code;
     if (in_code) {
         Block *b = block_table_find_host(m->blocks, host_pc);
         if (!b) return false;

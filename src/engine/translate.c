@@ -3,6 +3,7 @@
 #include "engine/engine.h"
 #include "engine/persist.h"
 #include "memory/space.h"
+#include "observe/observe.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -179,31 +180,55 @@ static void count_becomes_budget(IrRegion *r) {
         if (r->insts[i].op == IR_count) r->insts[i].op = IR_budget;
 }
 
-// Fills the workbench with the code at how->pc and checks it; false with a message.
-static bool lift(Machine *m, IrRegion *r, const GuestLift *how) {
-    ir_region_reset(r, how->pc);
-    r->fp_rules = m->guest->fp_rules;
-    m->guest->lift(r, how);
-    if (r->failed)
-        return err_set(&m->err, -ENOMEM, "translating %#lx: out of memory", how->pc), false;
+// The region at how->pc on the workbench, as the attached tools want it. NULL with a message.
+static IrRegion *lift(Machine *m, GuestLift *how, Observed *seen) {
+    IrRegion *r = &m->region;
+    *seen = (Observed){0};
+    for (bool ok = true, again = true; again; again = seen->cut) {
+        if (seen->cut) {
+            how->max_insns = seen->cut;
+            how->extend = false;
+        }
+        ir_region_reset(r, how->pc);
+        r->fp_rules = m->guest->fp_rules;
+        r->mark_all = how->watch;
+        m->guest->lift(r, how);
+        if (m->watches && !r->failed) ok = observe_region(m->watches, r, how, m->count, seen);
+        if (r->failed || !ok)
+            return err_set(&m->err, -ENOMEM, "translating %#lx: out of memory", how->pc), NULL;
+    }
+    if (seen->region) r = (IrRegion *)(uintptr_t)seen->region;
     if (m->budgeted) count_becomes_budget(r);
     if (log_on(&m->log, LOG_GUEST, how->pc)) log_guest_code(m, r);
     if (log_on(&m->log, LOG_IR, how->pc)) log_ir(m, r);
     DgmErr why;
-    if (!m->verify || ir_verify(r, &why)) return true;
-    return err_set(&m->err, -EINVAL, "translating %#lx: bad IR: %s", how->pc, why.text), false;
+    if (!m->verify || ir_verify(r, &why)) return r;
+    return err_set(&m->err, -EINVAL, "translating %#lx: bad IR: %s", how->pc, why.text), NULL;
+}
+
+// What tools take back when the block is left half-way.
+static bool keep_undo(Machine *m, const Observed *seen, Block *b) {
+    if (!seen->n_undo) return true;
+    WatchUndo *undo = arena_alloc(&m->meta, seen->n_undo * sizeof *undo);
+    if (!undo) return err_set(&m->err, -ENOMEM, "translating %#lx: out of memory", b->pc), false;
+    memcpy(undo, seen->undo, seen->n_undo * sizeof *undo);
+    b->undo = undo;
+    b->n_undo = seen->n_undo;
+    return true;
 }
 
 // Lifts and compiles. When the cache is full it is emptied; a block that is more than the host can
 // hold in its registers and spill slots is made shorter.
-static Block *lift_and_compile(Vcpu *v, GuestLift *how, uint32_t key, HostOutput *out) {
+static Block *lift_and_compile(Vcpu *v, GuestLift *how, uint32_t key, HostOutput *out,
+                               const IrRegion **region) {
     Machine *m = v->m;
-    IrRegion *r = &m->region;
+    Observed seen;
     Block *b;
     for (bool flushed = false;;) {
-        if (!lift(m, r, how)) return NULL;
+        const IrRegion *r = *region = lift(m, how, &seen);
+        if (!r) return NULL;
         switch (compile(m, r, key, &b, out)) {
-        case HOST_OK: return b;
+        case HOST_OK: return keep_undo(m, &seen, b) ? b : NULL;
         case HOST_NO_ROOM:
             if (flushed)
                 return err_set(&m->err, -ENOMEM, "translating %#lx: the code cache is too small",
@@ -215,6 +240,7 @@ static Block *lift_and_compile(Vcpu *v, GuestLift *how, uint32_t key, HostOutput
         case HOST_UNSUPPORTED:
             if (r->n_insns <= 1) return NULL;
             how->max_insns = r->n_insns / 2;
+            how->extend = false; // and not beyond
             break;
         }
     }
@@ -223,17 +249,18 @@ static Block *lift_and_compile(Vcpu *v, GuestLift *how, uint32_t key, HostOutput
 static Block *translate(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t max_insns) {
     Machine *m = v->m;
     uint32_t key = block_key(m, mode, max_insns);
-    IrRegion *r = &m->region;
+    const IrRegion *r;
     GuestLift how = {.pc = pc,
                      .mode = mode,
                      .features = m->features,
                      .max_insns = max_insns,
-                     .count = m->count,
-                     .extend = !m->budgeted && max_insns == m->max_block_insns,
+                     .count = m->count || m->watches, // there, a count is where a segment begins
+                     .watch = m->watches != NULL,
+                     .extend = max_insns == m->max_block_insns,
                      .fetch = fetch,
                      .fetch_ctx = m};
     HostOutput out = {0};
-    Block *b = lift_and_compile(v, &how, key, &out);
+    Block *b = lift_and_compile(v, &how, key, &out, &r);
     if (!b) return NULL;
     if (m->count && !keep_counts(m, r, b))
         return err_set(&m->err, -ENOMEM, "translating %#lx: out of memory", pc), NULL;

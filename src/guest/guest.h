@@ -24,6 +24,8 @@ typedef struct GuestLift {
     uint64_t features;  // in: of the vCPU's GuestCpu
     uint32_t max_insns; // in: stop after so many (1..)
     bool count;         // in: emit IR_count for --stats and budgets, at the start of each segment
+    bool watch;         // in: for who sees everything: every instruction has its mark, a segment ends at
+                        // branches only, what the limit is may be passed to finish one
     bool extend;        // in: go on past conditional branches: a segment ends at each exit_if
     // in: how code is read. Returns a pointer to `bytes` readable bytes of guest memory at pc, or
     // NULL when they cannot be fetched (the lifter then ends the block with IR_TRAP_FETCH at that

@@ -83,6 +83,12 @@ typedef enum HostError {
     HOST_UNSUPPORTED
 } HostError;
 
+// What a machine's code will be like.
+enum HostNeeds {
+    HOST_COUNTS = 1, // with IR_count or IR_budget
+    HOST_CALLS = 2,  // with calls of C everywhere: what they would save is kept in memory anyway
+};
+
 struct Host {
     const char *name; // "x86_64", "interp"
     // isa_limit: NULL or a comma list of features not to use ("avx512,avx2,bmi,fma,avx,sse4"), for
@@ -90,7 +96,7 @@ struct Host {
     HostCtx *(*create)(const IrField *fields, uint32_t n_fields, uint32_t pc_field,
                        uint32_t state_bytes, const uint16_t *hot_ints, uint32_t n_hot_ints,
                        const uint16_t *hot_vecs, uint32_t n_hot_vecs, const char *isa_limit,
-                       HostCode *stubs, DgmErr *err);
+                       unsigned needs, HostCode *stubs, DgmErr *err);
     void (*destroy)(HostCtx *);
     // Compiles a verified region. On HOST_NO_ROOM nothing was used up. Thread-safe for different
     // regions.

@@ -74,10 +74,7 @@ static IrRef append(IrRegion *r, IrInst in);
 static __attribute__((noinline)) void announce(IrRegion *r, IrOp op) {
     r->n_exits += op == IR_exit || op == IR_exit_if || op == IR_call_hint;
     r->n_mem += ir_op_effect[op] == IR_MEM;
-    if (!r->insn_bytes) return;
-    unsigned bytes = r->insn_bytes;
-    r->insn_bytes = 0;
-    append(r, (IrInst){.op = IR_insn, .aux = bytes, .imm = (int64_t)r->insn_pc});
+    ir_mark(r);
 }
 
 // Appends without folding. Inlined, so that an instruction is written field by field where it
@@ -87,6 +84,17 @@ static inline __attribute__((always_inline)) IrRef append(IrRegion *r, IrInst in
     if (r->n_insts == r->cap_insts) make_room(r);
     r->insts[r->n_insts] = in;
     return r->n_insts++;
+}
+
+IrRef ir_append(IrRegion *r, IrInst in) {
+    return append(r, in);
+}
+
+void ir_mark(IrRegion *r) {
+    if (!r->insn_bytes) return;
+    unsigned bytes = r->insn_bytes;
+    r->insn_bytes = 0;
+    append(r, (IrInst){.op = IR_insn, .aux = bytes, .imm = (int64_t)r->insn_pc});
 }
 
 // ---- constants ----

@@ -122,6 +122,7 @@ enum IrMem { // aux2 of load, store, cas, rmw
     IR_NONTEMPORAL = 16,
     IR_ALIGNED = 32,                // misaligned addresses fault (IR_TRAP_ALIGN, value 1)
     IR_WITHIN16 = 64,               // accesses across a 16-byte boundary do
+    IR_HIDDEN = 128,                // the guest makes no access here: nobody is told of it
 };
 typedef enum IrRmw {
     IR_RMW_ADD, IR_RMW_AND, IR_RMW_OR, IR_RMW_XOR, IR_RMW_XCHG, IR_RMW_SMIN, IR_RMW_SMAX,
@@ -161,6 +162,7 @@ typedef struct IrHelper {
     bool reads_state, writes_state; // touches guest registers other than through its arguments
     bool can_fault;   // touches guest memory
     bool raises_fp;   // may raise sticky FP flags (through vcpu_fp_raise, see engine/vcpu.h)
+    bool wants_pc, wants_count; // looks at the guest pc in state; at vcpu_insns()
     bool keeps_vectors; // its code has no host vector instructions: theirs need not be saved around it
 } IrHelper;
 typedef struct IrCall {
@@ -197,6 +199,7 @@ typedef struct IrRegion {
     uint32_t n_exits, n_mem; // ways out to known pcs (exit, exit_if, call_hint), MEM ops, so far
     IrFpRules fp_rules;
     bool fp_exact;          // the FP mode is not the usual one: hosts evaluate FP ops out of line, exactly
+    bool mark_all;          // every instruction has its mark, for who wants to see it
     bool failed;            // out of memory while building
     // builder state
     uint64_t insn_pc;   // the guest instruction that began last
@@ -218,14 +221,19 @@ static inline IrType ir_type(const IrRegion *r, IrRef v) { return r->insts[v].ty
 // True and *out set when v is a scalar constant (zero-extended to 64 bits).
 bool ir_const_value(const IrRegion *r, IrRef v, uint64_t *out);
 
+// As it is, for who rewrites a region.
+IrRef ir_append(IrRegion *r, IrInst in);
 IrRef ir_const(IrRegion *r, IrType t, uint64_t value);
 IrRef ir_vconst(IrRegion *r, IrType t, uint64_t lo, uint64_t hi);
 IrRef ir_get(IrRegion *r, unsigned field, IrType t);
 void ir_put(IrRegion *r, unsigned field, IrRef v);
+// Appends the mark of the guest instruction that began last, if it has none.
+void ir_mark(IrRegion *r);
 // A guest instruction begins; its mark is appended when something in it can fault or leave.
 static inline void ir_insn(IrRegion *r, uint64_t pc, unsigned size_bytes) {
     r->insn_pc = pc;
     r->insn_bytes = (uint8_t)size_bytes;
+    if (r->mark_all) ir_mark(r);
 }
 IrRef ir_load(IrRegion *r, IrType t, IrType mem, unsigned mem_flags, IrRef addr, int64_t disp);
 void ir_store(IrRegion *r, IrType mem, unsigned mem_flags, IrRef addr, int64_t disp, IrRef v);

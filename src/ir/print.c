@@ -23,7 +23,7 @@ static const char *const trap_names[] = {"syscall",    "undefined",  "unimplemen
                                          "breakpoint", "flush_code", "mode",
                                          "yield",      "fetch",      "align"};
 static const char *const mem_names[] = {"sext",   "acquire",     "release",
-                                        "atomic", "nontemporal", "aligned", "within16"};
+                                        "atomic", "nontemporal", "aligned", "within16", "hidden"};
 
 static const struct {
     const char *const *names;
@@ -82,12 +82,17 @@ IrText ir_text_of(IrOp op) {
     case IR_vset:
     case IR_vext:
     case IR_vrev:
+    case IR_slot_get:
+    case IR_slot_add:
+    case IR_slot_put:
+    case IR_poke:
     case IR_clmul: return (IrText){TEXT_NUM, TEXT_NO_ENUM};
     case IR_load:
     case IR_store:
     case IR_cas: return (IrText){TEXT_MEM, TEXT_NO_ENUM};
     case IR_rmw: return (IrText){TEXT_MEM, TEXT_RMW};
     case IR_fence: return (IrText){TEXT_PLAIN, TEXT_FENCE};
+    case IR_call_if:
     case IR_call: return (IrText){TEXT_CALL, TEXT_NO_ENUM};
     case IR_budget:
     case IR_count: return (IrText){TEXT_COUNT, TEXT_NO_ENUM};

@@ -104,7 +104,6 @@ static bool is_lanes(IrType t, IrElem lo, IrElem hi) {
 static const char *check_mem(const IrInst *in) {
     IrType t = in->op == IR_store ? IR_VOID : in->type;
     if (!type_ok(in->aux) || in->aux == IR_VOID || in->aux == IR_I1) return "bad type in memory";
-    if (in->aux2 >> 7) return "unknown memory flags";
     if (t != IR_VOID && ir_bytes(in->aux) > ir_bytes(t)) return "memory is wider than the result";
     if ((in->aux2 & IR_SEXT) && !(is_scalar_int(t) && is_scalar_int(in->aux)))
         return "sign extension of what is no integer";
@@ -329,7 +328,13 @@ static const char *check_op(const IrRegion *r, const IrInst *in) {
     case IR_cas:
     case IR_rmw: return check_mem(in);
     case IR_fence: return in->aux <= IR_FENCE_FULL ? NULL : "unknown fence";
-    case IR_call: return (uint64_t)in->imm < r->n_calls ? NULL : "no such call";
+    case IR_call:
+    case IR_call_if: return (uint64_t)in->imm < r->n_calls ? NULL : "no such call";
+    case IR_slot_get:
+    case IR_executed: return in->type == IR_I64 && in->imm >= 0 ? NULL : "gives I64";
+    case IR_slot_add:
+    case IR_slot_put: return a == IR_I64 && in->imm >= 0 ? NULL : "wants I64";
+    case IR_poke: return r->insts[in->b].type == IR_I64 ? NULL : "wants I64";
     case IR_budget:
     case IR_count:
     case IR_call_hint:
@@ -353,6 +358,9 @@ static bool check_call(const Check *c, IrRef i) {
         if (call->helper->vec ? k < 3 && !ir_is_vec(t) : ir_is_vec(t))
             return fail(c, i, "argument %%%u does not fit the helper's shape", call->args[k]);
     }
+    for (unsigned k = 0; in->op == IR_call_if && k < call->n_args; k++)
+        if (c->r->insts[call->args[k]].op != IR_const || call->helper->vec || call->helper->can_fault)
+            return fail(c, i, "not a call that may be left out");
     if (in->type != IR_VOID && ir_is_vec(in->type) != call->helper->vec)
         return fail(c, i, "the result does not fit the helper's shape");
     return true;
@@ -372,7 +380,7 @@ static bool check_inst(const Check *c, IrRef i) {
     if (!check_operands(c, i)) return false;
     const char *why = check_op(c->r, in);
     if (why) return fail(c, i, "%s", why);
-    return in->op == IR_call ? check_call(c, i) : true;
+    return in->op == IR_call || in->op == IR_call_if ? check_call(c, i) : true;
 }
 
 // ---- effects ----

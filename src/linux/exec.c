@@ -62,6 +62,7 @@ static int64_t host_exec(LinuxThread *t, const char *path, char *const *argv, ch
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &t->sigmask, NULL, sizeof t->sigmask);
     int64_t r = LINUX_RESTART_ALWAYS;
     if (!t->p->vforked) persist_save(t->p->m);
+    if (t->p->m->watches && !t->p->vforked) observe_finish(t->p->m->watches, t->v->state, false);
     if (!signals_pending(t) && execve(path, argv, envp)) r = -errno;
     thread_set_sigmask(t, t->sigmask);
     return r;

@@ -81,6 +81,7 @@ static void fork_child(LinuxThread *t, const CloneArgs *c) {
     child_process(p, t);
     p->vforked = false; // its memory is its own
     child_thread(t, c);
+    if (p->m->watches) observe_forked(p->m->watches, t->v->state, (uint32_t)t->tid);
 }
 
 // The kernel's clone with the flags that fork() has no word for. Like fork() it keeps the C
@@ -152,6 +153,7 @@ static int vfork_main(void *arg) {
     uint32_t tid = (uint32_t)t->tid;
     if (f->c->flags & CLONE_PARENT_SETTID) guest_write(v, f->c->parent_tid, &tid, 4);
     thread_set_sigmask(t, t->sigmask);
+    if (v->m->watches) observe_thread_start(v->m->watches, v->state, tid); // one more of our parent
     vcpu_run(v, -1);
     if (v->stop_code < 0) {
         log_printf(&v->m->log, "dragoman: %s\n", v->m->err.text);
@@ -197,6 +199,7 @@ static void vfork_free(LinuxThread *t, LinuxProcess *parent) {
     seccomp_free(p, parent->seccomp_made);
     binds_free(p, parent);
     exec_free(t);
+    if (p->m->watches) observe_thread_end(p->m->watches, t->v->state);
     vcpu_free(t->v);
     free(t);
     pthread_mutex_destroy(&p->thread_lock);

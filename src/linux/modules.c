@@ -72,8 +72,21 @@ uint64_t module_mmap_address(const LinuxProcess *p, int prot, int flags, int fd,
     return prot == PROT_NONE ? module_address(p, p->opened) : 0;
 }
 
-void module_mapped(LinuxProcess *p, int fd, uint64_t lo, uint64_t len, bool same_each_time) {
+// The tools hear of it under the guest's name for the file.
+static void tell_tools(LinuxProcess *p, int fd, uint64_t lo, uint64_t len, uint64_t off) {
+    char link[64], host[PATH_MAX], guest[PATH_MAX];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t n = readlink(link, host, sizeof host - 1);
+    if (n <= 0) return;
+    host[n] = 0;
+    path_guest(p, host, guest);
+    observe_module(p->m->watches, guest, host, lo, lo + ALIGN_UP(len, (uint64_t)SPACE_PAGE), off);
+}
+
+void module_mapped(LinuxProcess *p, int fd, uint64_t lo, uint64_t len, uint64_t off,
+                   bool same_each_time) {
     uint8_t id[32];
+    if (p->m->watches) tell_tools(p, fd, lo, len, off);
     if (!p->m->persist || !(same_each_time || (lo >= AREA_LO && lo < AREA_HI)) || !identity(fd, id))
         return;
     char link[64], name[PATH_MAX];

@@ -16,6 +16,7 @@
 #define DGM_LINUX_PROCESS_H
 
 #include "linux/personality.h"
+#include "observe/observe.h"
 
 #include <limits.h>
 #include <signal.h>
@@ -148,6 +149,8 @@ typedef int64_t (*SyscallFn)(Vcpu *v, const uint64_t a[6]);
 void linux_syscall(Vcpu *v, unsigned imm);
 // One line of --strace about something that is no system call ("--- SIGINT {...} ---"); strace.c.
 void strace_signal(Vcpu *v, const siginfo_t *si);
+// dgm_syscall_text.
+void strace_text(dgm_vcpu *v, const dgm_syscall *call, char *out, size_t cap);
 // The call that just returned this LINUX_RESTART... is to be done again or to give -EINTR:
 // linux_poll decides.
 void thread_restart(Vcpu *v, int how);
@@ -251,8 +254,10 @@ void process_note_modules(LinuxProcess *p, int fd, const ElfImage *e, uint64_t b
 uint64_t module_address(const LinuxProcess *p, int fd);
 // Where mmap without an address should map.
 uint64_t module_mmap_address(const LinuxProcess *p, int prot, int flags, int fd, uint64_t off);
-// It was mapped executable at lo, where it is in every run (else only such an address counts).
-void module_mapped(LinuxProcess *p, int fd, uint64_t lo, uint64_t len, bool same_each_time);
+// It was mapped executable at lo from `off` on, where it is in every run (else only such an address
+// counts).
+void module_mapped(LinuxProcess *p, int fd, uint64_t lo, uint64_t len, uint64_t off,
+                   bool same_each_time);
 
 typedef struct StackPlan {
     const ElfImage *image;

@@ -224,6 +224,7 @@ static bool deliver(LinuxThread *t, int signo, const siginfo_t *si, bool caught)
     }
     pthread_mutex_unlock(&p->signal_lock);
     if (p->strace) strace_signal(t->v, si);
+    if (p->m->watches) observe_signal(p->m->watches, t->v->state, signo);
     if (!handled) {
         if (a.handler == G_SIG_IGN || default_ignores(signo)) return false;
         if (default_stops(signo))

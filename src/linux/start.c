@@ -194,7 +194,8 @@ void process_note_modules(LinuxProcess *p, int fd, const ElfImage *e, uint64_t b
     for (unsigned i = 0; i < e->n; i++) {
         uint64_t start = e->seg[i].vaddr + bias, lo = ALIGN_DOWN(start, (uint64_t)SPACE_PAGE);
         if (e->seg[i].prot & PROT_EXEC)
-            module_mapped(p, fd, lo, start + e->seg[i].file_bytes - lo, same_each_time);
+            module_mapped(p, fd, lo, start + e->seg[i].file_bytes - lo,
+                          e->seg[i].offset - (start - lo), same_each_time);
     }
 }
 
@@ -333,6 +334,7 @@ int linux_start(Machine *m, const LinuxConfig *c, DgmErr *err) {
         return e;
     }
     p->strace = c->strace;
+    if (m->watches) m->watches->syscall_text = strace_text;
     static const int kept[N_LIMITS] = {[LIMIT_AS] = RLIMIT_AS, [LIMIT_DATA] = RLIMIT_DATA};
     for (unsigned i = 0; i < N_LIMITS; i++) {
         struct rlimit host;
@@ -375,14 +377,23 @@ int linux_run(Machine *m, int *status, int *signal, DgmErr *err) {
     void *robust_list = NULL; // the guest's takes its place
     size_t robust_bytes = 0;
     syscall(SYS_get_robust_list, 0, &robust_list, &robust_bytes);
+    if (m->watches && !observe_thread_start(m->watches, v->state, (uint32_t)t->tid)) {
+        e = err_set(err, -ENOMEM, "tools: out of memory");
+        process_exit(v, 127, 0);
+    }
     vcpu_run(v, -1);
-    int stop = v->stop_code;
+    int stop = e ? e : v->stop_code;
     threads_stop_others(v);
+    if (m->watches) {
+        observe_thread_end(m->watches, v->state);
+        observe_finish(m->watches, NULL, true);
+    }
     persist_save(m);
     if (p->forked) process_leave_forked(p);
     if (robust_list) syscall(SYS_set_robust_list, robust_list, robust_bytes);
     signals_end(p, t, host_mask);
     host_signals_leave(v);
+    if (e) return e;
     if (stop < 0) return err_set(err, stop, "%s", m->err.text);
     *status = p->exit_status;
     *signal = p->exit_signal;

@@ -139,6 +139,20 @@ static void put_call(Vcpu *v, Buf *b, const Syscall *s, const uint64_t a[6], int
     buf_printf(b, ")");
 }
 
+// What tools get as dgm_syscall_text: the call as it looks when it begins, or with its result.
+void strace_text(dgm_vcpu *v, const dgm_syscall *call, char *out, size_t cap) {
+    Vcpu *vcpu = hot_of(v)->vcpu;
+    const Syscall *s = syscall_find(call->number);
+    Buf b = {0};
+    if (s)
+        put_call(vcpu, &b, s, call->args, call->result);
+    else
+        buf_printf(&b, "syscall_%lu(%#lx, %#lx, %#lx, %#lx, %#lx, %#lx)", call->number, call->args[0],
+                   call->args[1], call->args[2], call->args[3], call->args[4], call->args[5]);
+    if (cap) snprintf(out, cap, "%s", b.data ? b.data : "");
+    buf_free(&b);
+}
+
 // Calls that do not return are printed when they start.
 static bool never_returns(const Syscall *s) {
     return !strcmp(s->name, "exit") || !strcmp(s->name, "exit_group") ||

@@ -27,7 +27,7 @@ int64_t sys_mmap(Vcpu *v, const uint64_t a[6]) {
     int64_t r = space_mmap(v->m->as, at, a[1], prot_of(a[2]), flags, (int)a[4], a[5]);
     bool file = !(flags & MAP_ANONYMOUS) && (flags & MAP_TYPE) == MAP_PRIVATE;
     if (r >= 0 && file && a[2] & PROT_EXEC)
-        module_mapped(process_of(v), (int)a[4], (uint64_t)r, a[1], false);
+        module_mapped(process_of(v), (int)a[4], (uint64_t)r, a[1], a[5], false);
     // also where nothing was: that a fetch there fails may have been translated
     if (r >= 0 && ((flags & MAP_FIXED) || (a[2] & PROT_EXEC))) code_gone(v, (uint64_t)r, a[1]);
     return r;

@@ -106,6 +106,7 @@ void process_end_thread(LinuxThread *t) {
 }
 
 void process_leave_forked(LinuxProcess *p) {
+    if (p->m->watches && !p->vforked) observe_finish(p->m->watches, NULL, true);
     if (p->exit_signal) {
         struct rlimit no_core = {0, 0};
         setrlimit(RLIMIT_CORE, &no_core);
@@ -242,7 +243,14 @@ static void *thread_main(void *arg) {
     if (e) return NULL;             // the parent frees
     thread_set_sigmask(t, t->sigmask);
     if (atomic_load(&t->p->exiting)) v->stop = true;
+    Watches *watches = v->m->watches;
+    bool seen = watches && observe_thread_start(watches, v->state, (uint32_t)t->tid);
+    if (watches && !seen) {
+        v->stop_code = err_set(&v->m->err, -ENOMEM, "tools: out of memory");
+        v->stop = true;
+    }
     vcpu_run(v, -1);
+    if (seen) observe_thread_end(watches, v->state);
     if (v->stop_code < 0) { // not the thread that linux_run reports of
         log_printf(&v->m->log, "dragoman: %s\n", v->m->err.text);
         process_exit(v, 127, SIGABRT);

@@ -154,7 +154,7 @@ int main(int argc, char **argv) {
     const Guest *g = &guest_aarch64;
     DgmErr err = {.text = ""};
     m.ctx = m.host->create(g->fields, g->n_fields, g->pc_field, g->state_bytes, g->hot_ints,
-                           g->n_hot_ints, g->hot_vecs, g->n_hot_vecs, isa, &m.code, &err);
+                           g->n_hot_ints, g->hot_vecs, g->n_hot_vecs, isa, 0, &m.code, &err);
     if (!m.ctx) {
         fprintf(stderr, "insn_host: %s\n", err.text);
         return 1;

@@ -167,7 +167,7 @@ static bool compile(Code *code, const IrRegion *r, uint8_t *room, DgmErr *err) {
     HostCode at = {room, room + CODE_BYTES};
     code->ctx =
         code->host->create(fields, ARRAY_LEN(fields), PC_FIELD, sizeof(State), hot_ints,
-                           ARRAY_LEN(hot_ints), hot_vecs, ARRAY_LEN(hot_vecs), NULL, &at, err);
+                           ARRAY_LEN(hot_ints), hot_vecs, ARRAY_LEN(hot_vecs), NULL, HOST_COUNTS, &at, err);
     if (!code->ctx) return false;
     HostOutput out = {.links = code->links, .faults = code->faults};
     HostError e = code->host->compile(code->ctx, r, &at, &out, err);

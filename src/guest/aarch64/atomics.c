@@ -55,7 +55,7 @@ static IrRef version_at(Lift *l, IrRef addr) {
     return ir_add(l->r, ir_get(l->r, A64_EXCL_TABLE, IR_I64), off);
 }
 static IrRef version_of(Lift *l, IrRef addr) {
-    return ir_load(l->r, IR_I64, IR_I32, 0, version_at(l, addr), 0);
+    return ir_load(l->r, IR_I64, IR_I32, IR_HIDDEN, version_at(l, addr), 0);
 }
 
 static void monitor_set(Lift *l, IrRef addr, IrRef version, IrRef lo, IrRef hi) {
@@ -107,7 +107,7 @@ static void store_status(Lift *l, unsigned rs, IrRef stored) {
 static IrRef store_exclusive(Lift *l, IrType t, IrType mem, unsigned flags, IrRef addr,
                              IrRef expected, IrRef v) {
     IrRegion *r = l->r;
-    ir_load(r, ir_is_vec(t) ? t : IR_I64, mem, alignment(l), addr, 0); // faults before the lock
+    ir_load(r, ir_is_vec(t) ? t : IR_I64, mem, alignment(l) | IR_HIDDEN, addr, 0); // faults before the lock
     IrRef place = version_at(l, addr);
     IrRef scratch = ir_add(r, ir_get(r, A64_EXCL_TABLE, IR_I64), lift_i64(l, A64_EXCL_SCRATCH));
     IrRef version = ir_op1(r, IR_trunc, IR_I32, ir_get(r, A64_EXCL_VERSION, IR_I64));
@@ -116,7 +116,7 @@ static IrRef store_exclusive(Lift *l, IrType t, IrType mem, unsigned flags, IrRe
     IrRef idle = ir_icmp(r, IR_EQ, ir_and(r, version, one), lift_i32(l, 0));
     IrRef may = ir_and(r, mine, idle);
     IrRef odd = ir_select(r, may, ir_or(r, version, one), version);
-    IrRef found = ir_cas(r, IR_I32, IR_I32, 0, place, version, odd);
+    IrRef found = ir_cas(r, IR_I32, IR_I32, IR_HIDDEN, place, version, odd);
     IrRef locked = ir_and(r, may, ir_icmp(r, IR_EQ, found, version));
     IrRef old = ir_cas(r, t, mem, flags, ir_select(r, locked, addr, scratch), expected, v);
     IrRef same;
@@ -129,7 +129,7 @@ static IrRef store_exclusive(Lift *l, IrType t, IrType mem, unsigned flags, IrRe
     }
     IrRef stored = ir_and(r, locked, same);
     IrRef next = ir_select(r, stored, ir_add(r, version, lift_i32(l, 2)), version);
-    ir_store(r, IR_I32, IR_RELEASE, ir_select(r, locked, place, scratch), 0, next);
+    ir_store(r, IR_I32, IR_RELEASE | IR_HIDDEN, ir_select(r, locked, place, scratch), 0, next);
     return stored;
 }
 

@@ -7,7 +7,8 @@
 // among them, but its bytes are in r->size_bytes.
 #include "guest/aarch64/lift.h"
 
-enum { CODE_PAGE_BYTES = 4096 };
+// For who watches, only branches end segments, and a whole one of this size is one block.
+enum { CODE_PAGE_BYTES = 4096, MAX_WATCHED_INSNS = 512 };
 
 // The instruction that starts at l->pc.
 static void lift_one(Lift *l) {
@@ -21,7 +22,8 @@ static void lift_one(Lift *l) {
 // A pointer to the code from pc on, at most to the end of the page; *bytes is how much.
 static const uint8_t *fetch_run(const GuestLift *how, uint64_t pc, uint32_t *bytes) {
     uint64_t to_page_end = CODE_PAGE_BYTES - pc % CODE_PAGE_BYTES;
-    *bytes = (uint32_t)MIN((uint64_t)how->max_insns * 4, to_page_end);
+    uint32_t most = how->watch && how->extend ? MAX_WATCHED_INSNS : how->max_insns;
+    *bytes = (uint32_t)MIN((uint64_t)most * 4, to_page_end);
     const uint8_t *p = how->fetch(how->fetch_ctx, pc, *bytes);
     if (p) return p;
     *bytes = 4;
@@ -36,6 +38,7 @@ typedef struct Segment {
 } Segment;
 
 static void segment_begin(Segment *s, Lift *l, const GuestLift *how, uint32_t n) {
+    ir_insn(l->r, l->pc, 4);
     s->counted = how->count ? ir_emit(l->r, IR_count, IR_VOID, 0, 0, 0, 0, 0, 0) : 0;
     s->first = n;
 }
@@ -48,6 +51,12 @@ static bool is_join(const Lift *l) {
     for (unsigned i = 0; i < l->n_joins; i++)
         if (l->joins[i] == l->pc) return true;
     return false;
+}
+
+static bool goes_on(const Lift *l, const GuestLift *how, const Segment *s, uint32_t n) {
+    if (l->ended) return false;
+    if (!how->watch) return n < how->max_insns && !is_join(l);
+    return n < how->max_insns || (n > s->first && n < MAX_WATCHED_INSNS && how->extend);
 }
 
 void a64_lift_block(IrRegion *r, const GuestLift *how) {
@@ -66,10 +75,10 @@ void a64_lift_block(IrRegion *r, const GuestLift *how) {
         bytes = 4;
     }
     uint32_t at = 0;
-    for (; !l.ended && at < bytes && n < how->max_insns && !is_join(&l); at += 4) {
+    for (; at < bytes && goes_on(&l, how, &segment, n); at += 4) {
         unsigned branches = l.n_joins;
         memcpy(&l.insn, code + at, 4); // A64 instructions are little-endian, as every host so far
-        ir_insn(r, l.pc, 4);
+        if (n > segment.first) ir_insn(r, l.pc, 4);
         lift_one(&l);
         n += !l.not_executed;
         l.pc += 4;

@@ -47,7 +47,7 @@ typedef struct Code {
 static HostCtx *interp_create(const IrField *fields, uint32_t n_fields, uint32_t pc_field,
                               uint32_t state_bytes, const uint16_t *hot_ints, uint32_t n_hot_ints,
                               const uint16_t *hot_vecs, uint32_t n_hot_vecs, const char *isa_limit,
-                              HostCode *stubs, DgmErr *err) {
+                              unsigned needs, HostCode *stubs, DgmErr *err) {
     HostCtx *ctx = malloc(sizeof *ctx);
     if (!ctx) {
         err_set(err, -12, "interpreter: out of memory");
@@ -187,7 +187,7 @@ static void call_helper(Run *run, const Code *c, const IrInst *in, const V128 *v
     // as every host: the guest pc is in state whenever a helper might look or fault
     if (h->can_fault)
         guard(run);
-    else if (h->reads_state)
+    else if (h->reads_state || h->wants_pc)
         set_pc(run, run->insn_pc);
     if (h->vec) {
         void (*fn)(void *, V128 *, const V128 *, const V128 *, const V128 *, uint64_t) =
@@ -235,6 +235,7 @@ static const Code *run_region(Run *run, const Code *c) {
     V128 values[c->n_insts];
     values[0] = (V128){0}; // what absent operands read
     run->insn_pc = c->pc;
+    hot->trap_code = c;
     for (IrRef i = c->blocks[0].start;; i++) {
         const IrInst *in = &c->insts[i];
         V128 *out = &values[i];
@@ -259,17 +260,26 @@ static const Code *run_region(Run *run, const Code *c) {
         case IR_cas:
         case IR_rmw:
             if (!access_memory(run, in, values, out)) {
-                hot->trap_code = c;
                 return stop(run, HOST_EXIT_TRAP + (IR_TRAP_ALIGN | 1u << 8), run->insn_pc);
             }
             break;
         case IR_fence: __atomic_thread_fence(__ATOMIC_SEQ_CST); break;
         case IR_call: call_helper(run, c, in, values, out); break;
         case IR_budget:
-            if (hot->budget < in->imm) return stop(run, HOST_EXIT_BUDGET, c->pc);
+            if (hot->budget < in->imm) return stop(run, HOST_EXIT_BUDGET, run->insn_pc);
             hot->budget -= in->imm;
             break;
-        case IR_count: hot->insn_count += (uint64_t)in->imm; break;
+        case IR_count: hot->budget -= in->imm; break;
+        case IR_slot_get: *out = (V128){.d = {*vcpu_slot(hot, (uint32_t)in->imm)}}; break;
+        case IR_slot_add: *vcpu_slot(hot, (uint32_t)in->imm) += values[in->a].d[0]; break;
+        case IR_slot_put: *vcpu_slot(hot, (uint32_t)in->imm) = values[in->a].d[0]; break;
+        case IR_poke: *(uint64_t *)(values[in->a].d[0] + (uint64_t)in->imm) = values[in->b].d[0]; break;
+        case IR_executed: *out = (V128){.d = {vcpu_insns(hot)}}; break;
+        case IR_call_if: {
+            V128 none;
+            if (values[in->a].d[0] & 1) call_helper(run, c, in, values, &none);
+            break;
+        }
         case IR_call_hint: break; // nothing is predicted here
         case IR_exit_if:
             if (values[in->a].d[0] & 1) return leave_through(run, c, in);

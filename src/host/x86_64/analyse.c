@@ -167,6 +167,7 @@ static void use_fma(Walk *w, uint32_t i, const IrInst *in) {
 static void visit_operands(Walk *w, uint32_t i, const IrInst *in) {
     switch (in->op) {
     case IR_exit_if:
+    case IR_call_if:
     case IR_br: use_condition(w, i, in->a); return;
     case IR_select:
         use_condition(w, i, in->a);
@@ -238,6 +239,9 @@ static bool visit_other(Walk *w, uint32_t i, const IrInst *in) {
         barrier(w, i);
         break;
     case IR_MEM: barrier(w, i); break;
+    case IR_WRITE:
+        if (in->op == IR_call_if && x->r->calls[in->imm].helper->reads_state) barrier(w, i);
+        break;
     default: break;
     }
     visit_operands(w, i, in);

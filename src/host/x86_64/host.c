@@ -13,6 +13,7 @@ enum { CODE_ALIGN = 16, MXCSR_DEFAULT = 0x1f80, MXCSR_STICKY = 0x3f, POOL_ENTRIE
 
 // Homes, best first: those that C helpers preserve go to the hottest registers.
 static const uint8_t int_home_order[] = {RBX, R12, R13, R14, R15, RSI, RDI, R8, R9, R10};
+enum { N_PRESERVED = 5 };
 
 // 128-bit constants shared by all blocks, in the code cache so that every block reaches them.
 struct ConstPool {
@@ -21,11 +22,16 @@ struct ConstPool {
     uint16_t index[POOL_ENTRIES * 2]; // open hash: entry + 1
 };
 
-static void assign_homes(HostCtx *h, const uint16_t *ints, uint32_t n_ints, const uint16_t *vecs,
-                         uint32_t n_vecs) {
+// The count has the last of the registers that would be homes. Where C is called all the time, only
+// those that it preserves are.
+static void assign_homes(HostCtx *h, unsigned needs, const uint16_t *ints, uint32_t n_ints,
+                         const uint16_t *vecs, uint32_t n_vecs) {
     memset(h->home_of_field, -1, sizeof h->home_of_field);
     h->int_temps = 1u << RAX | 1u << RCX | 1u << RDX | 1u << R11;
-    for (unsigned i = 0; i < ARRAY_LEN(int_home_order) && i < n_ints; i++) {
+    unsigned n_homes = needs & HOST_CALLS ? N_PRESERVED : ARRAY_LEN(int_home_order);
+    h->count_reg = needs & HOST_COUNTS ? int_home_order[--n_homes] : -1;
+    if (needs & HOST_CALLS) n_vecs = 0;
+    for (unsigned i = 0; i < n_homes && i < n_ints; i++) {
         unsigned r = int_home_order[i];
         h->home_of_field[ints[i]] = (int8_t)r;
         h->field_of_int[r] = (int16_t)ints[i];
@@ -48,7 +54,7 @@ static void destroy(HostCtx *h) {
 static HostCtx *create(const IrField *fields, uint32_t n_fields, uint32_t pc_field,
                        uint32_t state_bytes, const uint16_t *hot_ints, uint32_t n_hot_ints,
                        const uint16_t *hot_vecs, uint32_t n_hot_vecs, const char *isa_limit,
-                       HostCode *stubs, DgmErr *err) {
+                       unsigned needs, HostCode *stubs, DgmErr *err) {
     HostCtx *h = calloc(1, sizeof *h);
     if (h) h->pool = calloc(1, sizeof *h->pool);
     if (!h || !h->pool) {
@@ -64,7 +70,7 @@ static HostCtx *create(const IrField *fields, uint32_t n_fields, uint32_t pc_fie
     h->n_fields = n_fields;
     h->pc_field = pc_field;
     h->state_bytes = state_bytes;
-    assign_homes(h, hot_ints, n_hot_ints, hot_vecs, n_hot_vecs);
+    assign_homes(h, needs, hot_ints, n_hot_ints, hot_vecs, n_hot_vecs);
     h->code_base = stubs->at;
     h->pool->at = (V128 *)ALIGN_UP((uintptr_t)stubs->at, 64);
     stubs->at = (uint8_t *)(h->pool->at + POOL_ENTRIES);

@@ -4,6 +4,7 @@
 // which says which link it was. Blocks that jump backwards or indirectly check for an interrupt
 // when they are entered (host.c), where guest state is exact and nothing has happened yet.
 #include "host/x86_64/emit.h"
+#include "host/x86_64/stubs.h"
 
 // Pads so that the next `bytes` bytes, from `skip` on, lie in one aligned 8-byte word: one store
 // patches them.
@@ -164,17 +165,93 @@ static void trap(X86 *x, const IrInst *in) {
     jmp_to(x, x->h->leave);
 }
 
+// ---- counting and watching ----
+
 static void emit_budget_stub(X86 *x, const Cold *c) {
-    int64_t n = c->imm;
-    alu_mi(x, 64, ALU_ADD, mem_state(HOT_DISP(budget)), (int32_t)n);
-    mov_imm(x, RAX, x->r->pc);
+    alu_ri(x, 64, ALU_ADD, (unsigned)x->h->count_reg, (int32_t)(c->imm >> 32));
+    mov_imm(x, RAX, x->r->pc + (uint32_t)c->imm);
     jmp_to(x, x->h->budget_out);
 }
 
-static void budget(X86 *x, const IrInst *in) {
-    alu_mi(x, 64, ALU_SUB, mem_state(HOT_DISP(budget)), (int32_t)in->imm);
+static void count(X86 *x, const IrInst *in) {
+    if (x->h->count_reg < 0) {
+        x86_fail(x, "a count that was not announced");
+        return;
+    }
+    unsigned reg = (unsigned)x->h->count_reg;
+    if (in->op == IR_count) { // flags that the next segment may want stay
+        if (in->imm) lea(x, 64, reg, mem_at((int)reg, (int32_t)-in->imm));
+        return;
+    }
+    alu_ri(x, 64, ALU_SUB, reg, (int32_t)in->imm);
     Cold *c = x86_cold(x, CC_S, emit_budget_stub);
-    if (c) c->imm = in->imm;
+    if (c) c->imm = in->imm << 32 | (int64_t)(uint32_t)(x86_guest_pc(x) - x->r->pc);
+    x86_flags_lost(x);
+}
+
+static Mem slot_mem(const IrInst *in) {
+    return mem_state(-(int32_t)sizeof(VcpuHot) - STATE_BIAS - 8 * (int32_t)(in->imm + 1));
+}
+
+static void slot_write(X86 *x, const IrInst *in) {
+    Mem m = slot_mem(in);
+    uint64_t c;
+    bool small = ir_const_value(x->r, in->a, &c) && (int64_t)c == (int32_t)c;
+    if (in->op == IR_slot_put && small) {
+        mov_store_imm(x, 64, m, (int32_t)c);
+    } else if (in->op == IR_slot_put) {
+        mov_store(x, 64, m, x86_use_int(x, in->a));
+    } else {
+        if (small)
+            alu_mi(x, 64, ALU_ADD, m, (int32_t)c);
+        else
+            op_rm(x, 0, 64, 0x01, x86_use_int(x, in->a), m, false); // add [m], r
+        x86_flags_lost(x);
+    }
+}
+
+static void poke(X86 *x, const IrInst *in) {
+    Mem m = mem_at((int)x86_use_int(x, in->a), (int32_t)in->imm);
+    uint64_t c;
+    if (ir_const_value(x->r, in->b, &c) && x->val[in->b].reg < 0 && (int64_t)c == (int32_t)c)
+        mov_store_imm(x, 64, m, (int32_t)c);
+    else
+        mov_store(x, 64, m, x86_use_int(x, in->b));
+}
+
+static void executed(X86 *x, IrRef v) {
+    unsigned d = x86_def_int(x, v);
+    mov_load(x, 64, d, mem_state(HOT_DISP(count_base)));
+    alu_rr(x, 64, ALU_SUB, d, (unsigned)x->h->count_reg);
+    x86_flags_lost(x);
+}
+
+static void emit_if_desc(X86 *x, const Cold *c) {
+    const IrCall *call = &x->r->calls[x->r->insts[c->v].imm];
+    IfDesc d = {.fn = (uint64_t)(uintptr_t)call->helper->fn, .pc = x->r->pc + (uint64_t)c->imm};
+    for (unsigned i = 0; i < call->n_args && i < ARRAY_LEN(d.args); i++)
+        ir_const_value(x->r, call->args[i], &d.args[i]);
+    Mem rax = mem_state(x86_eval_rax_disp());
+    mov_store(x, 64, rax, RAX);
+    lea(x, 64, RAX, (Mem){.base = RBP, .index = -1, .disp = INT32_MAX}); // becomes rip-relative:
+    x->at[-5] = 0x05;
+    x->at[-7] = 0x48;
+    uint8_t *rel32 = x->at - 4;
+    call_to(x, x->h->call_if);
+    mov_load(x, 64, RAX, rax);
+    x86_cold_back(x, c);
+    x->at = (uint8_t *)ALIGN_UP((uintptr_t)x->at, 8);
+    rel32_to(rel32, x->at);
+    memcpy(x->at, &d, sizeof d);
+    x->at += sizeof d;
+}
+
+static void call_if(X86 *x, IrRef v, const IrInst *in) {
+    Cold *c = x86_cold(x, x86_condition(x, v, in->a), emit_if_desc);
+    if (c) {
+        c->v = v;
+        c->imm = (int64_t)(x86_guest_pc(x) - x->r->pc);
+    }
     x86_flags_lost(x);
 }
 
@@ -207,24 +284,33 @@ static void call_c(X86 *x, const IrHelper *h) {
     bool sync = h->reads_state || h->writes_state || h->can_fault;
     if (h->writes_state) x86_forget_homes(x); // first: it fetches old values into temporaries
     x86_spill_temps(x);
-    call_to(x, sync ? x->h->save_all_ints : x->h->save_ints);
-    if (!h->keeps_vectors) call_to(x, x->h->save_vecs);
+    if (sync || x->h->save_ints) call_to(x, sync ? x->h->save_all_ints : x->h->save_ints);
+    if (!h->keeps_vectors && x->h->vec_homes) call_to(x, x->h->save_vecs);
+    if (h->wants_count && !sync && x->h->count_reg >= 0)
+        mov_store(x, 64, mem_state(HOT_DISP(budget)), (unsigned)x->h->count_reg);
     to_c_stack(x);
-    if (h->can_fault) {
-        store_pc(x, x86_guest_pc(x));
-        mov_store_imm(x, 8, mem_state(HOT_DISP(in_helper)), 1);
-    }
+    if (h->can_fault || h->wants_pc) store_pc(x, x86_guest_pc(x));
+    if (!h->can_fault) return;
+    mov_address(x, RAX, x->start);
+    mov_store(x, 64, mem_state(HOT_DISP(trap_code)), RAX);
+    mov_store_imm(x, 8, mem_state(HOT_DISP(in_helper)), 1);
 }
 
 static void return_from_c(X86 *x, const IrHelper *h) {
     if (h->can_fault) mov_store_imm(x, 8, mem_state(HOT_DISP(in_helper)), 0);
     to_return_stack(x);
-    call_to(x, h->writes_state ? x->h->load_all_ints : x->h->load_ints); // keep rax
-    if (!h->keeps_vectors) call_to(x, x->h->load_vecs);
+    if (h->writes_state || x->h->load_ints)
+        call_to(x, h->writes_state ? x->h->load_all_ints : x->h->load_ints); // keep rax
+    if (!h->keeps_vectors && x->h->vec_homes) call_to(x, x->h->load_vecs);
     x86_flags_lost(x);
 }
 
 static void call_pointer(X86 *x, void (*fn)(void)) {
+    int64_t rel = (int64_t)(uintptr_t)fn - (int64_t)(uintptr_t)(x->at + 5);
+    if (!x->relocs && rel == (int32_t)rel) { // frozen code finds it by its address
+        call_to(x, (const uint8_t *)(uintptr_t)fn);
+        return;
+    }
     mov_address(x, RAX, (const void *)(uintptr_t)fn);
     call_reg(x, RAX);
 }
@@ -260,13 +346,18 @@ void x86_load_result(X86 *x, IrRef v) {
 
 static void call_scalar(X86 *x, IrRef v, const IrHelper *h, const IrCall *c) {
     static const uint8_t regs[] = {RSI, RDX, RCX, R8};
+    uint64_t known;
     for (unsigned i = 0; i < c->n_args; i++)
-        x86_store_operand(x, i < 3 ? SCRATCH_ARGS + i : SCRATCH_RESULT, c->args[i]);
+        if (!ir_const_value(x->r, c->args[i], &known))
+            x86_store_operand(x, i < 3 ? SCRATCH_ARGS + i : SCRATCH_RESULT, c->args[i]);
     call_c(x, h);
     lea(x, 64, RDI, mem_state(-STATE_BIAS));
     for (unsigned i = 0; i < c->n_args; i++)
-        load_scalar_arg(x, regs[i], i < 3 ? SCRATCH_ARGS + i : SCRATCH_RESULT,
-                        ir_type(x->r, c->args[i]));
+        if (ir_const_value(x->r, c->args[i], &known))
+            mov_imm(x, regs[i], known);
+        else
+            load_scalar_arg(x, regs[i], i < 3 ? SCRATCH_ARGS + i : SCRATCH_RESULT,
+                            ir_type(x->r, c->args[i]));
     call_pointer(x, h->fn);
     return_from_c(x, h);
     IrType t = x->r->insts[v].type;
@@ -378,11 +469,14 @@ void x86_sel_ctl(X86 *x, IrRef v) {
         break;
     case IR_exit_ind: exit_indirect(x, in); break;
     case IR_trap: trap(x, in); break;
-    case IR_budget: budget(x, in); break;
-    case IR_count:
-        alu_mi(x, 64, ALU_ADD, mem_state(HOT_DISP(insn_count)), (int32_t)in->imm);
-        x86_flags_lost(x);
-        break;
+    case IR_budget:
+    case IR_count: count(x, in); break;
+    case IR_slot_get: mov_load(x, 64, x86_def_int(x, v), slot_mem(in)); break;
+    case IR_slot_add:
+    case IR_slot_put: slot_write(x, in); break;
+    case IR_poke: poke(x, in); break;
+    case IR_executed: executed(x, v); break;
+    case IR_call_if: call_if(x, v, in); break;
     case IR_call: call(x, v, in); break;
     case IR_fp_flags: fp_flags(x, v); break;
     case IR_fp_setflags: fp_setflags(x, in); break;

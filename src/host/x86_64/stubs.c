@@ -24,6 +24,13 @@ static int32_t disp_of(const HostCtx *h, int field) {
 
 static const uint8_t *ints_stub(X86 *x, uint32_t set, bool load) {
     const uint8_t *at = x->at;
+    int count = x->h->count_reg;
+    if (count >= 0 && (set == x->h->int_homes || (CALLER_SAVED >> count & 1))) {
+        if (load)
+            mov_load(x, 64, (unsigned)count, mem_state(HOT_DISP(budget)));
+        else
+            mov_store(x, 64, mem_state(HOT_DISP(budget)), (unsigned)count);
+    }
     for (; set; set &= set - 1) {
         unsigned r = (unsigned)__builtin_ctz(set);
         Mem m = mem_state(disp_of(x->h, x->h->field_of_int[r]));
@@ -135,17 +142,51 @@ static void eval_stub(X86 *x) {
     ret(x);
 }
 
+// The common half of call_if: everything saved, registers in guest state for who wants to look.
+static void call_if_stub(X86 *x) {
+    HostCtx *h = x->h;
+    unsigned n_vecs = h->level == VEC_AVX512 ? 32 : 16, n = 0;
+    static const uint8_t args[] = {RSI, RDX, RCX};
+    h->call_if = x->at; // rax: the IfDesc
+    for (uint32_t set = CALLER_SAVED & ~(1u << RAX); set; set &= set - 1)
+        mov_store(x, 64, mem_state(slot(EVAL_SAVE_SLOT + n++)), (unsigned)__builtin_ctz(set));
+    call_to(x, h->save_all_ints);
+    call_to(x, h->save_vecs);
+    for (unsigned i = 0; i < n_vecs; i++)
+        vec_op(x, V_movaps_st, i, 0, vrm_of(mem_state(x86_scratch_disp(SCRATCH_SAVE + i))), 0);
+    mov_load(x, 64, RCX, mem_at(RAX, offsetof(IfDesc, pc)));
+    mov_store(x, 64, mem_state(disp_of(h, (int)h->pc_field)), RCX);
+    lea(x, 64, RDI, mem_state(-STATE_BIAS));
+    for (unsigned i = 0; i < ARRAY_LEN(args); i++)
+        mov_load(x, 64, args[i], mem_at(RAX, (int32_t)(offsetof(IfDesc, args) + 8 * i)));
+    to_c_stack(x);
+    call_mem(x, mem_at(RAX, offsetof(IfDesc, fn)));
+    to_return_stack(x);
+    n = 0;
+    for (uint32_t set = CALLER_SAVED & ~(1u << RAX); set; set &= set - 1)
+        mov_load(x, 64, (unsigned)__builtin_ctz(set), mem_state(slot(EVAL_SAVE_SLOT + n++)));
+    if (h->count_reg >= 0) // the function may have given more
+        mov_load(x, 64, (unsigned)h->count_reg, mem_state(HOT_DISP(budget)));
+    for (unsigned i = 0; i < n_vecs; i++)
+        vec_op(x, V_movaps, i, 0, vrm_of(mem_state(x86_scratch_disp(SCRATCH_SAVE + i))), 0);
+    ret(x);
+}
+
 void x86_make_stubs(HostCtx *h, HostCode *room) {
     X86 *x = &(X86){.h = h, .at = room->at};
     h->save_all_ints = ints_stub(x, h->int_homes, false);
     h->load_all_ints = ints_stub(x, h->int_homes, true);
-    h->save_ints = ints_stub(x, h->int_homes & CALLER_SAVED, false);
-    h->load_ints = ints_stub(x, h->int_homes & CALLER_SAVED, true);
+    uint32_t count = h->count_reg >= 0 ? 1u << h->count_reg : 0;
+    if ((h->int_homes | count) & CALLER_SAVED) {
+        h->save_ints = ints_stub(x, h->int_homes & CALLER_SAVED, false);
+        h->load_ints = ints_stub(x, h->int_homes & CALLER_SAVED, true);
+    }
     h->save_vecs = vecs_stub(x, false);
     h->load_vecs = vecs_stub(x, true);
     enter_stub(x);
     leave_stubs(x);
     x86_return_stubs(x);
     eval_stub(x);
+    call_if_stub(x);
     room->at = x->at;
 }

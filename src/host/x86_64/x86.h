@@ -95,6 +95,7 @@ struct HostCtx {
                                          // -1: in memory
     int16_t field_of_int[16], field_of_vec[32];
     uint32_t int_homes, int_temps, vec_homes, vec_temps; // register sets
+    int count_reg;                                       // holds hot.budget; -1: nobody counts
     struct ConstPool *pool;                              // host.c
     const uint8_t *code_base, *stubs_end;                // pool and stubs; blocks lie behind
     SelfImage self;
@@ -107,6 +108,7 @@ struct HostCtx {
     const uint8_t *save_vecs, *load_vecs, *save_ints,
         *load_ints; // homes to and from state; all, or caller-saved ints
     const uint8_t *save_all_ints, *load_all_ints;
+    const uint8_t *call_if; // saves everything, calls the function that IfDesc at rax says, restores
 };
 
 typedef struct X86 X86;
@@ -175,6 +177,11 @@ static inline void moves(X86 *x, const uint8_t *at, uint32_t absolute) {
 static inline void moves_rip(X86 *x, Vop op, VecRm rm) {
     if (rm.mem && rm.base == VRM_RIP) moves(x, x->at - 4 - vec_has_imm(op), 0);
 }
+
+// A call that is seldom made; lies behind the block's code.
+typedef struct IfDesc {
+    uint64_t fn, args[3], pc;
+} IfDesc;
 
 // What the evaluator is asked; lies behind the block's code.
 typedef struct EvalDesc {

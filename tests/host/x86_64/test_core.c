@@ -234,7 +234,7 @@ static int setup(void **state) {
     b->hot.budget = 1000;
     DgmErr err;
     b->ctx = host_x86_64.create(fields, ARRAY_LEN(fields), PC_FIELD, sizeof(State), hot, 2, NULL, 0,
-                                NULL, &b->at, &err);
+                                NULL, HOST_COUNTS, &b->at, &err);
     *state = b;
     if (b->ctx) bare_vcpu_init(&host_x86_64, b->ctx, &b->state);
     return b->ctx ? 0 : -1;

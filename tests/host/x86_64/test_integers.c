@@ -346,7 +346,7 @@ static void run(const Host *host, HostCtx *ctx, const Code *code, Box *box, cons
     out->state = box->state;
     out->state.flags = ir_flags_to_nzcv(out->state.flags);
     out->budget = (uint64_t)box->hot.budget;
-    out->count = box->hot.insn_count;
+    out->count = vcpu_insns(&box->hot);
     for (unsigned i = 0; i < PAGE; i++)
         out->memory_hash = out->memory_hash * 0x100000001b3 ^ memory[i];
 }
@@ -428,7 +428,7 @@ static void random_regions(void **unused) {
         for (unsigned h = 0; h < 2; h++) {
             room[h] = (HostCode){b->room + h * CODE_BYTES, b->room + (h + 1) * CODE_BYTES};
             ctx[h] = hosts[h]->create(fields, ARRAY_LEN(fields), PC_FIELD, sizeof(State), hot,
-                                      n_homes, NULL, 0, h ? limit : NULL, &room[h], &err);
+                                      n_homes, NULL, 0, h ? limit : NULL, HOST_COUNTS, &room[h], &err);
             if (!ctx[h]) fail_msg("%s: %s", hosts[h]->name, err.text);
         }
         for (unsigned i = 0; i < rounds; i++) {

@@ -194,7 +194,7 @@ static void random_regions(void **unused) {
             free_room[h] = (HostCode){room + h * CODE_BYTES, room + (h + 1) * CODE_BYTES};
             ctx[h] = hosts[h]->create(fields, ARRAY_LEN(fields), PC_FIELD, sizeof(State), hot_ints,
                                       ARRAY_LEN(hot_ints), hot_vecs, ARRAY_LEN(hot_vecs),
-                                      h ? limits[l] : NULL, &free_room[h], &err);
+                                      h ? limits[l] : NULL, 0, &free_room[h], &err);
             if (!ctx[h]) fail_msg("%s: %s", hosts[h]->name, err.text);
         }
         for (unsigned i = 0; i < rounds; i++) {

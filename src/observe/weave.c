@@ -1,0 +1,411 @@
+// weave.c - writes a region anew with what the tools asked for in it.
+//
+// One walk over the lifted region; each instruction is copied, its operands renamed. Requests are
+// turned into IR at three places: behind an instruction's mark, behind each of its accesses, and
+// before it leaves. Counts are the exception: all of a segment's are added where it begins, and a
+// table says which to take back should a fault leave the segment half-way.
+#include "observe/observe.h"
+
+struct WatchHelper { // one for each function that tools have called, as long as the Watches
+    IrHelper helper;
+    struct WatchHelper *next;
+};
+
+typedef struct Weave {
+    Watches *ws;
+    const IrRegion *from;
+    IrRegion *to;
+    IrRef *renamed;
+    bool counting;
+    unsigned n_records; // since room was made for them
+    const dgm_block *b; // the segment that we are in, and where in it
+    int insn;
+    bool failed;
+} Weave;
+
+static IrRef konst(Weave *w, uint64_t value) {
+    return ir_const(w->to, IR_I64, value);
+}
+
+static IrRef slot_get(Weave *w, uint32_t slot) {
+    return ir_append(w->to, (IrInst){.op = IR_slot_get, .type = IR_I64, .imm = slot});
+}
+static void slot_put(Weave *w, uint32_t slot, IrRef v) {
+    ir_append(w->to, (IrInst){.op = IR_slot_put, .a = v, .imm = slot});
+}
+static void slot_add(Weave *w, uint32_t slot, uint64_t n) {
+    IrRef v = konst(w, n);
+    ir_append(w->to, (IrInst){.op = IR_slot_add, .a = v, .imm = slot});
+}
+
+// ---- calls ----
+
+static const IrHelper *helper_for(Weave *w, void (*fn)(void), dgm_regs regs) {
+    for (struct WatchHelper *h = w->ws->helpers; h; h = h->next)
+        if (h->helper.fn == fn && h->helper.reads_state == (regs != DGM_NO_REGS) &&
+            h->helper.writes_state == (regs == DGM_WRITE_REGS))
+            return &h->helper;
+    struct WatchHelper *h = arena_alloc(&w->ws->keep, sizeof *h);
+    if (!h) {
+        w->failed = true;
+        return NULL;
+    }
+    h->helper = (IrHelper){.name = "tool",
+                           .fn = fn,
+                           .reads_state = regs != DGM_NO_REGS,
+                           .writes_state = regs == DGM_WRITE_REGS,
+                           .wants_pc = regs != DGM_NO_REGS,
+                           .wants_count = w->counting};
+    h->next = w->ws->helpers;
+    w->ws->helpers = h;
+    return &h->helper;
+}
+
+// What IR_count has announced of this segment and is not done before the instruction.
+static uint64_t ahead(const Weave *w) {
+    return w->b->n_insns - (unsigned)w->insn;
+}
+
+static void tell_count(Weave *w) {
+    if (w->counting) slot_put(w, SLOT_AHEAD, konst(w, ahead(w)));
+}
+
+static void call(Weave *w, const Request *q, unsigned n_args, const IrRef *args) {
+    const IrHelper *h = helper_for(w, q->fn, (dgm_regs)q->regs);
+    if (!h) return;
+    tell_count(w);
+    ir_call(w->to, IR_VOID, h, n_args, args, 0);
+}
+
+static void call_when(Weave *w, IrRef cond, const IrHelper *h, uint64_t arg) {
+    if (!h) return;
+    IrRef args[] = {konst(w, arg)};
+    IrRef made = ir_call(w->to, IR_VOID, h, 1, args, 0);
+    IrInst *in = &w->to->insts[made]; // the same entry of the region's calls, under a condition
+    *in = (IrInst){.op = IR_call_if, .a = cond, .imm = in->imm};
+    w->to->n_mem--;
+}
+
+static void call_if(Weave *w, const Request *q) {
+    static const uint8_t cc[] = {[DGM_EQ] = IR_EQ,  [DGM_NE] = IR_NE,  [DGM_LT] = IR_ULT,
+                                 [DGM_GE] = IR_UGE, [DGM_LE] = IR_ULE, [DGM_GT] = IR_UGT};
+    tell_count(w);
+    IrRef value = slot_get(w, q->counter);
+    IrRef cond = ir_icmp(w->to, (IrCc)cc[q->compare], value, konst(w, q->n));
+    call_when(w, cond, helper_for(w, q->fn, (dgm_regs)q->regs), (uintptr_t)q->data);
+}
+
+// ---- records ----
+
+// What an access or a branch is about, in terms of the new region.
+typedef struct About {
+    IrRef address, low, high, taken, target;
+    uint32_t info;
+} About;
+
+static IrRef field_value(Weave *w, const Request *q, unsigned field, const About *a) {
+    switch (field) {
+    case DGM_F_DATA: return konst(w, q->n);
+    case DGM_F_INSNS: {
+        if (!w->counting) return konst(w, 0);
+        IrRef n = ir_append(w->to, (IrInst){.op = IR_executed, .type = IR_I64});
+        return ir_sub(w->to, n, konst(w, ahead(w)));
+    }
+    case DGM_F_ADDRESS: return a->address;
+    case DGM_F_VALUE: return a->low;
+    case DGM_F_VALUE_HIGH: return a->high;
+    case DGM_F_INFO: return konst(w, a->info);
+    case DGM_F_TAKEN: return a->taken;
+    case DGM_F_TARGET: return a->target;
+    default: return 0;
+    }
+}
+
+// Once a segment, for all that it may record: the limit leaves room for that.
+static void make_room(Weave *w, const dgm_buffer *b) {
+    IrRef at = slot_get(w, b->slot + BUFFER_AT), limit = slot_get(w, b->slot + BUFFER_LIMIT);
+    call_when(w, ir_icmp(w->to, IR_UGT, at, limit),
+              helper_for(w, (void (*)(void))buffer_full, DGM_NO_REGS), (uintptr_t)b);
+}
+
+static void record(Weave *w, const Request *q, const About *a) {
+    const dgm_buffer *b = q->buffer;
+    if (!b) return;
+    if (++w->n_records == SEGMENT_RECORDS) {
+        make_room(w, b);
+        w->n_records = 0;
+    }
+    IrRef values[DGM_MAX_FIELDS];
+    for (unsigned i = 0; i < b->n_fields; i++) {
+        values[i] = field_value(w, q, b->fields[i], a);
+        if (!values[i]) values[i] = konst(w, 0); // there is no such thing here
+    }
+    IrRef at = slot_get(w, b->slot + BUFFER_AT);
+    for (unsigned i = 0; i < b->n_fields; i++)
+        ir_append(w->to, (IrInst){.op = IR_poke, .a = at, .b = values[i], .imm = 8 * i});
+    slot_add(w, b->slot + BUFFER_AT, 8ull * b->n_fields);
+}
+
+// ---- what an access is about ----
+
+// The 64-bit integer of the low `bits` of a scalar or of a vector's lane.
+static IrRef as_integer(Weave *w, IrRef v, unsigned lane) {
+    IrRegion *r = w->to;
+    IrType t = ir_type(r, v);
+    if (ir_is_vec(t)) return ir_emit(r, IR_vget, IR_I64, v, 0, 0, 0, 0, lane);
+    if (lane) return konst(w, 0);
+    if (ir_is_float(t)) {
+        t = ir_int_of_bits(ir_elem_bits(t));
+        v = ir_op1(r, IR_bitcast, t, v);
+    }
+    return t == IR_I64 ? v : ir_op1(r, IR_zext, IR_I64, v);
+}
+
+static void about_value(Weave *w, About *a, IrRef v, unsigned bytes) {
+    a->low = as_integer(w, v, 0);
+    if (bytes < 8) a->low = ir_and(w->to, a->low, konst(w, bits_mask(bytes * 8)));
+    a->high = bytes == 16 ? as_integer(w, v, 1) : konst(w, 0);
+}
+
+static About about_access(Weave *w, const IrInst *in, IrRef made, bool value) {
+    IrRegion *r = w->to;
+    unsigned bytes = ir_bytes(in->aux);
+    About a = {.address = in->a};
+    const IrInst *addr = &r->insts[in->a]; // a store-exclusive that may go nowhere: where it would go
+    if (addr->op == IR_select) a.address = addr->b;
+    if ((in->op == IR_load || in->op == IR_store) && in->imm)
+        a.address = ir_add(r, a.address, konst(w, (uint64_t)in->imm));
+    bool atomic = in->op == IR_cas || in->op == IR_rmw;
+    a.info = bytes | (in->op != IR_load) << 8 | !!(in->aux2 & IR_SEXT) << 9 | atomic << 10;
+    if (!value) {
+        a.low = a.high = konst(w, 0);
+        return a;
+    }
+    about_value(w, &a, in->op == IR_store ? in->b : made, bytes);
+    return a;
+}
+
+static bool wants_value(const Request *q) {
+    if (q->kind == ASK_CALL) return q->access & DGM_VALUE;
+    for (unsigned i = 0; q->buffer && i < q->buffer->n_fields; i++)
+        if (q->buffer->fields[i] == DGM_F_VALUE || q->buffer->fields[i] == DGM_F_VALUE_HIGH)
+            return true;
+    return false;
+}
+
+static void call_access(Weave *w, const Request *q, const About *a) {
+    if (q->access & DGM_VALUE) {
+        slot_put(w, SLOT_VALUE, a->low);
+        slot_put(w, SLOT_VALUE_HIGH, a->high);
+    }
+    IrRef args[] = {a->address, konst(w, a->info), konst(w, (uintptr_t)q->data)};
+    call(w, q, 3, args);
+}
+
+static void after_access(Weave *w, const IrInst *in, IrRef made) {
+    unsigned kinds = in->op == IR_load ? DGM_READ : in->op == IR_store ? DGM_WRITE : 3;
+    for (const Request *q = w->b->first; q; q = q->next) {
+        if (q->when != AFTER_ACCESS || q->insn != w->insn || !(q->access & kinds)) continue;
+        About a = about_access(w, in, made, wants_value(q));
+        if (q->kind == ASK_CALL)
+            call_access(w, q, &a);
+        else
+            record(w, q, &a);
+    }
+}
+
+static void at_branch(Weave *w, const IrInst *in) {
+    About a = {.taken = konst(w, 1)};
+    if (in->op == IR_exit_ind)
+        a.target = in->a;
+    else
+        a.target = konst(w, (uint64_t)in->imm);
+    if (in->op == IR_exit_if) a.taken = ir_op1(w->to, IR_zext, IR_I64, in->a);
+    for (const Request *q = w->b->first; q; q = q->next)
+        if (q->when == AT_BRANCH && q->insn == w->insn) record(w, q, &a);
+}
+
+// ---- the walk ----
+
+static void before_insn(Weave *w) {
+    for (const Request *q = w->b->first; q; q = q->next) {
+        if (q->when != BEFORE_INSN || q->insn != w->insn) continue;
+        IrRef args[] = {konst(w, (uintptr_t)q->data)};
+        About nothing = {0};
+        switch ((RequestKind)q->kind) {
+        case ASK_COUNT: break;
+        case ASK_SET: slot_put(w, q->counter, konst(w, q->n)); break;
+        case ASK_CALL:
+            call(w, q, 1, args);
+            // what faults now does so after registers changed, but before its instruction
+            if (q->regs == DGM_WRITE_REGS) {
+                const dgm_insn *n = &w->b->insns[w->insn];
+                ir_append(w->to, (IrInst){.op = IR_insn, .aux = (uint8_t)n->size, .imm = (int64_t)n->address});
+            }
+            break;
+        case ASK_CALL_IF: call_if(w, q); break;
+        case ASK_RECORD: record(w, q, &nothing); break;
+        }
+    }
+}
+
+static bool writes_registers(const Request *q) {
+    return q->kind == ASK_CALL && q->regs == DGM_WRITE_REGS;
+}
+
+static bool alike(const Request *p, const Request *q) {
+    if (p->kind != q->kind) return false;
+    return q->kind == ASK_COUNT ? p->counter == q->counter : p->buffer == q->buffer;
+}
+
+static bool first_alike(const dgm_block *b, const Request *q) {
+    for (const Request *p = b->first; p != q; p = p->next)
+        if (alike(p, q)) return false;
+    return true;
+}
+
+// Everything of a segment that happens once: its counts, room for its records.
+static void begin_segment(Weave *w, Observed *out) {
+    const dgm_block *b = w->b;
+    w->n_records = 0;
+    for (const Request *q = b->first; q; q = q->next) {
+        if (q->kind == ASK_RECORD && q->buffer && first_alike(b, q)) make_room(w, q->buffer);
+        if (q->kind != ASK_COUNT) continue;
+        out->undo[out->n_undo++] =
+            (WatchUndo){.insn = (uint16_t)(b->insns[q->insn].address - w->from->pc),
+                        .segment = (uint16_t)(b->address - w->from->pc),
+                        .counter = q->counter,
+                        .n = (uint32_t)q->n};
+        if (!first_alike(b, q)) continue;
+        uint64_t sum = 0;
+        for (const Request *p = q; p; p = p->next)
+            if (alike(p, q)) sum += p->n;
+        slot_add(w, q->counter, sum);
+    }
+}
+
+static void copy(Weave *w, uint32_t i) {
+    IrInst in = w->from->insts[i];
+    unsigned n_args = ir_op_info[in.op].n_args;
+    if (n_args > 0) in.a = w->renamed[in.a];
+    if (n_args > 1) in.b = w->renamed[in.b];
+    if (n_args > 2) in.c = w->renamed[in.c];
+    bool access = in.op == IR_load || in.op == IR_store || in.op == IR_cas || in.op == IR_rmw;
+    bool leaves = in.op == IR_call_hint || in.op == IR_exit_if || in.op == IR_exit ||
+                  in.op == IR_exit_ind;
+    if (w->b && leaves && w->insn >= 0) {
+        const dgm_insn *n = &w->b->insns[w->insn];
+        const IrInst *at = &in;
+        IrInst exit; // a call's hint comes first: what follows says where it goes
+        if (in.op == IR_call_hint) {
+            uint32_t k = i + 1;
+            while (k < w->from->n_insts && w->from->insts[k].op != IR_exit &&
+                   w->from->insts[k].op != IR_exit_ind)
+                k++;
+            exit = w->from->insts[k];
+            if (exit.op == IR_exit_ind) exit.a = w->renamed[exit.a];
+            at = &exit;
+        }
+        bool branches = n->classes & (DGM_CLASS_JUMP | DGM_CLASS_BRANCH | DGM_CLASS_INDIRECT |
+                                      DGM_CLASS_CALL | DGM_CLASS_RETURN);
+        if (branches) at_branch(w, at);
+        w->insn = -1; // what else this instruction leaves by is the same branch
+    }
+    if (in.op == IR_call) {
+        const IrCall *c = &w->from->calls[in.imm];
+        IrRef args[4];
+        for (unsigned k = 0; k < c->n_args; k++) args[k] = w->renamed[c->args[k]];
+        w->renamed[i] = ir_call(w->to, in.type, c->helper, c->n_args, args, c->imm);
+        return;
+    }
+    if (in.op == IR_const && ir_is_vec(in.type)) {
+        V128 c = w->from->vconsts[in.imm];
+        w->renamed[i] = ir_vconst(w->to, in.type, c.d[0], c.d[1]);
+        return;
+    }
+    IrRef made = w->renamed[i] = ir_append(w->to, in);
+    if (access && w->b && w->insn >= 0 && !(in.aux2 & IR_HIDDEN)) after_access(w, &in, made);
+}
+
+static void walk(Weave *w, const dgm_block *blocks, Observed *out) {
+    const IrRegion *r = w->from;
+    const dgm_block *next = blocks;
+    for (uint32_t i = 1; i < r->n_insts; i++) {
+        const IrInst *in = &r->insts[i];
+        if (in->op == IR_count && !w->counting) {
+            w->renamed[i] = 0;
+        } else {
+            copy(w, i);
+        }
+        if (next && i == next->start) { // its mark; the count is what comes next
+            w->b = next;
+            w->insn = 0;
+            next = next->next;
+        } else if (in->op == IR_count && w->b && i == w->b->start + 1) {
+            begin_segment(w, out);
+            before_insn(w);
+        } else if (in->op == IR_insn && w->b && i < w->b->end) {
+            const dgm_insn *n = w->b->insns;
+            int k = 0;
+            while (n[k].address != (uint64_t)in->imm) k++;
+            if (k == w->insn) continue; // marked twice
+            w->insn = k;
+            before_insn(w);
+        }
+        if (w->b && i + 1 >= w->b->end) w->b = NULL;
+    }
+}
+
+static void weave(Watches *ws, const IrRegion *r, const dgm_block *blocks, bool counting,
+                  Observed *out) {
+    IrRegion *to = &ws->woven;
+    ir_region_reset(to, r->pc);
+    to->fp_rules = r->fp_rules;
+    to->fp_exact = r->fp_exact;
+    Weave w = {.ws = ws, .from = r, .to = to, .counting = counting};
+    unsigned n = 0;
+    for (const dgm_block *b = blocks; b; b = b->next)
+        for (const Request *q = b->first; q; q = q->next) n++;
+    out->undo = arena_alloc(&ws->work, (n + 1) * sizeof *out->undo);
+    w.renamed = arena_alloc(&ws->work, r->n_insts * sizeof *w.renamed);
+    if (!out->undo || !w.renamed) {
+        to->failed = true;
+        return;
+    }
+    ir_block_begin(to, r->pc);
+    walk(&w, blocks, out);
+    ir_block_end(to);
+    to->size_bytes = r->size_bytes;
+    to->n_insns = r->n_insns;
+    to->failed |= w.failed;
+    out->region = to;
+}
+
+// Nobody wants anything here: only what counts goes.
+static void drop_counts(IrRegion *r) {
+    for (uint32_t i = 0; i < r->n_insts; i++)
+        if (r->insts[i].op == IR_count) r->insts[i] = (IrInst){.op = IR_NOP};
+}
+
+bool observe_region(Watches *ws, IrRegion *r, const GuestLift *how, bool counting,
+                    Observed *out) {
+    *out = (Observed){.region = r};
+    dgm_block *blocks = ws->wants_blocks ? plan_blocks(ws, r, how) : NULL;
+    bool asked = false;
+    unsigned before = 0;
+    for (dgm_block *b = blocks; b; before += b->n_insns, b = b->next) {
+        for (dgm_watch *t = ws->first; t; t = t->next)
+            if (t->tool->block) t->tool->block(t, b);
+        if (b->failed) return false;
+        asked |= b->first != NULL;
+        for (const Request *q = b->first; q; q = q->next)
+            if (writes_registers(q) && before + q->insn && (!out->cut || before + q->insn < out->cut))
+                out->cut = before + q->insn;
+    }
+    if (out->cut) return true;
+    if (asked)
+        weave(ws, r, blocks, counting, out);
+    else if (!counting)
+        drop_counts(r);
+    return !out->region->failed;
+}

@@ -1,0 +1,154 @@
+// tools.c - the table of built-in tools and what they share.
+#include "tools/tools.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+const dgm_tool *const builtin_tools[] = {&tool_count, &tool_bbv, &tool_hot, &tool_syscalls, NULL};
+
+// ---- reports ----
+
+int report_start(Report *r, dgm_watch *w) {
+    enum { HIGH_FD = 700 };
+    r->path = dgm_option(w, "out");
+    r->json = dgm_option(w, "json") != NULL;
+    r->stderr_fd = r->path ? -1 : fcntl(2, F_DUPFD_CLOEXEC, HIGH_FD);
+    if (!r->path && r->stderr_fd < 0) r->stderr_fd = fcntl(2, F_DUPFD_CLOEXEC, 3);
+    if (r->path && !*r->path) return dgm_fail(w, -EINVAL, "out=: no file is named");
+    return 0;
+}
+
+char *report_path(const char *path) {
+    size_t cap = strlen(path) + 64, n = 0;
+    char *out = malloc(cap);
+    for (const char *p = path; out && *p && n + 32 < cap; p++) {
+        if (p[0] == '%' && p[1] == 'p') {
+            n += (size_t)snprintf(out + n, cap - n, "%d", (int)getpid());
+            p++;
+        } else {
+            if (p[0] == '%' && p[1] == '%') p++;
+            out[n++] = *p;
+        }
+    }
+    if (out) out[n] = 0;
+    return out;
+}
+
+FILE *report_begin(Report *r, dgm_watch *w) {
+    FILE *f = NULL;
+    if (r->path) {
+        char *path = report_path(r->path);
+        if (path) f = fopen(path, "we");
+        if (!f)
+            dprintf(2, "dragoman: tool: %s: %s\n", path ? path : r->path, strerror(errno));
+        free(path);
+    } else {
+        int fd = r->stderr_fd >= 0 ? fcntl(r->stderr_fd, F_DUPFD_CLOEXEC, 3) : -1;
+        if (fd >= 0) f = fdopen(fd, "w");
+    }
+    (void)w;
+    return f;
+}
+
+void report_end(Report *r, dgm_watch *w, FILE *f) {
+    bool failed = ferror(f);
+    failed |= fclose(f) != 0;
+    (void)w;
+    if (failed) dprintf(2, "dragoman: tool: %s: %s\n", r->path ? r->path : "stderr", strerror(errno));
+}
+
+void report_free(Report *r) {
+    if (r->stderr_fd > 2) close(r->stderr_fd);
+}
+
+void report_string(FILE *f, const char *text) {
+    fputc('"', f);
+    for (const unsigned char *p = (const unsigned char *)text; *p; p++) {
+        if (*p == '"' || *p == '\\')
+            fprintf(f, "\\%c", *p);
+        else if (*p < 32 || *p >= 127)
+            fprintf(f, "\\u%04x", *p);
+        else
+            fputc(*p, f);
+    }
+    fputc('"', f);
+}
+
+void report_place(FILE *f, dgm_watch *w, uint64_t address, bool json) {
+    dgm_symbol s;
+    bool known = dgm_symbol_at(w, address, &s);
+    const dgm_module *m = dgm_module_at(w, address);
+    if (json) {
+        fprintf(f, "\"address\": %" PRIu64, address);
+        if (known) {
+            fprintf(f, ", \"function\": ");
+            report_string(f, s.name);
+        }
+        if (m) {
+            fprintf(f, ", \"module\": ");
+            report_string(f, m->path);
+        }
+        return;
+    }
+    if (known && address != s.address)
+        fprintf(f, "%s+0x%" PRIx64, s.name, address - s.address);
+    else if (known)
+        fprintf(f, "%s", s.name);
+    else
+        fprintf(f, "0x%" PRIx64, address);
+    const char *name = m ? strrchr(m->path, '/') : NULL;
+    if (m) fprintf(f, " (%s)", name ? name + 1 : m->path);
+}
+
+const char *report_number(uint64_t n, char out[32]) {
+    char digits[24];
+    int len = snprintf(digits, sizeof digits, "%" PRIu64, n), k = 0;
+    for (int i = 0; i < len; i++) {
+        if (i && (len - i) % 3 == 0) out[k++] = ',';
+        out[k++] = digits[i];
+    }
+    out[k] = 0;
+    return out;
+}
+
+// ---- map ----
+
+static struct MapEntry *map_slot(const Map *m, uint64_t key) {
+    size_t i = (size_t)(key * 0x9e3779b97f4a7c15ull >> 20) & (m->cap - 1);
+    while (m->at[i].value && m->at[i].key != key) i = (i + 1) & (m->cap - 1);
+    return &m->at[i];
+}
+
+void *map_find(const Map *m, uint64_t key) {
+    return m->cap ? map_slot(m, key)->value : NULL;
+}
+
+void **map_at(Map *m, uint64_t key) {
+    if (m->n * 2 >= m->cap) {
+        Map bigger = {.n = 0, .cap = m->cap ? m->cap * 2 : 1024};
+        bigger.at = calloc(bigger.cap, sizeof *bigger.at);
+        if (!bigger.at) return NULL;
+        for (size_t i = 0; i < m->cap; i++)
+            if (m->at[i].value) {
+                *map_slot(&bigger, m->at[i].key) = m->at[i];
+                bigger.n++;
+            }
+        free(m->at);
+        *m = bigger;
+    }
+    struct MapEntry *e = map_slot(m, key);
+    if (!e->value) {
+        e->key = key;
+        m->n++; // the caller puts something there
+    }
+    return &e->value;
+}
+
+void map_free(Map *m) {
+    free(m->at);
+    *m = (Map){0};
+}

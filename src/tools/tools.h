@@ -1,0 +1,51 @@
+// tools.h - the built-in tools, and what they share: where results go, and text for people or
+// programs. A tool is one file here and one line of the table in tools.c; it uses only the public
+// headers, so each is an example of what a shared object can do.
+#ifndef DGM_TOOLS_H
+#define DGM_TOOLS_H
+
+#include "dragoman/tool.h"
+
+#include <stdio.h>
+
+extern const dgm_tool *const builtin_tools[]; // ends with NULL
+extern const dgm_tool tool_bbv, tool_count, tool_hot, tool_syscalls;
+
+// Where a tool's results go; a member of its context. `out=FILE` (%p: the process id), else stderr as
+// it was at the start, for programs close theirs before they end. `json`: for programs.
+typedef struct Report {
+    const char *path;
+    int stderr_fd;
+    bool json;
+} Report;
+#define REPORT_OPTIONS                                                                             \
+    "out=FILE    results go to FILE (%p in it: the process id), not to stderr",                    \
+        "json        results as JSON"
+int report_start(Report *r, dgm_watch *w); // in start; 0 or -errno
+FILE *report_begin(Report *r, dgm_watch *w);
+// Complains on stderr when not all could be written.
+void report_end(Report *r, dgm_watch *w, FILE *f);
+void report_free(Report *r);
+// A path with %p replaced, malloc'ed.
+char *report_path(const char *path);
+// A string in JSON, with its quotes.
+void report_string(FILE *f, const char *text);
+// "function+0x12 (module)" or the bare address; in JSON fields of an object.
+void report_place(FILE *f, dgm_watch *w, uint64_t address, bool json);
+// 1234567 as 1,234,567; in a static-sized buffer of the caller.
+const char *report_number(uint64_t n, char out[32]);
+
+// ---- a map from 64-bit keys to pointers: open addressing, grows, keys are never removed ----
+typedef struct Map {
+    struct MapEntry {
+        uint64_t key;
+        void *value;
+    } *at;
+    size_t n, cap;
+} Map;
+// The place for the key's value, NULL in it when it is new; NULL: out of memory.
+void **map_at(Map *m, uint64_t key);
+void *map_find(const Map *m, uint64_t key);
+void map_free(Map *m);
+
+#endif
