@@ -149,18 +149,21 @@ typedef struct Clusters {
     double *centre;   // dim rows of k, so that one point meets all centres in one pass
     double *sum;      // the same of the next centres
     double *gap;      // k: from one point to each centre, squared
+    double *moved;    // k: how far the last step took each centre
+    double *half;     // k: half the way to the nearest other centre
     size_t *size;     // k
     unsigned *label;  // n
-    double *distance; // n: to the point's own centre, squared
+    double *distance; // n: to the nearest centre when last measured, squared
+    double *near;     // n: bounds of distances, not squared
+    double *far;
 } Clusters;
 
 static void clusters_free(Clusters *c) {
-    free(c->centre);
-    free(c->sum);
-    free(c->gap);
+    double **arrays[] = {&c->centre, &c->sum,      &c->gap,  &c->moved,
+                         &c->half,   &c->distance, &c->near, &c->far};
+    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) free(*arrays[i]);
     free(c->size);
     free(c->label);
-    free(c->distance);
 }
 
 static bool clusters_init(Clusters *c, const SimpointPoints *p, unsigned k) {
@@ -168,10 +171,16 @@ static bool clusters_init(Clusters *c, const SimpointPoints *p, unsigned k) {
     c->centre = calloc((size_t)k * p->dim, sizeof *c->centre);
     c->sum = calloc((size_t)k * p->dim, sizeof *c->sum);
     c->gap = calloc(k, sizeof *c->gap);
+    c->moved = calloc(k, sizeof *c->moved);
+    c->half = calloc(k, sizeof *c->half);
     c->size = calloc(k, sizeof *c->size);
     c->label = calloc(p->n, sizeof *c->label);
     c->distance = calloc(p->n, sizeof *c->distance);
-    if (c->centre && c->sum && c->gap && c->size && c->label && c->distance) return true;
+    c->near = calloc(p->n, sizeof *c->near);
+    c->far = calloc(p->n, sizeof *c->far);
+    if (c->centre && c->sum && c->gap && c->moved && c->half && c->size && c->label &&
+        c->distance && c->near && c->far)
+        return true;
     clusters_free(c);
     return false;
 }
@@ -209,36 +218,83 @@ static void seed_centres(Clusters *c, uint64_t stream, bool by_furthest) {
     }
 }
 
-static unsigned nearest_centre(const Clusters *c, const double *row) {
+// All of gap[].
+static void measure(const Clusters *c, const double *row) {
     double *restrict gap = c->gap;
     const double *restrict centre = c->centre;
-    unsigned k = c->k, best = 0;
+    unsigned k = c->k;
     for (unsigned i = 0; i < k; i++) gap[i] = 0;
     for (unsigned d = 0; d < c->p->dim; d++, centre += k)
         for (unsigned i = 0; i < k; i++) gap[i] += (row[d] - centre[i]) * (row[d] - centre[i]);
-    for (unsigned i = 1; i < k; i++)
-        if (gap[i] < gap[best]) best = i;
-    return best;
 }
 
-// Each point to its nearest centre. False: all had been there already.
-static bool assign(Clusters *c) {
-    bool changed = false;
+// A point to its nearest centre, the first of several. False: it had been there already.
+static bool place(Clusters *c, size_t i) {
+    unsigned best = 0;
+    double second = INFINITY;
+    measure(c, c->p->at + i * c->p->dim);
+    for (unsigned k = 1; k < c->k; k++)
+        if (c->gap[k] < c->gap[best]) {
+            second = c->gap[best];
+            best = k;
+        } else if (c->gap[k] < second) {
+            second = c->gap[k];
+        }
+    bool stays = c->label[i] == best;
+    c->label[i] = best;
+    c->distance[i] = c->gap[best];
+    c->near[i] = sqrt(c->gap[best]);
+    c->far[i] = sqrt(second);
+    return !stays;
+}
+
+static void place_all(Clusters *c) {
     memset(c->size, 0, c->k * sizeof *c->size);
     for (size_t i = 0; i < c->p->n; i++) {
-        unsigned label = nearest_centre(c, c->p->at + i * c->p->dim);
-        changed |= c->label[i] != label;
-        c->label[i] = label;
-        c->distance[i] = c->gap[label];
-        c->size[label]++;
+        place(c, i);
+        c->size[c->label[i]]++;
+    }
+}
+
+static double between(const Clusters *c, unsigned a, unsigned b) {
+    double sum = 0;
+    for (const double *row = c->centre, *end = row + (size_t)c->k * c->p->dim; row < end;
+         row += c->k)
+        sum += (row[a] - row[b]) * (row[a] - row[b]);
+    return sqrt(sum);
+}
+
+// After the centres moved. False: no point went over to another.
+static bool place_restless(Clusters *c) {
+    const double slack = 1 + 1e-9; // roundings must not make a bound too bold
+    double most = 0;
+    bool changed = false;
+    for (unsigned a = 0; a < c->k; a++) {
+        c->half[a] = INFINITY;
+        for (unsigned b = 0; b < c->k; b++)
+            if (a != b) c->half[a] = fmin(c->half[a], between(c, a, b) / 2);
+        most = fmax(most, c->moved[a]);
+    }
+    for (size_t i = 0; i < c->p->n; i++) {
+        unsigned before = c->label[i];
+        c->near[i] += c->moved[before];
+        c->far[i] -= most;
+        if (c->near[i] * slack < fmax(c->half[before], c->far[i])) continue;
+        if (!place(c, i)) continue;
+        c->size[before]--;
+        c->size[c->label[i]]++;
+        changed = true;
     }
     return changed;
 }
 
 // A cluster that ran empty gets the worst placed of the points that do not lie alone.
 static void fill_empty(Clusters *c) {
+    bool measured = false;
     for (unsigned k = 0; k < c->k; k++) {
         if (c->size[k]) continue;
+        if (!measured) place_all(c); // for distance[]
+        measured = true;
         size_t worst = c->p->n;
         for (size_t i = 0; i < c->p->n; i++)
             if (c->size[c->label[i]] > 1 && c->distance[i] > 0 &&
@@ -248,7 +304,7 @@ static void fill_empty(Clusters *c) {
         c->size[c->label[worst]]--;
         c->label[worst] = k;
         c->size[k] = 1;
-        c->distance[worst] = 0;
+        c->distance[worst] = c->near[worst] = c->far[worst] = 0;
     }
 }
 
@@ -256,23 +312,30 @@ static void fill_empty(Clusters *c) {
 static void move_centres(Clusters *c) {
     const SimpointPoints *p = c->p;
     memset(c->sum, 0, (size_t)c->k * p->dim * sizeof *c->sum);
+    memset(c->moved, 0, c->k * sizeof *c->moved);
     for (size_t i = 0; i < p->n; i++)
         for (unsigned d = 0; d < p->dim; d++)
             c->sum[(size_t)d * c->k + c->label[i]] += p->at[i * p->dim + d];
     for (unsigned d = 0; d < p->dim; d++)
-        for (unsigned k = 0; k < c->k; k++)
-            if (c->size[k])
-                c->centre[(size_t)d * c->k + k] = c->sum[(size_t)d * c->k + k] / (double)c->size[k];
+        for (unsigned k = 0; k < c->k; k++) {
+            double *centre = &c->centre[(size_t)d * c->k + k];
+            if (!c->size[k]) continue;
+            double mean = c->sum[(size_t)d * c->k + k] / (double)c->size[k];
+            c->moved[k] += (mean - *centre) * (mean - *centre);
+            *centre = mean;
+        }
+    for (unsigned k = 0; k < c->k; k++) c->moved[k] = sqrt(c->moved[k]);
 }
 
 static void iterate(Clusters *c, unsigned limit) {
-    assign(c);
+    place_all(c);
     for (c->iterations = 0; c->iterations < limit;) {
         fill_empty(c);
         move_centres(c);
         c->iterations++;
-        if (!assign(c)) break;
+        if (!place_restless(c)) break;
     }
+    place_all(c);
 }
 
 static double distortion(const Clusters *c) {
@@ -398,7 +461,7 @@ static bool conclude(Search *s, SimpointResult *r) {
     unsigned k = s->first_k + r->chosen;
     if (!clusters_init(&c, s->p, k)) return false;
     memcpy(c.centre, s->best[r->chosen].centre, (size_t)k * s->p->dim * sizeof *c.centre);
-    assign(&c);
+    place_all(&c);
     bool good = describe(r, &c);
     clusters_free(&c);
     return good;
