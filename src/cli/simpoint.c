@@ -264,8 +264,8 @@ static void print_table(const Job *j, const SimpointPoints *p, const SimpointRes
     if (j->opt.k)
         printf(" (asked for %u)", j->opt.k);
     else
-        printf(" (of 1 to %u, the first whose score is within %g %% of the best)",
-               r->score[r->n_scores - 1].k, 100 * (1 - j->opt.bic_threshold));
+        printf(" (the first of 1 to %u whose score comes %g %% of the way to the best)",
+               r->score[r->n_scores - 1].k, 100 * j->opt.bic_threshold);
     printf("; BIC %.1f\n\ncluster  interval    weight  intervals\n", r->score[r->chosen].bic);
     for (unsigned i = 0; i < r->k; i++)
         printf("%7u %9zu  %8.6f %10zu\n", i, r->cluster[i].interval, r->cluster[i].weight,

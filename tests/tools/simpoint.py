@@ -171,6 +171,13 @@ class Tests:
             said = self.json(text, "--dim", str(dim), "--bic-threshold", str(threshold), "--iters", str(iterations))
             Model(text, dim).check(said, threshold, converged=iterations > 100)
 
+    def test_restarts(self):
+        """The best of many is never worse than the best of the first few, and on a hard case better."""
+        text = phases_text(self.rng, [{}], [0] * 150, noise=1000, blocks=30)
+        few, many = (self.json(text, "--restarts", n, "--max-k", "12")["scores"] for n in ("1", "12"))
+        require(all(a["bic"] <= b["bic"] for a, b in zip(few, many)), few, many)
+        require(sum(a["bic"] < b["bic"] for a, b in zip(few, many)) > 3, few, many)
+
     def test_threads(self):
         text = phases_text(self.rng, random_phases(self.rng, 6), [self.rng.randrange(6) for _ in range(400)], noise=3000)
         with open(self.path("t.bb"), "w") as f:
