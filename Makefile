@@ -17,7 +17,7 @@ SHELL       := /bin/bash
 # Tests keep nothing in the user's own cache of translations.
 export DRAGOMAN_CACHE ?= off
 
-.PHONY: all help setup guest run test test-programs soak unit programs cached interp bench bench-quick install clean distclean
+.PHONY: all help setup guest run test test-programs soak unit tools programs cached interp bench bench-quick install clean distclean
 .PHONY: bench-paths bench-scaling fuzz-insn corpus coverage asan werror check-layers check-globals check-docs fuzz fuzz-build
 
 all: $(BUILD)/build.ninja
@@ -61,7 +61,7 @@ run: setup
 
 test: setup
 	@$(MAKE) --no-print-directory all guest
-	@$(MAKE) --no-print-directory unit programs cached interp
+	@$(MAKE) --no-print-directory unit tools programs cached interp
 
 unit: all
 	@meson test -C $(BUILD) --no-rebuild --print-errorlogs
@@ -88,6 +88,10 @@ cached: all
 	@rm -rf $(BUILD)/test-cache; for run in 1 2 3; do \
 	    DRAGOMAN_CACHE=$(abspath $(BUILD))/test-cache tests/programs/run.py --dragoman $(DRAGOMAN) \
 	        --build $(BUILD) --skip '^(bad|option)|-link$$' $(TEST_FLAGS) || exit 1; done
+
+# What works on the files that tools leave.
+tools: all
+	@tests/tools/simpoint.py --dragoman $(DRAGOMAN)
 
 # The same programs by the interpreter of the IR, as far as time allows.
 interp: all

@@ -25,6 +25,8 @@ const struct dgm_tool *tool_find(const char *word, const char **options);
 
 // `dragoman cache`: what is kept of translations.
 int cmd_cache(int argc, char **argv);
+// `dragoman simpoint`: phases of a run from its basic-block vectors.
+int cmd_simpoint(int argc, char **argv);
 // Where it is kept when nobody says: DRAGOMAN_CACHE, else XDG_CACHE_HOME/dragoman, else
 // ~/.cache/dragoman. False: nowhere (DRAGOMAN_CACHE is "off", or there is no home).
 bool cache_default_dir(char *out, size_t bytes);

@@ -12,6 +12,7 @@ static const Subcommand subcommands[] = {
     {"cpus", "list guest architectures and CPU models", cmd_cpus},
     {"cache", "list, warm or clear the translations that are kept", cmd_cache},
     {"tools", "list the tools that can watch a program", cmd_tools},
+    {"simpoint", "choose the intervals of a run that stand for the whole", cmd_simpoint},
     {"run-as", NULL, cmd_qemu_style}, // how a qemu-style parent starts the guest programs it execs
 };
 enum { N_SUBCOMMANDS = sizeof subcommands / sizeof *subcommands };
@@ -61,7 +62,7 @@ static void help(FILE *to) {
                 "Runs Linux programs built for another CPU.\n\nCommands:\n");
     for (int i = 0; i < N_SUBCOMMANDS; i++)
         if (subcommands[i].summary)
-            fprintf(to, "  %-8s %s\n", subcommands[i].name, subcommands[i].summary);
+            fprintf(to, "  %-9s %s\n", subcommands[i].name, subcommands[i].summary);
     fprintf(to,
             "\n"
             "Examples:\n"
