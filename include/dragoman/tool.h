@@ -66,6 +66,7 @@ typedef struct dgm_insn {
     uint32_t size;
     uint32_t classes;        // of dgm_class
     uint16_t loads, stores;  // memory accesses it makes (a pair makes two; an atomic one of each)
+    uint16_t wide_loads, wide_stores; // those of 16 bytes
     uint64_t target;         // of a direct jump, branch or call; else 0
     uint64_t reads, writes;  // integer registers (bit i: register i of dgm_register), as far as the
                              // translation looks at them
@@ -86,6 +87,11 @@ DGM_API unsigned dgm_disassemble(dgm_watch *w, const uint8_t *bytes, size_t n, u
 
 // A counter that starts at 0 for every thread. UINT32_MAX: there is no more room. In start or block.
 DGM_API dgm_counter dgm_counter_new(dgm_watch *w);
+// n of them, which lie in memory one behind the other: dgm_counter_pointer(v, first) is n words.
+DGM_API dgm_counter dgm_counters_new(dgm_watch *w, unsigned n);
+DGM_API uint64_t *dgm_counter_pointer(dgm_vcpu *v, dgm_counter first);
+// The k-th of those.
+static inline dgm_counter dgm_counter_nth(dgm_counter first, unsigned k) { return first - k; }
 // The sum over all threads, those that ended included. While threads run it is a moment late.
 DGM_API uint64_t dgm_counter_read(dgm_watch *w, dgm_counter c);
 // One thread's.

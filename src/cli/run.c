@@ -6,6 +6,7 @@
 
 #include "dragoman/machine.h"
 #include "dragoman/tool.h"
+#include "tools/tools.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -38,7 +39,7 @@ typedef struct Run {
     const dgm_tool *tools[MAX_TOOLS];
     const char *tool_options[MAX_TOOLS];
     int n_tools;
-    bool json;
+    bool json, plugins;
 } Run;
 
 typedef struct Option {
@@ -225,6 +226,21 @@ static int set_tool(Run *r, const char *arg) {
     r->tool_options[r->n_tools++] = options;
     return 0;
 }
+static int set_plugin(Run *r, const char *arg) {
+    const char *why = qemu_plugin_add(arg);
+    if (why) {
+        complain("--plugin %s: %s", arg, why);
+        return EXIT_USAGE;
+    }
+    if (r->plugins) return 0;
+    r->plugins = true;
+    if (r->n_tools == MAX_TOOLS) {
+        complain("--plugin %s: too many tools", arg);
+        return EXIT_USAGE;
+    }
+    r->tools[r->n_tools++] = &tool_qemu_plugin;
+    return 0;
+}
 static int set_json(Run *r, const char *arg) {
     return (void)arg, r->json = true, 0;
 }
@@ -283,6 +299,8 @@ static const Option options[] = {
      "count instructions and say what was translated, on stderr at the end", set_stats, true},
     {"--tool", "-tool", "NAME[:OPTIONS]",
      "watch the program by a tool ('dragoman tools'; ./my.so); several at once", set_tool, false},
+    {"--plugin", "-plugin", "FILE[,NAME=VALUE]", "watch the program by a plugin made for QEMU",
+     set_plugin, true},
     {"--json", "-json", NULL, "tools give their results as JSON", set_json, false},
     {"--host", "-host", "NAME", "code generator: x86_64, or interp (slow, portable)", set_host,
      false},
@@ -440,7 +458,7 @@ static int attach_tools(Run *r, dgm_machine *m) {
     for (int i = 0; i < r->n_tools && !e; i++) {
         char *with = NULL;
         const char *options = r->tool_options[i];
-        if (r->json && asprintf(&with, "%s%sjson", options ? options : "", options ? "," : "") < 0)
+        if (r->json && r->tools[i] != &tool_qemu_plugin && asprintf(&with, "%s%sjson", options ? options : "", options ? "," : "") < 0)
             return -ENOMEM;
         e = dgm_machine_attach(m, r->tools[i], with ? with : options);
         free(with);
@@ -517,6 +535,7 @@ static int run_main(int argc, char **argv, bool qemu) {
     if (qemu && (getauxval(AT_FLAGS) & BINFMT_PRESERVE_ARGV0) && at + 1 < argc) at++;
     if (!r.kept_given) default_cache(&r);
     if (r.n_binds) r.opt.binds = r.binds;
+    if (qemu && !(r.opt.log && strstr(r.opt.log, "plugin"))) qemu_plugin_quiet();
     r.opt.self_argv = (const char *const *)r.self;
     return run_program(&r, path, argv + at);
 }

@@ -174,10 +174,17 @@ uint64_t dgm_option_number(dgm_watch *w, const char *key, uint64_t otherwise, ui
 
 // ---- counters ----
 
-dgm_counter dgm_counter_new(dgm_watch *w) {
+// Slots go down in memory, so the last of them is the first of an array.
+dgm_counter dgm_counters_new(dgm_watch *w, unsigned n) {
     Watches *ws = w->ws;
-    if (atomic_load(&ws->n_slots) >= WATCH_SLOTS) return UINT32_MAX;
-    return atomic_fetch_add(&ws->n_slots, 1);
+    if (!n || atomic_load(&ws->n_slots) + n > WATCH_SLOTS) return UINT32_MAX;
+    return atomic_fetch_add(&ws->n_slots, n) + n - 1;
+}
+dgm_counter dgm_counter_new(dgm_watch *w) {
+    return dgm_counters_new(w, 1);
+}
+uint64_t *dgm_counter_pointer(dgm_vcpu *v, dgm_counter first) {
+    return first < WATCH_SLOTS ? vcpu_slot(hot_of(v), first) : NULL;
 }
 
 uint64_t dgm_counter_read(dgm_watch *w, dgm_counter c) {
