@@ -226,6 +226,10 @@ typedef struct dgm_syscall {
 // The call as strace prints it, without its result; cut to fit.
 DGM_API void dgm_syscall_text(dgm_vcpu *v, const dgm_syscall *call, char *out, size_t cap);
 
+// All that is translated is forgotten, and dgm_tool.block is asked again: what tools want has changed.
+// Code that runs goes on as it is until its next jump or so. In any callback; any thread.
+DGM_API void dgm_retranslate(dgm_watch *w);
+
 // ---- a tool ----
 
 enum dgm_needs {

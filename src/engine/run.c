@@ -276,6 +276,10 @@ int vcpu_run(Vcpu *v, int64_t budget) {
             run.link = NULL;
             continue;
         }
+        if (m->watches && atomic_exchange(&m->watches->stale, false)) {
+            machine_invalidate_all(m);
+            run.link = NULL;
+        }
         if (v->hot->budget <= 0 && m->watches) {
             observe_reached(m->watches, v->state);
             max_insns = m->max_block_insns;

@@ -299,6 +299,14 @@ void observe_finish(Watches *ws, dgm_vcpu *v, bool last) {
         if (w->tool->finish) w->tool->finish(w, last);
 }
 
+void dgm_retranslate(dgm_watch *w) {
+    Watches *ws = w->ws;
+    atomic_store(&ws->stale, true);
+    pthread_mutex_lock(&ws->lock);
+    for (struct WatchThread *t = ws->threads; t; t = t->next) t->hot->interrupt = ~0ull;
+    pthread_mutex_unlock(&ws->lock);
+}
+
 // ---- what happens to a thread ----
 
 bool observe_syscall(Watches *ws, dgm_vcpu *v, dgm_syscall *s) {

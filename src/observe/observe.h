@@ -74,6 +74,7 @@ struct Watches {
     struct WatchModule *modules;
     dgm_register *registers; // of the guest, ends with a NULL name
     void (*syscall_text)(dgm_vcpu *v, const dgm_syscall *call, char *out, size_t cap); // the personality's
+    _Atomic bool stale; // dgm_retranslate: the engine has still to forget
     bool wants_blocks, wants_syscalls, started, finished;
 };
 

@@ -18,6 +18,7 @@ typedef struct Weave {
     IrRef *renamed;
     bool counting;
     unsigned n_records; // since room was made for them
+    bool in_place;      // counts are not put together
     const dgm_block *b; // the segment that we are in, and where in it
     int insn;
     bool failed;
@@ -233,7 +234,9 @@ static void before_insn(Weave *w) {
         IrRef args[] = {konst(w, (uintptr_t)q->data)};
         About nothing = {0};
         switch ((RequestKind)q->kind) {
-        case ASK_COUNT: break;
+        case ASK_COUNT:
+            if (w->in_place) slot_add(w, q->counter, q->n);
+            break;
         case ASK_SET: slot_put(w, q->counter, konst(w, q->n)); break;
         case ASK_CALL:
             call(w, q, 1, args);
@@ -264,19 +267,26 @@ static bool first_alike(const dgm_block *b, const Request *q) {
     return true;
 }
 
+// Somebody may look at the counters in the middle of the segment: each goes up where it should.
+static bool looked_at(const dgm_block *b) {
+    for (const Request *q = b->first; q; q = q->next)
+        if (q->kind == ASK_CALL || q->kind == ASK_CALL_IF || q->kind == ASK_SET) return true;
+    return false;
+}
+
 // Everything of a segment that happens once: its counts, room for its records.
 static void begin_segment(Weave *w, Observed *out) {
     const dgm_block *b = w->b;
     w->n_records = 0;
+    w->in_place = looked_at(b);
     for (const Request *q = b->first; q; q = q->next) {
         if (q->kind == ASK_RECORD && q->buffer && first_alike(b, q)) make_room(w, q->buffer);
         if (q->kind != ASK_COUNT) continue;
+        uint16_t insn = (uint16_t)(b->insns[q->insn].address - w->from->pc);
+        uint16_t segment = w->in_place ? insn : (uint16_t)(b->address - w->from->pc);
         out->undo[out->n_undo++] =
-            (WatchUndo){.insn = (uint16_t)(b->insns[q->insn].address - w->from->pc),
-                        .segment = (uint16_t)(b->address - w->from->pc),
-                        .counter = q->counter,
-                        .n = (uint32_t)q->n};
-        if (!first_alike(b, q)) continue;
+            (WatchUndo){.insn = insn, .segment = segment, .counter = q->counter, .n = (uint32_t)q->n};
+        if (w->in_place || !first_alike(b, q)) continue;
         uint64_t sum = 0;
         for (const Request *p = q; p; p = p->next)
             if (alike(p, q)) sum += p->n;

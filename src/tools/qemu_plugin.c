@@ -89,6 +89,7 @@ typedef struct Plugin {
     char *path;
     int version;
     bool gone;
+    unsigned generation; // of its callbacks: older ones are not called any more
     VcpuFn vcpu_init, vcpu_exit;
     TransFn trans;
     SyscallFn syscall;
@@ -110,6 +111,8 @@ typedef struct InlineWord { // a word of the plugin's that translated code adds 
 
 typedef struct Callback {
     void *fn, *data;
+    const Plugin *plugin;
+    unsigned generation;
 } Callback;
 
 struct qemu_plugin_insn {
@@ -387,8 +390,11 @@ API void qemu_plugin_uninstall(PluginId id, SimpleFn cb);
 API void qemu_plugin_reset(PluginId id, SimpleFn cb);
 void qemu_plugin_uninstall(PluginId id, SimpleFn cb) {
     Plugin *p = plugin_of(id);
-    if (p) p->gone = true;
-    if (p && cb) cb(id);
+    if (!p) return;
+    p->gone = true;
+    p->generation++;
+    dgm_retranslate(host.w);
+    if (cb) cb(id);
 }
 void qemu_plugin_reset(PluginId id, SimpleFn cb) {
     Plugin *p = plugin_of(id);
@@ -399,6 +405,8 @@ void qemu_plugin_reset(PluginId id, SimpleFn cb) {
     p->syscall_ret = NULL;
     p->filter = NULL;
     p->n_at_exit = 0;
+    p->generation++;
+    dgm_retranslate(host.w);
     if (cb) cb(id);
 }
 
@@ -436,7 +444,7 @@ void qemu_plugin_register_atexit_cb(PluginId id, DataFn cb, void *data) {
 static void run_exec(dgm_vcpu *v, void *data) {
     const Callback *c = data;
     current = v;
-    ((ExecFn)c->fn)(dgm_vcpu_thread(v), c->data);
+    if (c->generation == c->plugin->generation) ((ExecFn)c->fn)(dgm_vcpu_thread(v), c->data);
 }
 // QEMU makes a load and a store of an atomic access, and (those that plugins of version 1 are for) two
 // accesses of 8 bytes of one of 16.
@@ -462,6 +470,7 @@ static void run_mem_once(dgm_vcpu *v, uint64_t address, uint32_t info, const Mem
 static void run_mem(dgm_vcpu *v, uint64_t address, uint32_t info, void *data) {
     const MemCallback *c = data;
     current = v;
+    if (c->c.generation != c->c.plugin->generation) return;
     if (info & ATOMIC) run_mem_once(v, address, info & ~(uint32_t)(WRITES | ATOMIC), c);
     run_mem_once(v, address, info & ~(uint32_t)ATOMIC, c);
 }
@@ -481,9 +490,9 @@ static void count_accesses(struct qemu_plugin_insn *i, int rw, dgm_counter c, ui
     if (accesses && !is_zva(in)) dgm_at_count(i->tb->b, i->index, c, (uint32_t)n * accesses);
 }
 
-static Callback *callback(void *fn, void *data) {
+static Callback *callback(const struct qemu_plugin_tb *tb, void *fn, void *data) {
     Callback *c = keep(sizeof *c);
-    if (c) *c = (Callback){fn, data};
+    if (c) *c = (Callback){fn, data, tb->plugin, tb->plugin->generation};
     return c;
 }
 
@@ -492,7 +501,7 @@ static dgm_regs regs_of(int flags) {
 }
 
 static void exec_cb(struct qemu_plugin_tb *tb, unsigned insn, ExecFn fn, int flags, void *data) {
-    Callback *c = callback((void *)fn, data);
+    Callback *c = callback(tb, (void *)fn, data);
     if (c) dgm_at_call(tb->b, insn, run_exec, regs_of(flags), c);
 }
 static void exec_inline(struct qemu_plugin_tb *tb, unsigned insn, int op, void *word, uint64_t n) {
@@ -516,7 +525,7 @@ static void exec_cond(struct qemu_plugin_tb *tb, unsigned insn, ExecFn fn, int f
         exec_cb(tb, insn, fn, flags, data);
         return;
     }
-    Callback *c = callback((void *)fn, data);
+    Callback *c = callback(tb, (void *)fn, data);
     if (c) dgm_at_call_if(tb->b, insn, word_slot(e), how[cond], n, run_exec, c);
 }
 
@@ -561,7 +570,8 @@ void qemu_plugin_register_vcpu_mem_cb(struct qemu_plugin_insn *i, MemFn fn, int 
     if (!(in->loads + in->stores) || is_zva(in)) return;
     MemCallback *c = keep(sizeof *c);
     if (!c) return;
-    *c = (MemCallback){{(void *)fn, data}, (unsigned)rw & 3, i->tb->plugin->version == 1};
+    const Plugin *p = i->tb->plugin;
+    *c = (MemCallback){{(void *)fn, data, p, p->generation}, (unsigned)rw & 3, p->version == 1};
     unsigned value = i->tb->plugin->version >= 4 ? DGM_VALUE : 0;
     dgm_at_access(i->tb->b, i->index, ((unsigned)rw & 3) | value, run_mem, regs_of(flags), c);
 }
