@@ -53,6 +53,8 @@ static void receive(Model *m, unsigned level, uint64_t addr);
 // dirty.
 static bool invalidate_before(Model *m, unsigned level, uint64_t addr) {
     bool dirty = false, all = m->unit[level].config.inclusion == CACHE_INCLUSIVE;
+    // What L2 loses by this, it must be able to take from L1I.
+    if (level == CACHE_L3) all |= m->unit[CACHE_L2].config.inclusion == CACHE_INCLUSIVE;
     for (unsigned i = all ? CACHE_L1I : CACHE_L1D; i < level; i++) {
         CacheSet *c = &m->unit[i];
         if (!cache_set_on(c)) continue;

@@ -102,12 +102,13 @@ typedef struct {
     uint32_t line_shift;
 } CacheFront;
 
-// And of a first-level TLB: a direct-mapped selection of its entries, and when each was used last.
+// And of a first-level TLB: its entries, when each was used last, and which one to try for a page.
 typedef struct {
+    const uint16_t *entry; // by the page's low bits
     const uint64_t *tags;
     uint64_t *used;
     uint64_t slot_mask;
-    uint64_t clock; // counts all inline accesses, and the uses of the TLB out of line
+    uint64_t clock; // counts all inline accesses, and other uses of the TLB
     uint32_t page_shift;
 } CacheTlbFront;
 
@@ -145,13 +146,16 @@ static inline uint64_t cache_front_differs(const CacheFront *f, uint64_t addr) {
     return f->latest[line & f->set_mask] ^ line << CACHE_TAG_SHIFT;
 }
 
+static inline unsigned cache_tlb_front_entry(const CacheTlbFront *f, uint64_t addr) {
+    return f->entry[addr >> f->page_shift & f->slot_mask];
+}
+
 static inline bool cache_tlb_front_has(const CacheTlbFront *f, uint64_t addr) {
-    uint64_t page = addr >> f->page_shift;
-    return f->tags[page & f->slot_mask] == page << CACHE_TAG_SHIFT;
+    return f->tags[cache_tlb_front_entry(f, addr)] == addr >> f->page_shift << CACHE_TAG_SHIFT;
 }
 
 static inline void cache_tlb_front_use(CacheTlbFront *f, uint64_t addr) {
-    f->used[addr >> f->page_shift & f->slot_mask] = f->clock++;
+    f->used[cache_tlb_front_entry(f, addr)] = f->clock++;
 }
 
 // An instruction fetch of bytes at addr: a single instruction, or a whole run of them.

@@ -19,7 +19,7 @@
 #define MAX_SIZE    GIB
 #define MIN_PAGE    (4 * KIB)
 #define MAX_PAGE    GIB
-#define MAX_ENTRIES UINT64_C(65536)
+#define MAX_ENTRIES UINT64_C(32768) // cache_tlb.h has 16 bits for an index
 #define MAX_DEGREE  8u
 #define MAX_WAYS    256u // a way is looked for one after the other
 #define MAX_PLRU    64u  // the nodes of the tree are bits of a word
@@ -222,7 +222,7 @@ static const char *set_entries(CacheConfig *c, CacheUnitId unit, const char *val
     uint64_t n = 0;
     bool off = length == 3 && !memcmp(value, "off", 3);
     if (!off && (!parse_number(value, length, true, &n) || n == 0 || n > MAX_ENTRIES))
-        return fail(c, "%s: not off or a number of entries up to 64K: %.30s", cache_unit_name(unit),
+        return fail(c, "%s: not off or a number of entries up to 32K: %.30s", cache_unit_name(unit),
                     value);
     u->size_bytes = n * u->line_bytes;
     return NULL;

@@ -32,9 +32,9 @@ typedef struct {
     uint32_t ways, line_shift;
     CacheUnitConfig config;
     // The contents.
-    uint64_t *tags;   // sets * ways
+    uint64_t *tags;   // sets * ways, and one behind them that stays empty
     uint64_t *latest; // one a set, first levels only
-    uint64_t *used;   // sets * ways, LRU in first levels only
+    uint64_t *used;   // sets * ways, LRU in first levels only; 0: empty
     uint64_t clock;   // of used; TLBs go by another (cache_tlb.h)
     uint8_t *rrpv;    // sets * ways, SRRIP only
     uint64_t
@@ -155,21 +155,36 @@ static inline unsigned cache_set_srrip_victim(CacheSet *c, uint64_t set) {
     }
 }
 
+// LRU by time: empty ways are the oldest. Four minima at once, as each waits for the one before.
+static inline unsigned cache_set_oldest(const CacheSet *c, uint64_t set) {
+    const uint64_t *used = c->used + set * c->ways;
+    uint64_t least[4] = {UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX};
+    unsigned way = 0;
+    for (; way + 4 <= c->ways; way += 4)
+        for (unsigned i = 0; i < 4; i++) {
+            uint64_t key = used[way + i] << 8 | (way + i);
+            least[i] = key < least[i] ? key : least[i];
+        }
+    for (; way < c->ways; way++) {
+        uint64_t key = used[way] << 8 | way;
+        least[0] = key < least[0] ? key : least[0];
+    }
+    uint64_t a = least[0] < least[1] ? least[0] : least[1];
+    uint64_t b = least[2] < least[3] ? least[2] : least[3];
+    return (a < b ? a : b) & 0xff;
+}
+
 // The way that a fill of line will use: the first empty one, else the policy's victim.
 static inline unsigned cache_set_victim(CacheSet *c, uint64_t line) {
     const uint64_t *tags = cache_set_tags(c, line);
     uint64_t set = line & c->set_mask;
     if (cache_set_ordered(c)) return c->ways - 1;
+    if (c->used) return cache_set_oldest(c, set);
     for (unsigned way = 0; way < c->ways; way++)
         if (tags[way] == CACHE_NO_TAG) return way;
     if (c->config.policy == CACHE_PLRU) return cache_set_plru_victim(c, set);
     if (c->config.policy == CACHE_SRRIP) return cache_set_srrip_victim(c, set);
-    if (c->config.policy == CACHE_RANDOM) return cache_set_random(c);
-    const uint64_t *used = c->used + set * c->ways;
-    unsigned oldest = 0;
-    for (unsigned way = 1; way < c->ways; way++)
-        if (used[way] < used[oldest]) oldest = way;
-    return oldest;
+    return cache_set_random(c);
 }
 
 // Puts line at the way that cache_set_victim() chose.
@@ -193,6 +208,7 @@ static inline void cache_set_remove(CacheSet *c, uint64_t line, unsigned way) {
     if (cache_set_ordered(c))
         for (; way + 1 < c->ways; way++) tags[way] = tags[way + 1];
     tags[way] = CACHE_NO_TAG;
+    if (c->used) c->used[(line & c->set_mask) * c->ways + way] = 0;
     if (c->latest) c->latest[line & c->set_mask] = CACHE_NO_TAG;
 }
 
@@ -209,10 +225,10 @@ static inline bool cache_set_init(CacheSet *c, const CacheUnitConfig *config, ui
     c->random = seed;
     for (unsigned i = 0; i < CACHE_STREAMS; i++) c->stream[i].region = UINT64_MAX;
     // Sets that start on a line of the host's cache touch fewer of them.
-    size_t bytes = (lines * sizeof *c->tags + 63) / 64 * 64;
+    size_t bytes = ((lines + 1) * sizeof *c->tags + 63) / 64 * 64;
     c->tags = aligned_alloc(64, bytes);
     if (!c->tags) return false;
-    for (uint64_t i = 0; i < lines; i++) c->tags[i] = CACHE_NO_TAG;
+    for (uint64_t i = 0; i <= lines; i++) c->tags[i] = CACHE_NO_TAG;
     if (first_level) {
         c->latest = malloc(sets * sizeof *c->latest);
         if (!c->latest) return false;

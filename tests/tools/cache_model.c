@@ -323,7 +323,7 @@ static void options_refused(void **state) {
         {"l1dx", "32K", "no such option"},
         {"l4", "32K", "no such option"},
         {"", "", "no such option"},
-        {"dtlb", "65537", "entries"},
+        {"dtlb", "32769", "entries"},
         {"dtlb.page", "1K", "page"},
         {"dtlb.write", "back", "no such option"},
         {"size", "32K", "of which cache"},
