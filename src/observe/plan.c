@@ -20,7 +20,9 @@ const char *dgm_class_name(unsigned i) {
 static void note_access(dgm_insn *n, const IrInst *in) {
     if (in->aux2 & IR_HIDDEN) return;
     bool atomic = in->op == IR_cas || in->op == IR_rmw;
-    bool wide = ir_bytes(in->aux) == 16;
+    unsigned bytes = ir_bytes(in->aux);
+    bool wide = bytes == 16;
+    n->access_bytes = (uint16_t)MAX(n->access_bytes, bytes);
     if (in->op != IR_store) n->loads++, n->wide_loads += wide, n->classes |= DGM_CLASS_LOAD;
     if (in->op != IR_load) n->stores++, n->wide_stores += wide, n->classes |= DGM_CLASS_STORE;
     if (atomic) n->classes |= DGM_CLASS_ATOMIC;

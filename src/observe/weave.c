@@ -216,7 +216,7 @@ static void after_access(Weave *w, const IrInst *in, IrRef made) {
 }
 
 static void at_branch(Weave *w, const IrInst *in) {
-    About a = {.taken = konst(w, 1)};
+    About a = {.taken = konst(w, 1), .address = konst(w, w->b->insns[w->insn].address)};
     if (in->op == IR_exit_ind)
         a.target = in->a;
     else
@@ -232,7 +232,7 @@ static void before_insn(Weave *w) {
     for (const Request *q = w->b->first; q; q = q->next) {
         if (q->when != BEFORE_INSN || q->insn != w->insn) continue;
         IrRef args[] = {konst(w, (uintptr_t)q->data)};
-        About nothing = {0};
+        About insn = {0};
         switch ((RequestKind)q->kind) {
         case ASK_COUNT:
             if (w->in_place) slot_add(w, q->counter, q->n);
@@ -247,7 +247,10 @@ static void before_insn(Weave *w) {
             }
             break;
         case ASK_CALL_IF: call_if(w, q); break;
-        case ASK_RECORD: record(w, q, &nothing); break;
+        case ASK_RECORD:
+            insn.address = konst(w, w->b->insns[w->insn].address);
+            record(w, q, &insn);
+            break;
         }
     }
 }
