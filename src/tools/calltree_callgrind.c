@@ -44,7 +44,7 @@ typedef struct Writer {
 } Writer;
 
 static const char *known(const char *text) {
-    return text && *text ? text : "???";
+    return calltree_named(text) ? text : "???";
 }
 
 static const char *file_of(const CallTree *tree, uint32_t function) {
@@ -79,7 +79,7 @@ static bool number_all(Writer *w) {
     }
     for (uint32_t i = 0; i < tree->n_lines; i++) { // neighbours mostly share theirs
         const char *file = tree->lines[i].file;
-        if (file && *file && (!i || file != tree->lines[i - 1].file)) files->all[files->n++] = file;
+        if (calltree_named(file) && (!i || file != tree->lines[i - 1].file)) files->all[files->n++] = file;
     }
     return names_number(&w->files) && names_number(&w->modules);
 }
@@ -161,7 +161,7 @@ static void find_edges(Writer *w) {
 
 // What stands under a function. `file` is the one that lines are in at the moment.
 static void put_file(Writer *w, uint32_t function, const char *wanted, const char **file) {
-    if (!wanted || !*wanted) wanted = file_of(w->tree, function);
+    if (!calltree_named(wanted)) wanted = file_of(w->tree, function);
     if (!strcmp(wanted, *file)) return;
     put_name(w, strcmp(wanted, file_of(w->tree, function)) ? "fi" : "fe", &w->files, wanted);
     *file = wanted;

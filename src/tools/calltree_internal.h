@@ -27,6 +27,8 @@ static inline uint32_t calltree_function(const CallTree *tree, uint32_t node) {
     return f == CALLTREE_ROOT ? tree->n_functions : f;
 }
 
+// Whether a name says something: readers of some formats drop blanks at its beginning.
+bool calltree_named(const char *name);
 // A function's name, made up in `room` when it has none. Also for the root.
 enum { CALLTREE_NAME_ROOM = 32 };
 const char *calltree_name(const CallTree *tree, uint32_t function, char room[CALLTREE_NAME_ROOM]);

@@ -90,10 +90,12 @@ bool calltree_written(FILE *to) {
     return fflush(to) == 0 && !ferror(to);
 }
 
+bool calltree_named(const char *name) { return name && name[strspn(name, " ")]; }
+
 const char *calltree_name(const CallTree *tree, uint32_t function, char room[CALLTREE_NAME_ROOM]) {
     if (function >= tree->n_functions) return "(root)";
     const CallFunction *f = &tree->functions[function];
-    if (f->name && f->name[strspn(f->name, " ")]) return f->name;
+    if (calltree_named(f->name)) return f->name;
     snprintf(room, CALLTREE_NAME_ROOM, "0x%" PRIx64, f->address);
     return room;
 }
