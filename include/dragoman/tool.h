@@ -102,6 +102,8 @@ DGM_API void dgm_counter_set(dgm_vcpu *v, dgm_counter c, uint64_t value);
 // The counter goes up by n when the instruction is executed. Several for one counter become one
 // addition where the block begins.
 DGM_API void dgm_at_count(dgm_block *b, unsigned insn, dgm_counter c, uint32_t n);
+// The counter goes up by one when the instruction, a branch, is taken.
+DGM_API void dgm_at_branch_count(dgm_block *b, unsigned insn, dgm_counter c);
 // The counter becomes n before the instruction.
 DGM_API void dgm_at_set(dgm_block *b, unsigned insn, dgm_counter c, uint64_t n);
 
@@ -152,6 +154,7 @@ typedef enum dgm_field {
     DGM_F_INFO,   // of the access: as dgm_access_fn's
     DGM_F_TAKEN,  // of a branch: 0 or 1
     DGM_F_TARGET, // where the branch, jump, call or return goes
+    DGM_F_RETURN, // where a function that begins here will return to
 } dgm_field;
 enum { DGM_MAX_FIELDS = 8 };
 // n records in order, on the thread that made them, or, with DGM_OWN_THREAD, on one that the buffer

@@ -111,7 +111,7 @@ void observe_undo(VcpuHot *hot, const struct WatchUndo *undo, uint32_t n, uint32
 
 // ---- plan.c ----
 
-typedef enum RequestKind { ASK_COUNT, ASK_SET, ASK_CALL, ASK_CALL_IF, ASK_RECORD } RequestKind;
+typedef enum RequestKind { ASK_COUNT, ASK_SET, ASK_CALL, ASK_CALL_IF, ASK_RECORD, ASK_TAKEN } RequestKind;
 typedef enum RequestWhen { BEFORE_INSN, AFTER_ACCESS, AT_BRANCH } RequestWhen;
 typedef struct Request {
     uint16_t insn;

@@ -196,6 +196,10 @@ void dgm_at_count(dgm_block *b, unsigned insn, dgm_counter c, uint32_t n) {
     if (c < WATCH_SLOTS) ask(b, insn, (Request){.kind = ASK_COUNT, .counter = c, .n = n});
 }
 
+void dgm_at_branch_count(dgm_block *b, unsigned insn, dgm_counter c) {
+    if (c < WATCH_SLOTS) ask(b, insn, (Request){.kind = ASK_TAKEN, .when = AT_BRANCH, .counter = c});
+}
+
 void dgm_at_set(dgm_block *b, unsigned insn, dgm_counter c, uint64_t n) {
     if (c < WATCH_SLOTS) ask(b, insn, (Request){.kind = ASK_SET, .counter = c, .n = n});
 }

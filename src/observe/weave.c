@@ -118,6 +118,8 @@ static IrRef field_value(Weave *w, const Request *q, unsigned field, const About
     case DGM_F_INFO: return konst(w, a->info);
     case DGM_F_TAKEN: return a->taken;
     case DGM_F_TARGET: return a->target;
+    case DGM_F_RETURN:
+        return ir_append(w->to, (IrInst){.op = IR_get, .type = IR_I64, .imm = w->ws->guest->linux_abi->link});
     default: return 0;
     }
 }
@@ -223,7 +225,10 @@ static void at_branch(Weave *w, const IrInst *in) {
         a.target = konst(w, (uint64_t)in->imm);
     if (in->op == IR_exit_if) a.taken = ir_op1(w->to, IR_zext, IR_I64, in->a);
     for (const Request *q = w->b->first; q; q = q->next)
-        if (q->when == AT_BRANCH && q->insn == w->insn) record(w, q, &a);
+        if (q->when == AT_BRANCH && q->insn == w->insn && q->kind == ASK_RECORD)
+            record(w, q, &a);
+        else if (q->when == AT_BRANCH && q->insn == w->insn)
+            ir_append(w->to, (IrInst){.op = IR_slot_add, .a = a.taken, .imm = q->counter});
 }
 
 // ---- the walk ----
@@ -251,6 +256,7 @@ static void before_insn(Weave *w) {
             insn.address = konst(w, w->b->insns[w->insn].address);
             record(w, q, &insn);
             break;
+        case ASK_TAKEN: break; // not before
         }
     }
 }
