@@ -68,6 +68,8 @@ typedef struct dgm_insn {
     uint16_t loads, stores;  // memory accesses it makes (a pair makes two; an atomic one of each)
     uint16_t wide_loads, wide_stores; // those of 16 bytes
     uint16_t access_bytes;            // of the largest
+    const uint32_t *accesses;         // each of them, in order: info as in dgm_access_fn
+    unsigned n_accesses;
     uint64_t target;         // of a direct jump, branch or call; else 0
     uint64_t reads, writes;  // integer registers (bit i: register i of dgm_register), as far as the
                              // translation looks at them
@@ -149,7 +151,8 @@ typedef enum dgm_field {
     DGM_F_DATA,    // the constant given with the request
     DGM_F_INSNS,   // instructions that the thread has executed before this one (wants DGM_COUNTS)
     DGM_F_ADDRESS, // of the access; of the instruction, where the record is about no access
-    DGM_F_VALUE,   // loaded or stored, zero-extended: its low 64 bits
+    DGM_F_VALUE,   // loaded or stored, zero-extended: its low 64 bits; as DGM_F_INSNS where the record is
+                   // about no access
     DGM_F_VALUE_HIGH,
     DGM_F_INFO,   // of the access: as dgm_access_fn's
     DGM_F_TAKEN,  // of a branch: 0 or 1

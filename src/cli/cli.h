@@ -17,6 +17,8 @@ int cmd_cpus(int argc, char **argv);
 // `dragoman-aarch64`: qemu-aarch64's command line.
 int cmd_qemu_style(int argc, char **argv);
 
+// `dragoman trace`.
+int cmd_trace(int argc, char **argv);
 // `dragoman tools`.
 int cmd_tools(int argc, char **argv);
 // What --tool NAME[:OPTIONS] means, a name or a path with a slash; NULL after complaining.

@@ -11,6 +11,7 @@ static const Subcommand subcommands[] = {
     {"run", "run a Linux program built for another CPU", cmd_run},
     {"cpus", "list guest architectures and CPU models", cmd_cpus},
     {"cache", "list, warm or clear the translations that are kept", cmd_cache},
+    {"trace", "look at a trace, or convert it", cmd_trace},
     {"tools", "list the tools that can watch a program", cmd_tools},
     {"simpoint", "choose the intervals of a run that stand for the whole", cmd_simpoint},
     {"run-as", NULL, cmd_qemu_style}, // how a qemu-style parent starts the guest programs it execs

@@ -135,6 +135,8 @@ struct dgm_block { // one segment of a region
     dgm_block *next;
 };
 
+// What dgm_access_fn says of an access.
+uint32_t access_info(const IrInst *in);
 // The region's segments, each with what it is made of. NULL: out of memory.
 dgm_block *plan_blocks(Watches *ws, const IrRegion *r, const GuestLift *how);
 

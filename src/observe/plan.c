@@ -17,9 +17,19 @@ const char *dgm_class_name(unsigned i) {
 
 // ---- reading the IR ----
 
-static void note_access(dgm_insn *n, const IrInst *in) {
+uint32_t access_info(const IrInst *in) {
+    bool atomic = in->op == IR_cas || in->op == IR_rmw;
+    return ir_bytes(in->aux) | (uint32_t)(in->op != IR_load) << 8 |
+           (uint32_t)!!(in->aux2 & IR_SEXT) << 9 | (uint32_t)atomic << 10;
+}
+
+// info: room for all of the region's.
+static void note_access(dgm_insn *n, const IrInst *in, uint32_t **info) {
     if (in->aux2 & IR_HIDDEN) return;
     bool atomic = in->op == IR_cas || in->op == IR_rmw;
+    if (!n->n_accesses) n->accesses = *info;
+    *(*info)++ = access_info(in);
+    n->n_accesses++;
     unsigned bytes = ir_bytes(in->aux);
     bool wide = bytes == 16;
     n->access_bytes = (uint16_t)MAX(n->access_bytes, bytes);
@@ -94,13 +104,13 @@ static void note_registers(dgm_insn *n, const IrInst *in, uint8_t *holds, uint32
     holds[in->a] = (uint8_t)(in->imm + 1);
 }
 
-static void note(const IrRegion *r, dgm_insn *n, uint32_t i, uint8_t *holds) {
+static void note(const IrRegion *r, dgm_insn *n, uint32_t i, uint8_t *holds, uint32_t **info) {
     const IrInst *in = &r->insts[i];
     switch (in->op) {
     case IR_load:
     case IR_store:
     case IR_cas:
-    case IR_rmw: note_access(n, in); break;
+    case IR_rmw: note_access(n, in, info); break;
     case IR_fence: n->classes |= DGM_CLASS_FENCE; break;
     case IR_call_hint:
     case IR_exit_if:
@@ -131,7 +141,8 @@ static dgm_block *segment_new(Watches *ws, const IrRegion *r, uint32_t start) {
     return b->insns ? b : NULL;
 }
 
-static void read_segment(const IrRegion *r, dgm_block *b, const GuestLift *how, uint8_t *holds) {
+static void read_segment(const IrRegion *r, dgm_block *b, const GuestLift *how, uint8_t *holds,
+                         uint32_t **info) {
     dgm_insn *n = NULL;
     for (uint32_t i = b->start; i < b->end; i++) {
         const IrInst *in = &r->insts[i];
@@ -141,7 +152,7 @@ static void read_segment(const IrRegion *r, dgm_block *b, const GuestLift *how, 
             n->size = in->aux;
             n->bytes = how->fetch(how->fetch_ctx, n->address, n->size);
         } else if (n && in->op != IR_insn) {
-            note(r, n, i, holds);
+            note(r, n, i, holds, info);
         }
     }
     for (unsigned i = 0; i < b->n_insns; i++)
@@ -153,14 +164,15 @@ static void read_segment(const IrRegion *r, dgm_block *b, const GuestLift *how, 
 dgm_block *plan_blocks(Watches *ws, const IrRegion *r, const GuestLift *how) {
     arena_reset(&ws->work);
     uint8_t *holds = arena_alloc(&ws->work, r->n_insts);
+    uint32_t *info = arena_alloc(&ws->work, (r->n_mem + 1) * sizeof *info);
     dgm_block *first = NULL, **last = &first;
-    if (!holds) return NULL;
+    if (!holds || !info) return NULL;
     for (uint32_t i = 1; i < r->n_insts; i++) {
         if (r->insts[i].op != IR_count || r->insts[i - 1].op != IR_insn) continue;
         if (!r->insts[i].imm) continue; // nothing is executed: a fetch that fails, an undefined instruction
         dgm_block *b = segment_new(ws, r, i - 1);
         if (!b) return NULL;
-        read_segment(r, b, how, holds);
+        read_segment(r, b, how, holds, &info);
         *last = b;
         last = &b->next;
     }

@@ -172,19 +172,17 @@ static void about_value(Weave *w, About *a, IrRef v, unsigned bytes) {
 
 static About about_access(Weave *w, const IrInst *in, IrRef made, bool value) {
     IrRegion *r = w->to;
-    unsigned bytes = ir_bytes(in->aux);
     About a = {.address = in->a};
     const IrInst *addr = &r->insts[in->a]; // a store-exclusive that may go nowhere: where it would go
     if (addr->op == IR_select) a.address = addr->b;
     if ((in->op == IR_load || in->op == IR_store) && in->imm)
         a.address = ir_add(r, a.address, konst(w, (uint64_t)in->imm));
-    bool atomic = in->op == IR_cas || in->op == IR_rmw;
-    a.info = bytes | (in->op != IR_load) << 8 | !!(in->aux2 & IR_SEXT) << 9 | atomic << 10;
+    a.info = access_info(in);
     if (!value) {
         a.low = a.high = konst(w, 0);
         return a;
     }
-    about_value(w, &a, in->op == IR_store ? in->b : made, bytes);
+    about_value(w, &a, in->op == IR_store ? in->b : made, ir_bytes(in->aux));
     return a;
 }
 
@@ -254,6 +252,7 @@ static void before_insn(Weave *w) {
         case ASK_CALL_IF: call_if(w, q); break;
         case ASK_RECORD:
             insn.address = konst(w, w->b->insns[w->insn].address);
+            insn.low = wants_value(q) ? field_value(w, q, DGM_F_INSNS, &insn) : 0;
             record(w, q, &insn);
             break;
         case ASK_TAKEN: break; // not before

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-const dgm_tool *const builtin_tools[] = {&tool_count, &tool_bbv, &tool_cache, &tool_hot, &tool_profile, &tool_syscalls, NULL};
+const dgm_tool *const builtin_tools[] = {&tool_count, &tool_bbv, &tool_cache, &tool_hot, &tool_profile, &tool_syscalls, &tool_trace, NULL};
 
 // ---- reports ----
 

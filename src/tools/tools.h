@@ -9,7 +9,7 @@
 #include <stdio.h>
 
 extern const dgm_tool *const builtin_tools[]; // ends with NULL
-extern const dgm_tool tool_bbv, tool_cache, tool_count, tool_hot, tool_profile, tool_syscalls;
+extern const dgm_tool tool_bbv, tool_cache, tool_count, tool_hot, tool_profile, tool_syscalls, tool_trace;
 
 // The tool that runs QEMU's plugins, and giving it one, as the option --plugin says it: NULL, or what
 // is wrong. quiet: what they print by qemu_plugin_outs is not shown (QEMU without -d plugin).
