@@ -174,6 +174,19 @@ DGM_API void dgm_at_record(dgm_block *b, unsigned insn, dgm_buffer *buffer, uint
 DGM_API void dgm_at_access_record(dgm_block *b, unsigned insn, unsigned kinds, dgm_buffer *buffer,
                                   uint64_t data);
 DGM_API void dgm_at_branch_record(dgm_block *b, unsigned insn, dgm_buffer *buffer, uint64_t data);
+// Fewer records for who models something that does not change when what was used last is used again,
+// as caches do: for each thread a table of which line (1 << line_shift bytes) was the last one used in
+// each of so many sets (a power of two), whether it has been written, and, unless page_shift is 0,
+// which page was last. NULL: no room. In start.
+typedef struct dgm_filter dgm_filter;
+DGM_API dgm_filter *dgm_filter_new(dgm_watch *w, unsigned line_shift, unsigned sets, unsigned page_shift);
+// As dgm_at_access_record, but only for accesses that are not to the last line of its set, are the
+// first write to it, or not to the last page; and for all that cross lines or are atomic.
+DGM_API void dgm_at_new_access_record(dgm_block *b, unsigned insn, unsigned kinds, dgm_filter *f,
+                                      dgm_buffer *buffer, uint64_t data);
+// As dgm_at_record, with `address` as DGM_F_ADDRESS, when that is not in the last line or page.
+DGM_API void dgm_at_new_record(dgm_block *b, unsigned insn, uint64_t address, dgm_filter *f,
+                               dgm_buffer *buffer, uint64_t data);
 // What this thread's buffer holds goes to the tool now.
 DGM_API void dgm_buffer_flush(dgm_vcpu *v, dgm_buffer *buffer);
 

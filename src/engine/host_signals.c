@@ -11,8 +11,10 @@
 #include "engine/host_signals.h"
 
 #include <cpuid.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <setjmp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -125,6 +127,18 @@ static void on_sent(int signo, siginfo_t *si, void *ucontext) {
     errno = saved;
 }
 
+// A fault of ours, with tools attached, is most likely one of theirs: say where it was.
+static void name_crash(int signo, const void *ucontext) {
+    Dl_info at;
+    char line[256];
+    void *pc = (void *)(uintptr_t)((const ucontext_t *)ucontext)->uc_mcontext.gregs[REG_RIP];
+    bool known = dladdr(pc, &at) && at.dli_fname;
+    int n = snprintf(line, sizeof line, "dragoman: a tool crashed: %s in %s%s%s\n",
+                     sigdescr_np(signo), known ? at.dli_fname : "unknown code",
+                     known && at.dli_sname ? ", function " : "", known && at.dli_sname ? at.dli_sname : "");
+    if (n > 0) (void)!write(2, line, MIN((size_t)n, sizeof line - 1));
+}
+
 static void on_fault(int signo, siginfo_t *si, void *ucontext) {
     int saved = errno;
     bool sent = si->si_code <= 0;
@@ -137,6 +151,7 @@ static void on_fault(int signo, siginfo_t *si, void *ucontext) {
     } else if (!sent && current.copying) {
         siglongjmp(*current.copying, 1);
     } else {
+        if (!sent && current.v && current.v->m->watches) name_crash(signo, ucontext);
         // Not ours. A fault happens again when we return; a sent signal is sent again.
         kernel_action(signo, &shared.previous[signo], NULL);
         if (sent) raise(signo);

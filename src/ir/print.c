@@ -85,6 +85,8 @@ IrText ir_text_of(IrOp op) {
     case IR_slot_get:
     case IR_slot_add:
     case IR_slot_put:
+    case IR_slot_at:
+    case IR_peek:
     case IR_poke:
     case IR_clmul: return (IrText){TEXT_NUM, TEXT_NO_ENUM};
     case IR_load:

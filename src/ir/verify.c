@@ -331,6 +331,8 @@ static const char *check_op(const IrRegion *r, const IrInst *in) {
     case IR_call:
     case IR_call_if: return (uint64_t)in->imm < r->n_calls ? NULL : "no such call";
     case IR_slot_get:
+    case IR_slot_at:
+    case IR_peek:
     case IR_executed: return in->type == IR_I64 && in->imm >= 0 ? NULL : "gives I64";
     case IR_slot_add:
     case IR_slot_put: return a == IR_I64 && in->imm >= 0 ? NULL : "wants I64";

@@ -187,6 +187,14 @@ uint64_t *dgm_counter_pointer(dgm_vcpu *v, dgm_counter first) {
     return first < WATCH_SLOTS ? vcpu_slot(hot_of(v), first) : NULL;
 }
 
+dgm_filter *dgm_filter_new(dgm_watch *w, unsigned line_shift, unsigned sets, unsigned page_shift) {
+    if (!sets || sets & (sets - 1) || line_shift > 63 || page_shift > 63) return NULL;
+    dgm_filter *f = arena_alloc(&w->ws->keep, sizeof *f);
+    if (!f) return NULL;
+    *f = (dgm_filter){line_shift, sets, page_shift, dgm_counters_new(w, sets), dgm_counter_new(w)};
+    return f->first == UINT32_MAX || f->page == UINT32_MAX ? NULL : f;
+}
+
 uint64_t dgm_counter_read(dgm_watch *w, dgm_counter c) {
     Watches *ws = w->ws;
     if (c >= WATCH_SLOTS) return 0;

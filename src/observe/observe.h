@@ -121,8 +121,15 @@ typedef struct Request {
     void (*fn)(void);
     void *data;
     dgm_buffer *buffer;
+    dgm_filter *filter; // of a record; NULL: all
+    uint64_t address;   // ... that is about no access
     struct Request *next;
 } Request;
+
+struct dgm_filter {
+    unsigned line_shift, sets, page_shift;
+    uint32_t first, page; // slots: of the table (its first word), of the page
+};
 
 struct dgm_block { // one segment of a region
     Watches *ws;

@@ -205,7 +205,7 @@ static void ask(dgm_block *b, unsigned insn, Request what) {
 }
 
 void dgm_at_count(dgm_block *b, unsigned insn, dgm_counter c, uint32_t n) {
-    if (c < WATCH_SLOTS) ask(b, insn, (Request){.kind = ASK_COUNT, .counter = c, .n = n});
+    if (c < WATCH_SLOTS && n) ask(b, insn, (Request){.kind = ASK_COUNT, .counter = c, .n = n});
 }
 
 void dgm_at_branch_count(dgm_block *b, unsigned insn, dgm_counter c) {
@@ -271,4 +271,21 @@ void dgm_at_access_record(dgm_block *b, unsigned insn, unsigned kinds, dgm_buffe
 
 void dgm_at_branch_record(dgm_block *b, unsigned insn, dgm_buffer *buffer, uint64_t data) {
     ask(b, insn, (Request){.kind = ASK_RECORD, .when = AT_BRANCH, .buffer = buffer, .n = data});
+}
+
+void dgm_at_new_access_record(dgm_block *b, unsigned insn, unsigned kinds, dgm_filter *f,
+                              dgm_buffer *buffer, uint64_t data) {
+    ask(b, insn,
+        (Request){.kind = ASK_RECORD,
+                  .when = AFTER_ACCESS,
+                  .access = (uint8_t)kinds,
+                  .buffer = buffer,
+                  .filter = f,
+                  .n = data});
+}
+
+void dgm_at_new_record(dgm_block *b, unsigned insn, uint64_t address, dgm_filter *f,
+                       dgm_buffer *buffer, uint64_t data) {
+    ask(b, insn,
+        (Request){.kind = ASK_RECORD, .buffer = buffer, .filter = f, .address = address, .n = data});
 }

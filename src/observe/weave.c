@@ -131,6 +131,66 @@ static void make_room(Weave *w, const dgm_buffer *b) {
               helper_for(w, (void (*)(void))buffer_full, DGM_NO_REGS), (uintptr_t)b);
 }
 
+// ---- filters ----
+
+// An access crossed lines: what was last is not known any more.
+static uint64_t filter_forget(void *state, uint64_t filter) {
+    const dgm_filter *f = (const dgm_filter *)(uintptr_t)filter;
+    memset(vcpu_slot(vcpu_hot(state), f->first), 0, f->sets * sizeof(uint64_t));
+    return 0;
+}
+
+// Whether it is not in the page that was last; I1, or 0 when nobody asks. It is the last now.
+static IrRef another_page(Weave *w, const dgm_filter *f, IrRef address) {
+    if (!f->page_shift) return 0;
+    IrRef page = ir_shr(w->to, address, konst(w, f->page_shift));
+    IrRef differs = ir_icmp(w->to, IR_NE, page, slot_get(w, f->page));
+    slot_put(w, f->page, page);
+    return differs;
+}
+
+static IrRef either(Weave *w, IrRef a, IrRef b) {
+    return !a ? b : !b ? a : ir_op2(w->to, IR_or, IR_I1, a, b);
+}
+
+// A table's word is the line's number times two, plus one when it has been written.
+static IrRef is_new_access(Weave *w, const dgm_filter *f, const About *a) {
+    IrRegion *r = w->to;
+    bool writes = a->info >> 8 & 1, atomic = a->info >> 10 & 1;
+    unsigned bytes = a->info & 255;
+    IrRef shift = konst(w, f->line_shift), line = ir_shr(r, a->address, shift);
+    if (bytes > 1) {
+        IrRef end = ir_shr(r, ir_add(r, a->address, konst(w, bytes - 1)), shift);
+        call_when(w, ir_icmp(r, IR_NE, line, end),
+                  helper_for(w, (void (*)(void))filter_forget, DGM_NO_REGS), (uintptr_t)f);
+    }
+    IrRef set = ir_and(r, line, konst(w, f->sets - 1));
+    IrRef table = ir_append(r, (IrInst){.op = IR_slot_at, .type = IR_I64, .imm = f->first});
+    IrRef at = ir_add(r, table, ir_shl(r, set, konst(w, 3)));
+    IrRef old = ir_append(r, (IrInst){.op = IR_peek, .type = IR_I64, .a = at});
+    IrRef tag = ir_shl(r, line, konst(w, 1)), differs;
+    if (writes) {
+        tag = ir_or(r, tag, konst(w, 1));
+        differs = ir_icmp(r, IR_NE, old, tag);
+    } else {
+        IrRef one = konst(w, 1);
+        differs = ir_icmp(r, IR_NE, ir_or(r, old, one), ir_or(r, tag, one));
+        tag = ir_select(r, differs, tag, old);
+    }
+    ir_append(r, (IrInst){.op = IR_poke, .a = at, .b = tag});
+    differs = either(w, differs, another_page(w, f, a->address));
+    return atomic ? 0 : differs;
+}
+
+static IrRef is_new_place(Weave *w, const dgm_filter *f, uint64_t address) {
+    uint64_t line = address >> f->line_shift;
+    uint32_t slot = f->first - (uint32_t)(line & (f->sets - 1));
+    IrRef tag = konst(w, line << 1);
+    IrRef differs = ir_icmp(w->to, IR_NE, slot_get(w, slot), tag);
+    slot_put(w, slot, tag);
+    return either(w, differs, another_page(w, f, konst(w, address)));
+}
+
 static void record(Weave *w, const Request *q, const About *a) {
     const dgm_buffer *b = q->buffer;
     if (!b) return;
@@ -143,10 +203,15 @@ static void record(Weave *w, const Request *q, const About *a) {
         values[i] = field_value(w, q, b->fields[i], a);
         if (!values[i]) values[i] = konst(w, 0); // there is no such thing here
     }
+    IrRef some = 0; // whether it counts; else the next one is written over it
+    if (q->filter)
+        some = q->when == AFTER_ACCESS ? is_new_access(w, q->filter, a) : is_new_place(w, q->filter, q->address);
     IrRef at = slot_get(w, b->slot + BUFFER_AT);
     for (unsigned i = 0; i < b->n_fields; i++)
         ir_append(w->to, (IrInst){.op = IR_poke, .a = at, .b = values[i], .imm = 8 * i});
-    slot_add(w, b->slot + BUFFER_AT, 8ull * b->n_fields);
+    IrRef bytes = konst(w, 8ull * b->n_fields);
+    if (some) bytes = ir_mul(w->to, ir_op1(w->to, IR_zext, IR_I64, some), bytes);
+    ir_append(w->to, (IrInst){.op = IR_slot_add, .a = bytes, .imm = b->slot + BUFFER_AT});
 }
 
 // ---- what an access is about ----
@@ -251,7 +316,7 @@ static void before_insn(Weave *w) {
             break;
         case ASK_CALL_IF: call_if(w, q); break;
         case ASK_RECORD:
-            insn.address = konst(w, w->b->insns[w->insn].address);
+            insn.address = konst(w, q->address ? q->address : w->b->insns[w->insn].address);
             insn.low = wants_value(q) ? field_value(w, q, DGM_F_INSNS, &insn) : 0;
             record(w, q, &insn);
             break;

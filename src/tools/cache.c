@@ -28,6 +28,10 @@ enum { SITE_FETCH, SITE_READ, SITE_WRITE, SITE_BOTH, KIND_BITS = 2, BYTES_BITS =
 
 typedef struct Cache {
     Report report;
+    // Where using again what was used last changes nothing, those uses are only counted.
+    dgm_filter *code_filter, *data_filter;
+    dgm_counter fetches, reads, writes;
+    _Atomic uint64_t fed_fetches, fed_reads, fed_writes;
     CacheConfig config;
     dgm_buffer *buffer;
     Site *sites;
@@ -43,6 +47,10 @@ static void feed(dgm_watch *w, uint32_t thread, const uint64_t *r, size_t n, voi
 static int read_options(dgm_watch *w, Cache *c) {
     const char *key, *value, *why;
     cache_config_init(&c->config);
+    cache_config_parse(&c->config, "preset", "cortex-a53");
+    bool whole = dgm_option(w, "preset");
+    for (unsigned u = CACHE_ITLB; u < CACHE_UNITS && !whole; u++)
+        cache_config_parse(&c->config, cache_unit_name((CacheUnitId)u), "off");
     for (unsigned i = 0; (key = dgm_option_at(w, i, &value)); i++) {
         if (!strcmp(key, "out") || !strcmp(key, "json") || !strcmp(key, "top")) continue;
         why = cache_config_parse(&c->config, key, value);
@@ -50,6 +58,27 @@ static int read_options(dgm_watch *w, Cache *c) {
     }
     why = cache_config_check(&c->config);
     return why ? dgm_fail(w, -EINVAL, "%s", why) : 0;
+}
+
+static unsigned log2_of(uint64_t n) {
+    return (unsigned)__builtin_ctzll(n);
+}
+
+// What the filter leaves out must change nothing in the model: not ages (SRRIP), not what a prefetcher
+// has seen, not the next level (write through), and nothing may take a line out of the first level
+// but the accesses that the filter sees (a level that includes it).
+static dgm_filter *filter_for(dgm_watch *w, const CacheConfig *c, CacheUnitId cache, CacheUnitId tlb) {
+    const CacheUnitConfig *u = &c->unit[cache], *t = &c->unit[tlb];
+    CacheInclusion harmless = cache == CACHE_L1I ? CACHE_INCLUSIVE_OF_DATA : CACHE_NON_INCLUSIVE;
+    if (!u->size_bytes || u->policy == CACHE_SRRIP || u->prefetch != CACHE_NO_PREFETCH) return NULL;
+    if (t->size_bytes && t->policy == CACHE_SRRIP) return NULL;
+    if (cache == CACHE_L1D && (!u->write_back || !u->write_allocate)) return NULL;
+    for (unsigned i = CACHE_L2; i <= CACHE_L3; i++)
+        if (c->unit[i].size_bytes && c->unit[i].inclusion > harmless) return NULL;
+    uint64_t ways = u->ways == CACHE_FULL ? u->size_bytes / u->line_bytes : u->ways;
+    uint64_t sets = u->size_bytes / u->line_bytes / ways;
+    if (sets & (sets - 1) || sets > 1 << 16) return NULL;
+    return dgm_filter_new(w, log2_of(u->line_bytes), (unsigned)sets, t->size_bytes ? log2_of(t->line_bytes) : 0);
 }
 
 static int start(dgm_watch *w) {
@@ -65,6 +94,11 @@ static int start(dgm_watch *w) {
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     c->buffer = dgm_buffer_new(w, fields, 2, BUFFER_RECORDS, feed, 0, c);
     c->total = cache_model_new(&c->config);
+    c->code_filter = filter_for(w, &c->config, CACHE_L1I, CACHE_ITLB);
+    c->data_filter = filter_for(w, &c->config, CACHE_L1D, CACHE_DTLB);
+    c->fetches = dgm_counter_new(w);
+    c->reads = dgm_counter_new(w);
+    c->writes = dgm_counter_new(w);
     if (c->sites == MAP_FAILED || !c->buffer || !c->total)
         return dgm_fail(w, -ENOMEM, "out of memory");
     return report_start(&c->report, w);
@@ -79,21 +113,38 @@ static uint64_t site_new(Cache *c, uint64_t address, uint32_t bytes, unsigned ki
     return i << (BYTES_BITS + KIND_BITS) | bytes << KIND_BITS | kind;
 }
 
-// The block is fetched as a whole: a record of its own says so, before what it accesses.
+// The block is fetched as a whole before it accesses anything: a record for each line of it.
+static void fetch_block(Cache *c, dgm_block *b, uint64_t address, uint64_t end) {
+    uint32_t line = c->config.unit[CACHE_L1I].line_bytes, lines = 0;
+    while (address < end) {
+        uint64_t next = (address / line + 1) * line;
+        uint32_t bytes = (uint32_t)((next < end ? next : end) - address);
+        uint64_t site = site_new(c, address, bytes, SITE_FETCH);
+        dgm_at_new_record(b, 0, address, c->code_filter, c->buffer, site);
+        address = next;
+        lines++;
+    }
+    dgm_at_count(b, 0, c->fetches, lines);
+}
+
 static void block(dgm_watch *w, dgm_block *b) {
     Cache *c = dgm_context(w);
     unsigned n = dgm_block_insns(b);
     const dgm_insn *last = dgm_block_insn(b, n - 1);
-    uint64_t address = dgm_block_address(b);
-    uint32_t bytes = (uint32_t)(last->address + last->size - address);
-    dgm_at_record(b, 0, c->buffer, site_new(c, address, bytes, SITE_FETCH));
+    fetch_block(c, b, dgm_block_address(b), last->address + last->size);
     for (unsigned i = 0; i < n; i++) {
         const dgm_insn *in = dgm_block_insn(b, i);
         if (!in->loads && !in->stores) continue;
         // all of an instruction's accesses are of one size, but for pairs of odd kinds: the largest
         unsigned kinds = (in->loads ? DGM_READ : 0u) | (in->stores ? DGM_WRITE : 0u);
         unsigned kind = in->classes & DGM_CLASS_ATOMIC ? SITE_BOTH : in->stores ? SITE_WRITE : SITE_READ;
-        dgm_at_access_record(b, i, kinds, c->buffer, site_new(c, in->address, in->access_bytes, kind));
+        uint64_t site = site_new(c, in->address, in->access_bytes, kind);
+        if (c->data_filter)
+            dgm_at_new_access_record(b, i, kinds, c->data_filter, c->buffer, site);
+        else
+            dgm_at_access_record(b, i, kinds, c->buffer, site);
+        dgm_at_count(b, i, c->reads, in->loads);
+        dgm_at_count(b, i, c->writes, in->stores);
     }
 }
 
@@ -102,22 +153,73 @@ static void charge(Site *s, unsigned mask) {
         atomic_fetch_add_explicit(&s->missed[__builtin_ctz(mask)], 1, memory_order_relaxed);
 }
 
+// What the inline functions of the model do, with all that does not change in registers. An access to
+// the same page as the one before need not note its time: between the two, no other page was used.
+typedef struct Side { // instructions, or data
+    const CacheFront *front;
+    const uint64_t *latest;
+    uint64_t set_mask, page, skipped;
+    uint32_t line_shift, page_shift;
+    CacheTlbFront *tlb;
+} Side;
+
+static Side side_of(const CacheFront *f, CacheTlbFront *tlb) {
+    return (Side){f, f->latest, f->set_mask, UINT64_MAX, 0, f->line_shift, tlb->page_shift, tlb};
+}
+
+// It is in the page and in the line that are the newest there.
+static inline bool hits(const Side *s, uint64_t address, unsigned bytes, uint64_t flags, uint64_t *differs) {
+    uint64_t line = address >> s->line_shift;
+    *differs = s->latest[line & s->set_mask] ^ line << CACHE_TAG_SHIFT;
+    return line == (address + bytes - 1) >> s->line_shift && *differs <= flags &&
+           address >> s->page_shift == s->page;
+}
+
+static inline void settle(Side *s, uint64_t address, unsigned bytes) {
+    s->tlb->clock += s->skipped;
+    s->skipped = 0;
+    uint64_t page = address >> s->page_shift;
+    s->page = page == (address + bytes - 1) >> s->page_shift ? page : UINT64_MAX;
+}
+
 static void feed(dgm_watch *w, uint32_t thread, const uint64_t *r, size_t n, void *data) {
     Cache *c = data;
     CacheModel *m = thread < MAX_THREADS ? c->models[thread] : NULL;
     if (!m) return;
     (void)w;
+    Side code = side_of(&m->l1i, &m->itlb), memory = side_of(&m->l1d, &m->dtlb);
+    uint64_t writes = 0, differs, fed[4] = {0};
     for (const uint64_t *end = r + 2 * n; r < end; r += 2) {
         unsigned kind = r[0] & ((1 << KIND_BITS) - 1), mask;
         unsigned bytes = r[0] >> KIND_BITS & ((1 << BYTES_BITS) - 1);
+        fed[kind]++;
         if (kind == SITE_FETCH) {
+            if (hits(&code, r[1], bytes, 0, &differs)) {
+                code.skipped++;
+                continue;
+            }
+            settle(&code, r[1], bytes);
             mask = cache_model_fetch(m, r[1], bytes);
         } else {
+            bool write = kind != SITE_READ;
+            if (hits(&memory, r[1], bytes, CACHE_DIRTY, &differs) && kind != SITE_BOTH &&
+                (!write || differs == CACHE_DIRTY)) {
+                memory.skipped++;
+                writes += write;
+                continue;
+            }
+            settle(&memory, r[1], bytes);
             mask = kind == SITE_BOTH ? cache_model_data(m, r[1], bytes, false) : 0;
-            mask |= cache_model_data(m, r[1], bytes, kind != SITE_READ);
+            mask |= cache_model_data(m, r[1], bytes, write);
         }
         if (mask) charge(&c->sites[r[0] >> (BYTES_BITS + KIND_BITS)], mask);
     }
+    m->itlb.clock += code.skipped;
+    m->dtlb.clock += memory.skipped;
+    m->inline_writes += writes;
+    atomic_fetch_add_explicit(&c->fed_fetches, fed[SITE_FETCH], memory_order_relaxed);
+    atomic_fetch_add_explicit(&c->fed_reads, fed[SITE_READ] + fed[SITE_BOTH], memory_order_relaxed);
+    atomic_fetch_add_explicit(&c->fed_writes, fed[SITE_WRITE] + fed[SITE_BOTH], memory_order_relaxed);
 }
 
 static void thread_start(dgm_watch *w, dgm_vcpu *v) {
@@ -148,6 +250,7 @@ static void forked(dgm_watch *w, dgm_vcpu *v) {
     }
     cache_model_free(c->total);
     c->total = cache_model_new(&c->config);
+    c->fed_fetches = c->fed_reads = c->fed_writes = 0;
     for (uint32_t i = 0; i < c->n_sites; i++) memset(c->sites[i].missed, 0, sizeof c->sites[i].missed);
     thread_start(w, v);
 }
@@ -240,9 +343,14 @@ static void write_rows(dgm_watch *w, Cache *c, FILE *f, By by, Row *rows) {
     if (c->report.json) fprintf(f, "]");
 }
 
-static void write_unit(Cache *c, FILE *f, CacheUnitId u, bool first) {
+static void write_unit(dgm_watch *w, Cache *c, FILE *f, CacheUnitId u, bool first) {
     if (!c->config.unit[u].size_bytes) return;
     CacheStats s = cache_model_stats(c->total, u);
+    uint64_t reads = dgm_counter_read(w, c->reads) - c->fed_reads;
+    uint64_t writes = dgm_counter_read(w, c->writes) - c->fed_writes;
+    if (u == CACHE_L1I || u == CACHE_ITLB) s.reads += dgm_counter_read(w, c->fetches) - c->fed_fetches;
+    if (u == CACHE_L1D) s.reads += reads, s.writes += writes;
+    if (u == CACHE_DTLB) s.reads += reads + writes;
     uint64_t all = s.reads + s.writes, missed = s.read_misses + s.write_misses;
     if (c->report.json) {
         fprintf(f,
@@ -280,7 +388,7 @@ static void finish(dgm_watch *w, bool last) {
     else
         fprintf(f, "%-5s %18s %16s %8s %16s %14s %12s\n", "", "accesses", "misses", "rate", "written back",
                 "prefetched", "useful");
-    for (unsigned u = 0; u < CACHE_UNITS; u++) write_unit(c, f, (CacheUnitId)u, !u);
+    for (unsigned u = 0; u < CACHE_UNITS; u++) write_unit(w, c, f, (CacheUnitId)u, !u);
     if (c->report.json) fprintf(f, "}");
     write_rows(w, c, f, BY_FUNCTION, rows);
     write_rows(w, c, f, BY_LINE, rows);
@@ -301,8 +409,9 @@ static void release(dgm_watch *w) {
 }
 
 static const char *const options[] = {
-    "preset=CPU  neoverse-n1 (default), cortex-a53, cortex-a72, cortex-a76, skylake, zen2",
-    "l1i=SIZE,l1d=SIZE,l2=SIZE,l3=SIZE   and UNIT.ways, .line, .policy, .prefetch...; 0: none",
+    "preset=CPU  with TLBs: cortex-a53, cortex-a72, cortex-a76, neoverse-n1, skylake, zen2;",
+    "            without this option the caches of cortex-a53 and no TLBs",
+    "l1i=SIZE,l1d=SIZE,l2=SIZE,l3=SIZE   and UNIT.ways, .line, .policy, .prefetch...; off",
     "itlb=N,dtlb=N,stlb=N                entries; docs/tools/cache-model.md has all",
     "top=N       so many functions, lines and instructions (10)",
     REPORT_OPTIONS,

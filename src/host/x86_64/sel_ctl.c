@@ -189,12 +189,12 @@ static void count(X86 *x, const IrInst *in) {
     x86_flags_lost(x);
 }
 
-static Mem slot_mem(const IrInst *in) {
+Mem x86_slot_mem(const IrInst *in) {
     return mem_state(-(int32_t)sizeof(VcpuHot) - STATE_BIAS - 8 * (int32_t)(in->imm + 1));
 }
 
 static void slot_write(X86 *x, const IrInst *in) {
-    Mem m = slot_mem(in);
+    Mem m = x86_slot_mem(in);
     uint64_t c;
     bool small = ir_const_value(x->r, in->a, &c) && (int64_t)c == (int32_t)c;
     if (in->op == IR_slot_put && small) {
@@ -471,11 +471,16 @@ void x86_sel_ctl(X86 *x, IrRef v) {
     case IR_trap: trap(x, in); break;
     case IR_budget:
     case IR_count: count(x, in); break;
-    case IR_slot_get: mov_load(x, 64, x86_def_int(x, v), slot_mem(in)); break;
+    case IR_slot_get: mov_load(x, 64, x86_def_int(x, v), x86_slot_mem(in)); break;
     case IR_slot_add:
     case IR_slot_put: slot_write(x, in); break;
     case IR_poke: poke(x, in); break;
     case IR_executed: executed(x, v); break;
+    case IR_peek: {
+        Mem m = mem_at((int)x86_use_int(x, in->a), (int32_t)in->imm);
+        mov_load(x, 64, x86_def_int(x, v), m);
+        break;
+    }
     case IR_call_if: call_if(x, v, in); break;
     case IR_call: call(x, v, in); break;
     case IR_fp_flags: fp_flags(x, v); break;

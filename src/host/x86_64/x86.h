@@ -271,6 +271,7 @@ enum { X86_SENTINELS = 8, X86_SENTINEL_PC = 1 };        // frames above the retu
 void x86_store_operand(X86 *x, unsigned slot, IrRef v); // sel_ctl.c: to hot.scratch
 void x86_load_result(X86 *x, IrRef v);                  // sel_ctl.c: from hot.scratch
 void x86_cas16(X86 *x, IrRef v);                        // sel_ctl.c
+Mem x86_slot_mem(const IrInst *in);                     // sel_ctl.c: of the slot that it names
 // Compiles v by calling the evaluator, in line.
 void x86_fallback(X86 *x, IrRef v);
 // A 128-bit constant near the code (for rip-relative operands).

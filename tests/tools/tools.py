@@ -1,0 +1,392 @@
+#!/usr/bin/env python3
+"""The tool interface and the built-in tools on real programs: counts against each other and against a
+trace, the trace against a shadow memory, cache misses against a simulator that shares nothing with
+the model, profiles through callgrind_annotate, and what goes wrong.
+"""
+import argparse
+import collections
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BUSYBOX = os.path.join(TOP, "build/guest/arm64/busybox/bin/busybox")
+HERE = os.path.join(TOP, "tests/tools")
+sys.path.insert(0, HERE)
+
+
+class Test:
+    def __init__(self, args, scratch):
+        self.args, self.scratch = args, scratch
+
+    def path(self, name):
+        return os.path.join(self.scratch, name)
+
+    def run(self, options, argv, check=0, timeout=120):
+        r = subprocess.run([self.args.dragoman, "run"] + options + argv, env={"DRAGOMAN_CACHE": "off", "PATH": "/bin"},
+                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout)
+        if check is not None and r.returncode != check:
+            raise AssertionError(f"{options} {argv}: exit {r.returncode}: {r.stderr[:400]!r}")
+        return r
+
+    def busybox(self, options, *argv, **kw):
+        return self.run(options, [BUSYBOX] + list(argv), **kw)
+
+    def tool(self, name, options, argv, extra=()):
+        out = self.path(name + ".json")
+        self.run([*extra, "--tool", f"{name}:json,out={out}" + ("," + options if options else "")], argv)
+        with open(out) as f:
+            return json.load(f)
+
+    def so(self, source):
+        out = self.path(os.path.basename(source) + ".so")
+        subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-I" + TOP + "/include", source, "-o", out], check=True)
+        return out
+
+    def program(self, name):
+        for directory in (self.args.programs, os.path.join(TOP, "build/test-programs")):
+            p = os.path.join(directory, name + "-static")
+            if os.path.exists(p):
+                return p
+        out = self.path(name)
+        source = os.path.join(TOP, "tests/programs", name + ".c")
+        subprocess.run(["aarch64-linux-gnu-gcc", "-O2", "-static", "-pthread", "-w", source, "-o", out, "-lm"], check=True)
+        return out
+
+    def trace(self, argv):
+        path = self.path("t.dgt")
+        self.run(["--tool", "trace:out=" + path], argv)
+        r = subprocess.run([self.args.dragoman, "trace", "cat", path], stdout=subprocess.PIPE, check=True, text=True)
+        return path, [line.split() for line in r.stdout.splitlines()]
+
+    # ---- counts ----
+
+    def test_counts_agree(self):
+        """Instructions, loads and stores are the same by every way of running."""
+        argv = [BUSYBOX, "sort", "-n", os.path.join(TOP, "README.md")]
+        want = None
+        for extra in ([], ["--one-insn"], ["--verify"], ["--host", "interp"], ["--host-limit", "avx512"],
+                      ["--host-limit", "sse4"], ["--code-cache", "1M"]):
+            got = self.tool("count", "all", argv, extra)
+            key = {k: got[k] for k in ("instructions", "loads", "stores", "classes")}
+            key["classes"] = {k: v for k, v in key["classes"].items() if k not in ("int",)}
+            key["instructions"] = got["instructions"]
+            want = want or key
+            assert key == want, (extra, key, want)
+
+    def test_counts_at_faults(self):
+        """A program that faults in the middle of blocks all the time: nothing is counted that was not done."""
+        argv = [self.program("faults")]
+        a = self.tool("count", "memory", argv)
+        b = self.tool("count", "memory", argv, ["--one-insn"])
+        c = self.tool("count", "memory", argv, ["--host", "interp"])
+        for k in ("instructions", "loads", "stores"):
+            assert a[k] == b[k] == c[k], (k, a[k], b[k], c[k])
+
+    def test_functions_and_threads_add_up(self):
+        a = self.tool("count", "all,top=100000", [self.program("threads")])
+        assert sum(t["instructions"] for t in a["threads"]) == a["instructions"] and len(a["threads"]) > 2
+        assert sum(f["instructions"] for f in a["functions"]) == a["instructions"]
+
+    def test_forked_children_count_for_themselves(self):
+        r = self.busybox(["--tool", "count"], "sh", "-c", "(i=0; while [ $i -lt 50 ]; do i=$((i+1)); done) & wait")
+        n = [int(x.replace(",", "")) for x in re.findall(r"instructions +([\d,]+)", r.stderr.decode())]
+        assert len(n) == 2 and min(n) > 1000, n
+
+    def test_tools_together_and_hot(self):
+        out = self.path("h.json")
+        r = self.busybox(["--tool", f"hot:json,out={out}", "--tool", "count", "--tool", "syscalls"], "seq", "1", "400")
+        hot = json.load(open(out))
+        n = int(re.search(r"instructions +([\d,]+)", r.stderr.decode())[1].replace(",", ""))
+        assert hot["instructions"] == n and b"write" in r.stderr and hot["blocks"][0]["code"], (hot["instructions"], n)
+
+    # ---- the interface ----
+
+    def test_callbacks(self):
+        so = self.so(os.path.join(HERE, "watch.c"))
+        for extra in ([], ["--host", "interp"], ["--verify", "--one-insn"], ["--host-limit", "avx512"]):
+            for options in ("", ":calls"):
+                r = self.run(extra + ["--tool", so + options], [BUSYBOX, "sh", "-c", "seq 1 200 | tail -1; echo x >&99"],
+                             check=None)
+                lines = [x for x in r.stderr.decode().splitlines() if x.startswith("watch")]
+                assert lines and all(x == "watch: 0 wrong, 1 1 1 1 1 1" for x in lines[-1:]), (extra, r.stderr)
+                assert r.stdout == b"200\n", r.stdout
+
+    def test_bbv_intervals_are_exact(self):
+        path, blocks = self.path("a.bb"), self.path("a.blocks")
+        r = self.busybox(["--tool", f"bbv:interval=10007,out={path},blocks={blocks}", "--tool", "count"], "seq", "1", "3000")
+        n = int(re.search(r"instructions +([\d,]+)", r.stderr.decode())[1].replace(",", ""))
+        sums = [sum(int(e.split(":")[-1]) for e in line[1:].split()) for line in open(path)]
+        assert set(sums[:-1]) == {10007} and sum(sums) == n, (sums[-3:], sum(sums), n)
+        assert len(open(blocks).readlines()) > 100
+        subprocess.run([self.args.dragoman, "simpoint", "-o", self.path("sp"), path], check=True, stdout=subprocess.DEVNULL)
+
+    # ---- traces ----
+
+    def test_trace_equals_counts(self):
+        argv = [BUSYBOX, "awk", "BEGIN { for (i = 0; i < 300; i++) s += i * 1.5; print s }"]
+        path, rows = self.trace(argv)
+        got = collections.Counter(r[2] for r in rows)
+        want = self.tool("count", "memory", argv)
+        # what the kernel gives (auxiliary vector, random bytes) may cost a few instructions
+        assert abs(got["I"] - want["instructions"]) < 200, (got, want)
+        r = subprocess.run([self.args.dragoman, "trace", "stat", "--json", path], stdout=subprocess.PIPE, check=True)
+        stat = json.loads(r.stdout)
+        assert stat["instructions"] == got["I"] and stat["reads"] == got["R"], (stat, got)
+        some = [r for r in rows if r[2] == "I"][5000]
+        r = subprocess.run([self.args.dragoman, "trace", "cat", "--from", "5000", "--count", "1", path],
+                           stdout=subprocess.PIPE, check=True, text=True)
+        assert r.stdout.split("\n")[0].split() == some, (r.stdout, some)
+
+    def test_values_against_a_shadow_memory(self):
+        """What is loaded is what was stored there last; only system calls write behind the trace's back."""
+        for argv in ([BUSYBOX, "sha256sum", BUSYBOX + ".none"], [BUSYBOX, "awk", "BEGIN { for (i = 0; i < 99; i++) print i * 1.25 }"],
+                     [self.program("vectors")], [self.program("faults")]):
+            path = self.path("t.dgt")
+            self.run(["--tool", "trace:out=" + path], argv, check=None)
+            r = subprocess.run([self.args.dragoman, "trace", "cat", path], stdout=subprocess.PIPE, check=True, text=True)
+            shadow, checked, calls = {}, 0, set()
+            rows = r.stdout.splitlines()
+            for row in rows:
+                if row.split(" ", 3)[2] == "S":
+                    calls.add(int(row.split()[1]))
+            for row in rows:
+                w = row.split()
+                if w[2] == "I":
+                    if int(w[1]) in calls or "syscall" in w:
+                        shadow.clear()
+                    continue
+                if w[2] not in "RWA":
+                    continue
+                at, n, value = int(w[3], 16), int(w[4]), int(w[5], 16).to_bytes(int(w[4]), "little")
+                for i in range(n):
+                    if w[2] == "R" and at + i in shadow:
+                        assert shadow[at + i] == value[i], row
+                        checked += 1
+                    if w[2] == "W":
+                        shadow[at + i] = value[i]
+                    elif w[2] == "A":
+                        shadow.pop(at + i, None)  # a trace has what was there before
+            assert checked > 3000, checked
+
+    def test_truncated_and_damaged_traces(self):
+        path, _ = self.trace([BUSYBOX, "seq", "1", "100"])
+        whole = open(path, "rb").read()
+        cut = self.path("cut.dgt")
+        for n in (0, 5, 30, 80, len(whole) // 2, len(whole) - 1):
+            open(cut, "wb").write(whole[:n])
+            r = subprocess.run([self.args.dragoman, "trace", "stat", cut], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            assert r.returncode in (0, 1) and (b"truncated" in r.stdout or r.stderr.count(b"\n") == 1), (n, r)
+        for i in range(40, len(whole), len(whole) // 60):
+            broken = bytearray(whole)
+            broken[i] ^= 0x55
+            open(cut, "wb").write(broken)
+            r = subprocess.run([self.args.dragoman, "trace", "cat", cut], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            assert r.returncode in (0, 1), (i, r.returncode)
+
+    def test_conversions(self):
+        path, rows = self.trace([BUSYBOX, "seq", "1", "50"])
+        n = sum(r[2] == "I" for r in rows)
+        out = self.path("out")
+        for to in ("text", "csv", "champsim", "perfetto"):
+            subprocess.run([self.args.dragoman, "trace", "convert", "--to", to, "-o", out, path], check=True)
+            data = open(out, "rb").read()
+            if to == "champsim":
+                assert len(data) == 64 * n
+                ip = [int.from_bytes(data[i * 64:i * 64 + 8], "little") for i in range(n)]
+                assert ip == [int(r[3], 16) for r in rows if r[2] == "I"]
+            elif to == "perfetto":
+                assert len(json.loads(data)["traceEvents"]) == sum(r[2] == "S" for r in rows)
+            else:
+                assert data.count(b"\n") >= len(rows)
+
+    # ---- caches ----
+
+    def test_cache_equals_the_simulator(self):
+        """The tool's counts, filters and all, against the simple simulator fed with the program's own trace."""
+        import cache_sim
+        argv = [BUSYBOX, "sort", "-n", os.path.join(TOP, "LICENSE")]
+        for options in (["l1i=4K:2", "l1d=4K:2", "l2=32K:8", "l3=off"],
+                        ["l1i=1K:1", "l1d=2K:4", "l2=8K:4", "l1d.replacement=plru", "dtlb=4", "itlb=4", "stlb=16"],
+                        ["l1i=2K:2", "l1d=2K:2", "l2=16K:4", "l2.inclusive=yes", "l1d.replacement=srrip"],
+                        ["l1i=2K:2", "l1d=2K:2", "l2=16K:4", "l1d.write=through", "l1d.prefetch=nextline"]):
+            cache, trace = self.path("c.json"), self.path("c.dgt")
+            self.run(["--tool", f"cache:json,out={cache}," + ",".join(options), "--tool", "trace:out=" + trace], argv)
+            got = json.load(open(cache))["units"]
+            r = subprocess.run([self.args.dragoman, "trace", "cat", trace], stdout=subprocess.PIPE, check=True, text=True)
+            known = ["l3=off", "itlb=off", "dtlb=off", "stlb=off"]
+            known = [k for k in known if not any(o.startswith(k.split("=")[0] + "=") for o in options)]
+            sim = cache_sim.Hierarchy(cache_sim.config(options + known))
+            feed(sim, r.stdout)
+            for unit, store in sim.units.items():
+                want = {k: store.count[k] for k in ("read_misses", "write_misses", "writebacks", "prefetches")}
+                if unit not in ("l1i", "itlb", "l1d", "dtlb"):
+                    want.update({k: store.count[k] for k in ("reads", "writes")})
+                have = {k: got[unit][k] for k in want}
+                assert have == want, (options, unit, have, want)
+
+    # ---- profiles ----
+
+    def test_profile_through_callgrind_annotate(self):
+        for name, argv in (("integers", [self.program("integers")]), ("jumps", [self.program("jumps")]),
+                           ("signals", [self.program("signals")]), ("busybox", [BUSYBOX, "seq", "1", "500"])):
+            out, folded = self.path("cg.out"), self.path("folded")
+            r = self.run(["--tool", f"profile:callgrind={out},folded={folded}", "--tool", "count"], argv)
+            n = int(re.search(r"instructions +([\d,]+)", r.stderr.decode())[1].replace(",", ""))
+            total = sum(int(line.rsplit(" ", 1)[1]) for line in open(folded))
+            assert total == n, (name, total, n)
+            if shutil.which("callgrind_annotate"):
+                for extra in ([], ["--inclusive=yes", "--tree=both"]):
+                    r = subprocess.run(["callgrind_annotate", *extra, out], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+                    m = re.search(r"([\d,]+) \(100.0%\) +PROGRAM TOTALS", r.stdout)
+                    assert r.returncode == 0 and m and int(m[1].replace(",", "")) == n, (name, r.stdout[:300], r.stderr[:300], n)
+
+    def test_call_graph(self):
+        """A program whose graph is known: recursion, a tail call, a callback, longjmp, a signal handler."""
+        source, prog = self.path("graph.c"), self.path("graph")
+        with open(source, "w") as f:
+            f.write(GRAPH)
+        subprocess.run(["aarch64-linux-gnu-gcc", "-O2", "-fno-inline", "-fno-ipa-icf", "-static", "-w", source, "-o", prog], check=True)
+        out = self.path("p.json")
+        self.run(["--tool", f"profile:json,out={out}"], [prog])
+        tree = json.load(open(out))
+        names = [f["name"] for f in tree["functions"]]
+        calls = collections.Counter()
+        for node in tree["nodes"][1:]:
+            parent = tree["nodes"][node["parent"]]
+            up = names[parent["function"]] if node["parent"] else "-"
+            calls[up, names[node["function"]]] += node["calls"]
+        for edge, n in {("main", "leaf"): 7, ("main", "tail"): 5, ("main", "end_of_tail"): 5, ("main", "deep"): 3,
+                        ("main", "after_jump"): 3, ("main", "loop"): 1, ("loop", "callback"): 11}.items():
+            got = calls[edge]
+            if edge == ("main", "tail"):
+                continue  # its frame became end_of_tail's
+            assert got == n, (edge, got, n, [(k, v) for k, v in calls.items() if edge[1] in k])
+        assert calls["deep", "deep"] == 3 * 9, calls["deep", "deep"]
+        assert sum(v for (a, b), v in calls.items() if b == "handler") == 2
+
+    # ---- what goes wrong ----
+
+    def test_bad_input(self):
+        for options, say, code in (
+                (["--tool", "cuont"], "did you mean 'count'", 2), (["--tool", "count:functoins"], "no option 'functoins'", 2),
+                (["--tool", "bbv:interval=0"], "interval=0: expected a number", 2), (["--tool", "bbv:interval=x"], "expected a number", 2),
+                (["--tool", "cache:l1d=3"], "l1d", 2), (["--tool", "cache:preset=nope"], "preset", 2),
+                (["--tool", "./none.so"], "cannot open", 2), (["--tool", "/bin/true"], "", 2),
+                (["--tool", "trace:out=/no/such/dir/x"], "cannot be written", 126)):
+            r = self.busybox(options, "true", check=None)
+            text = r.stderr.decode()
+            assert r.returncode in (code, 126) and say in text, (options, r.returncode, text)
+        r = self.busybox(["--tool", "trace:out=/dev/full"], "true", check=None)
+        assert b"No space left" in r.stderr, r.stderr
+        r = self.busybox(["--tool", "count:out=/dev/full"], "true")
+        assert b"No space left" in r.stderr, r.stderr
+        r = self.busybox(["--tool", self.so(os.path.join(HERE, "crash.c"))], "true", check=None)
+        assert r.returncode == -11 and b"a tool crashed" in r.stderr and b"crash.c.so" in r.stderr, r
+        r = subprocess.run([self.args.dragoman, "trace", "stat", BUSYBOX], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert r.returncode == 1 and b"not a trace" in r.stderr
+
+    def test_results_on_sigint(self):
+        p = subprocess.Popen([self.args.dragoman, "run", "--tool", "count", BUSYBOX, "sleep", "30"], env={"DRAGOMAN_CACHE": "off"},
+                             stderr=subprocess.PIPE)
+        timer = threading.Timer(1, lambda: p.send_signal(2))
+        timer.start()
+        _, err = p.communicate(timeout=20)
+        assert p.returncode == -2 and b"instructions" in err, (p.returncode, err)
+
+
+def feed(sim, text):
+    """A trace to the simulator as the tool feeds the model: a block's lines, then its accesses."""
+    block, accesses, last = [], [], None
+
+    def flush():
+        if not block:
+            return
+        line = 64
+        at, end = block[0], block[-1] + 4
+        while at < end:
+            to = min(at // line * line + line, end)
+            sim.access("f", at, to - at)
+            at = to
+        for kind, a, n in accesses:
+            if kind == "A":
+                sim.access("r", a, n)
+                sim.access("w", a, n)
+            else:
+                sim.access("r" if kind == "R" else "w", a, n)
+        block.clear()
+        accesses.clear()
+
+    ends = {"branch", "jump", "indirect", "call", "return", "syscall", "system"}
+    ended = False
+    for row in text.splitlines():
+        w = row.split()
+        if w[2] == "I":
+            at = int(w[3], 16)
+            if ended or (block and (at != block[-1] + 4 or at % 4096 == 0)):
+                flush()
+            block.append(at)
+            ended = bool(ends & set(w[5:]))
+        elif w[2] in "RWA":
+            accesses.append((w[2], int(w[3], 16), int(w[4])))
+    flush()
+
+
+GRAPH = r"""
+#include <setjmp.h>
+#include <signal.h>
+#include <stdio.h>
+volatile int sink;
+jmp_buf env;
+void leaf(void) { sink++; }
+void end_of_tail(void) { sink += 2; }
+void tail(void) { sink++; end_of_tail(); }
+void deep(int n) { sink += n; if (!n) longjmp(env, 1); deep(n - 1); sink++; }
+void after_jump(void) { sink += 3; }
+void callback(int i) { sink += i; }
+void loop(void (*f)(int)) { for (int i = 0; i < 11; i++) f(i); sink++; }
+void handler(int s) { sink += s; }
+int main(void) {
+    for (int i = 0; i < 7; i++) leaf();
+    for (int i = 0; i < 5; i++) tail();
+    for (volatile int i = 0; i < 3; i++) {
+        if (!setjmp(env)) deep(9);
+        after_jump();
+    }
+    signal(SIGUSR1, handler);
+    raise(SIGUSR1);
+    raise(SIGUSR1);
+    loop(callback);
+    return 0;
+}
+"""
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p.add_argument("--dragoman", default=os.path.join(TOP, "build/dragoman"))
+    p.add_argument("--programs", default=os.path.join(TOP, "build/test-programs"))
+    p.add_argument("--only", help="tests whose name matches")
+    args = p.parse_args()
+    args.dragoman = os.path.abspath(args.dragoman)
+    failed = 0
+    for name in sorted(n for n in dir(Test) if n.startswith("test_")):
+        if args.only and not re.search(args.only, name):
+            continue
+        with tempfile.TemporaryDirectory() as scratch:
+            try:
+                getattr(Test(args, scratch), name)()
+                print(f"ok   tools-{name[5:]}", flush=True)
+            except (AssertionError, subprocess.SubprocessError, OSError, KeyError, ValueError, TypeError) as e:
+                failed += 1
+                print(f"FAIL tools-{name[5:]}: {type(e).__name__}: {str(e)[:1500]}", flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
