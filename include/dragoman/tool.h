@@ -158,6 +158,7 @@ typedef enum dgm_field {
     DGM_F_TAKEN,  // of a branch: 0 or 1
     DGM_F_TARGET, // where the branch, jump, call or return goes
     DGM_F_RETURN, // where a function that begins here will return to
+    DGM_F_STACK,  // the stack pointer
 } dgm_field;
 enum { DGM_MAX_FIELDS = 8 };
 // n records in order, on the thread that made them, or, with DGM_OWN_THREAD, on one that the buffer

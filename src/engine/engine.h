@@ -139,7 +139,6 @@ struct Vcpu {
     struct {
         int signo, si_code;
         bool write; // it was a store, for SEGV and BUS
-        bool in_helper; // ... of a helper
         uint64_t addr;
     } fault;     // of HOST_EXIT_FAULT
     void *alloc; // what to free

@@ -115,7 +115,7 @@ static void uncount(Vcpu *v, const Block *b, uint64_t pc) {
     v->hot->budget += (int64_t)not_done;
 }
 
-// By a misaligned access, or a fault in a helper.
+// By a misaligned access, or a fault.
 static void left_half_way(Vcpu *v, uint64_t pc) {
     pthread_mutex_lock(&v->m->lock);
     const Block *b = block_table_find_host(v->m->blocks, (uintptr_t)v->hot->trap_code);
@@ -247,8 +247,7 @@ static void answer(Vcpu *v, uint64_t why) {
     if (why < HOST_EXIT_FAULT) return; // the loop goes on at the pc in state
     m->host->fp_sync(m->host_ctx, v->state);
     if (why == HOST_EXIT_FAULT) frames_abandoned();
-    if (why == HOST_EXIT_FAULT && v->fault.in_helper)
-        left_half_way(v, vcpu_reg(v, m->guest->pc_field));
+    if (why == HOST_EXIT_FAULT) left_half_way(v, vcpu_reg(v, m->guest->pc_field));
     if (why == HOST_EXIT_FAULT)
         m->personality->fault(v, v->fault.signo, v->fault.si_code, v->fault.addr);
     else
@@ -295,7 +294,7 @@ int vcpu_run(Vcpu *v, int64_t budget) {
             give_up(v);
         } else if (why == HOST_EXIT_BUDGET) {
             // the block was longer than what is left: run the rest exactly
-            max_insns = (uint32_t)MIN(v->hot->budget, (int64_t)max_insns - 1);
+            max_insns = (uint32_t)MAX(MIN(v->hot->budget, (int64_t)max_insns - 1), 1);
         } else {
             answer(v, (uint64_t)why);
         }
@@ -336,7 +335,6 @@ bool engine_handle_fault(Vcpu *v, int signo, const void *info, void *ucontext) {
     v->fault.signo = signo;
     v->fault.si_code = si->si_code;
     v->fault.addr = (uintptr_t)si->si_addr - v->hot->mem_base;
-    v->fault.in_helper = !in_code;
     if (in_code) {
         Block *b = block_table_find_host(m->blocks, host_pc);
         if (!b) return false;
@@ -344,7 +342,7 @@ bool engine_handle_fault(Vcpu *v, int signo, const void *info, void *ucontext) {
         guest_faulted(v, pc);
         m->host->leave_at_fault(m->host_ctx, v->state, ucontext, true);
         vcpu_set_reg(v, m->guest->pc_field, pc);
-        uncount(v, b, pc);
+        v->hot->trap_code = b->entry; // what it counted is put right when its registers are stored
     } else {
         v->hot->in_helper = 0;
         guest_faulted(v, vcpu_reg(v, m->guest->pc_field));

@@ -256,7 +256,7 @@ static Block *translate(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t max_insns)
                      .max_insns = max_insns,
                      .count = m->count || m->watches, // there, a count is where a segment begins
                      .watch = m->watches != NULL,
-                     .extend = max_insns == m->max_block_insns,
+                     .extend = max_insns == m->max_block_insns && max_insns > 1,
                      .fetch = fetch,
                      .fetch_ctx = m};
     HostOutput out = {0};

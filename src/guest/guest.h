@@ -67,6 +67,8 @@ typedef struct Guest {
     // Which fields deserve a host register most, best first (integers, then 128-bit vectors).
     const uint16_t *hot_ints, *hot_vecs;
     uint32_t n_hot_ints, n_hot_vecs;
+    uint64_t unseen; // features whose instructions access memory where nobody who watches sees it: they
+                     // work, but the guest is not told that they are there
     const GuestCpu *cpus; // the first is the default; ends with name == NULL
     void (*reset)(void *state, uint64_t features);
     // Memory that all vCPUs of a machine share, zeroed, for the guest's own use; share() is told of

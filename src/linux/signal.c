@@ -95,9 +95,18 @@ static GuestSigaction action_of(LinuxProcess *p, int signo) {
     return a;
 }
 
-static void dispose(int signo, const GuestSigaction *a) {
+static bool default_ignores(int signo) {
+    return signo == SIGCHLD || signo == SIGURG || signo == SIGWINCH || signo == SIGCONT;
+}
+static bool default_stops(int signo) {
+    return signo == SIGTSTP || signo == SIGTTIN || signo == SIGTTOU || signo == SIGSTOP;
+}
+
+// With tools, who is to die of a signal does so in our hands, so that there are results.
+static void dispose(LinuxProcess *p, int signo, const GuestSigaction *a) {
+    bool dies = p->m->watches && !default_ignores(signo) && !default_stops(signo);
     host_signals_dispose(signo,
-                         a->handler == G_SIG_DFL   ? HOST_SIG_DEFAULT
+                         a->handler == G_SIG_DFL   ? (dies ? HOST_SIG_CATCH : HOST_SIG_DEFAULT)
                          : a->handler == G_SIG_IGN ? HOST_SIG_IGNORE
                                                    : HOST_SIG_CATCH,
                          a->flags & G_SA_NOCLDSTOP, a->flags & G_SA_NOCLDWAIT);
@@ -108,14 +117,17 @@ void signals_clear_handlers(LinuxProcess *p) {
     for (int s = 1; s <= LINUX_NSIG; s++)
         if (p->actions[s].handler > G_SIG_IGN) {
             p->actions[s] = p->last_handled[s] = (GuestSigaction){0};
-            dispose(s, &p->actions[s]);
+            dispose(p, s, &p->actions[s]);
         }
     pthread_mutex_unlock(&p->signal_lock);
 }
 
 uint64_t signals_start(LinuxProcess *p, LinuxThread *t) {
     for (int s = 1; s <= LINUX_NSIG; s++)
-        if (host_signals_disposition(s) == HOST_SIG_IGNORE) p->actions[s].handler = G_SIG_IGN;
+        if (host_signals_disposition(s) == HOST_SIG_IGNORE)
+            p->actions[s].handler = G_SIG_IGN;
+        else if (p->m->watches && s != SIGKILL && s != SIGSTOP)
+            dispose(p, s, &p->actions[s]);
     uint64_t mask = 0;
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, NULL, &mask, sizeof mask);
     thread_set_sigmask(t, mask);
@@ -176,13 +188,6 @@ static bool push_frame(LinuxThread *t, int signo, const siginfo_t *si, const Gue
 
 // ---- delivery ----
 
-static bool default_ignores(int signo) {
-    return signo == SIGCHLD || signo == SIGCONT || signo == SIGURG || signo == SIGWINCH;
-}
-static bool default_stops(int signo) {
-    return signo == SIGSTOP || signo == SIGTSTP || signo == SIGTTIN || signo == SIGTTOU;
-}
-
 void thread_restart(Vcpu *v, int how) {
     LinuxThread *t = thread_of(v);
     t->restart = how;
@@ -214,13 +219,14 @@ static bool deliver(LinuxThread *t, int signo, const siginfo_t *si, bool caught)
     LinuxProcess *p = t->p;
     pthread_mutex_lock(&p->signal_lock);
     GuestSigaction a = p->actions[signo];
-    if (caught && a.handler <= G_SIG_IGN && p->last_handled[signo].handler > G_SIG_IGN)
+    bool by_default = a.handler == G_SIG_DFL && p->m->watches; // caught for the tools' sake
+    if (caught && !by_default && a.handler <= G_SIG_IGN && p->last_handled[signo].handler > G_SIG_IGN)
         a = p->last_handled[signo];
     bool handled = a.handler > G_SIG_IGN;
     if (handled && (a.flags & G_SA_RESETHAND)) {
         p->actions[signo].handler = G_SIG_DFL;
         p->last_handled[signo].handler = G_SIG_DFL;
-        dispose(signo, &p->actions[signo]);
+        dispose(p, signo, &p->actions[signo]);
     }
     pthread_mutex_unlock(&p->signal_lock);
     if (p->strace) strace_signal(t->v, si);
@@ -356,7 +362,7 @@ int64_t sys_rt_sigaction(Vcpu *v, const uint64_t a[6]) {
         act.mask &= ~UNBLOCKABLE;
         p->actions[signo] = act;
         if (!handler_goes) p->last_handled[signo] = act;
-        dispose(signo, &act);
+        dispose(p, signo, &act);
     }
     pthread_mutex_unlock(&p->signal_lock);
     if (handler_goes) thread_set_sigmask(t, t->sigmask);

@@ -44,6 +44,7 @@ void watches_free(Watches *ws) {
     arena_free(&ws->keep);
     arena_free(&ws->work);
     arena_free(&ws->woven_arena);
+    arena_free(&ws->alone_arena);
     pthread_mutex_destroy(&ws->lock);
     free(ws);
 }
@@ -95,6 +96,7 @@ int watches_start(Watches *ws, const Guest *guest, const char *program) {
     ws->guest = guest;
     ws->program = program;
     ir_region_init(&ws->woven, &ws->woven_arena, guest->fields, guest->n_fields, guest->pc_field);
+    ir_region_init(&ws->alone, &ws->alone_arena, guest->fields, guest->n_fields, guest->pc_field);
     ws->registers = calloc(guest->n_fields + 1, sizeof *ws->registers);
     if (!ws->registers) return err_set(&ws->err, -ENOMEM, "tools: out of memory");
     for (unsigned i = 0; i < guest->n_fields; i++) {

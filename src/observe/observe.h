@@ -63,8 +63,11 @@ struct Watches {
     _Atomic uint32_t n_threads; // that ever started
     const char *program;
     Arena keep, work;
-    IrRegion woven;
-    Arena woven_arena;
+    IrRegion woven, alone;
+    Arena woven_arena, alone_arena;
+    struct WatchClass { // what instructions compute, by a hash of their bytes
+        uint32_t word, size, classes;
+    } classes[1 << 12];
     struct WatchHelper *helpers;
     dgm_buffer *buffers;
     // under `lock`

@@ -112,14 +112,39 @@ static void note(const IrRegion *r, dgm_insn *n, uint32_t i, uint8_t *holds, uin
     case IR_cas:
     case IR_rmw: note_access(n, in, info); break;
     case IR_fence: n->classes |= DGM_CLASS_FENCE; break;
-    case IR_call_hint:
-    case IR_exit_if:
-    case IR_exit:
-    case IR_exit_ind:
-    case IR_trap: note_leaving(n, in); break;
-    default: note_arithmetic(n, r, in); break;
+    default: break;
     }
     note_registers(n, in, holds, i);
+}
+
+// What an instruction is, is read off what it lifts to alone: among others, some of it may be known
+// already, also where it goes. By its bytes, for there are few that differ; but for its target.
+static void classify(Watches *ws, const GuestLift *how, dgm_insn *n) {
+    uint32_t word = 0;
+    memcpy(&word, n->bytes, MIN(n->size, 4u));
+    struct WatchClass *known = &ws->classes[(word * 0x9e3779b1u) >> 20];
+    if (n->size == 4 && known->word == word && known->size == 4) {
+        n->classes |= known->classes;
+        return;
+    }
+    GuestLift one = *how;
+    one.pc = n->address;
+    one.max_insns = 1;
+    one.extend = one.count = false;
+    IrRegion *r = &ws->alone;
+    ir_region_reset(r, n->address);
+    r->fp_rules = ws->guest->fp_rules;
+    ws->guest->lift(r, &one);
+    dgm_insn all = {.address = n->address, .size = n->size};
+    for (uint32_t i = 1; i < r->n_insts && !r->failed; i++) {
+        if (r->insts[i].op >= IR_call_hint)
+            note_leaving(&all, &r->insts[i]);
+        else
+            note_arithmetic(&all, r, &r->insts[i]);
+    }
+    n->classes |= all.classes;
+    n->target = all.target;
+    if (!all.target) *known = (struct WatchClass){word, n->size, all.classes};
 }
 
 // ---- segments ----
@@ -155,8 +180,11 @@ static void read_segment(const IrRegion *r, dgm_block *b, const GuestLift *how, 
             note(r, n, i, holds, info);
         }
     }
-    for (unsigned i = 0; i < b->n_insns; i++)
-        if (!b->insns[i].classes) b->insns[i].classes = DGM_CLASS_INT;
+    for (unsigned i = 0; i < b->n_insns; i++) {
+        n = &b->insns[i];
+        if (n->bytes) classify(b->ws, how, n);
+        if (!n->classes) n->classes = DGM_CLASS_INT;
+    }
     b->address = b->insns[0].address;
 }
 

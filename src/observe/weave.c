@@ -120,6 +120,8 @@ static IrRef field_value(Weave *w, const Request *q, unsigned field, const About
     case DGM_F_TARGET: return a->target;
     case DGM_F_RETURN:
         return ir_append(w->to, (IrInst){.op = IR_get, .type = IR_I64, .imm = w->ws->guest->linux_abi->link});
+    case DGM_F_STACK:
+        return ir_append(w->to, (IrInst){.op = IR_get, .type = IR_I64, .imm = w->ws->guest->linux_abi->sp});
     default: return 0;
     }
 }
@@ -238,8 +240,8 @@ static void about_value(Weave *w, About *a, IrRef v, unsigned bytes) {
 static About about_access(Weave *w, const IrInst *in, IrRef made, bool value) {
     IrRegion *r = w->to;
     About a = {.address = in->a};
-    const IrInst *addr = &r->insts[in->a]; // a store-exclusive that may go nowhere: where it would go
-    if (addr->op == IR_select) a.address = addr->b;
+    const IrInst *addr = &r->insts[in->a];
+    if (addr->op == IR_select && addr->aux) a.address = addr->b;
     if ((in->op == IR_load || in->op == IR_store) && in->imm)
         a.address = ir_add(r, a.address, konst(w, (uint64_t)in->imm));
     a.info = access_info(in);

@@ -40,7 +40,7 @@ typedef struct Node { // of one thread's tree
 } Node;
 
 typedef struct Frame {
-    uint64_t back; // where it returns to
+    uint64_t back, sp; // where it returns to; the stack pointer when it began
     Node *node;
     bool fresh; // pushed by a call; the function's own record may follow
 } Frame;
@@ -50,6 +50,7 @@ typedef struct Thread {
     Frame *frames;
     uint32_t depth, cap;
     uint64_t last; // instructions charged so far
+    uint32_t floor; // frames below are those that a signal interrupted
 } Thread;
 
 typedef struct Block {
@@ -89,7 +90,8 @@ static const struct {
 enum { N_FORMATS = sizeof formats / sizeof *formats };
 
 static int start(dgm_watch *w) {
-    static const dgm_field fields[] = {DGM_F_DATA, DGM_F_INSNS, DGM_F_TARGET, DGM_F_RETURN};
+    static const dgm_field fields[] = {DGM_F_DATA, DGM_F_INSNS, DGM_F_TARGET, DGM_F_RETURN,
+                                       DGM_F_STACK};
     Profile *p = calloc(1, sizeof *p);
     if (!p) return dgm_fail(w, -ENOMEM, "out of memory");
     dgm_set_context(w, p);
@@ -100,7 +102,7 @@ static int start(dgm_watch *w) {
             return dgm_fail(w, -EINVAL, "%s=: no file is named", formats[i].key);
     }
     p->lines = !dgm_option(w, "nolines");
-    p->buffer = dgm_buffer_new(w, fields, 4, BUFFER_RECORDS, follow, 0, p);
+    p->buffer = dgm_buffer_new(w, fields, 5, BUFFER_RECORDS, follow, 0, p);
     if (!p->buffer) return dgm_fail(w, -ENOMEM, "out of memory");
     dgm_want(w, DGM_COUNTS);
     return report_start(&p->report, w);
@@ -199,7 +201,7 @@ static Node *top(Thread *t) {
     return t->depth ? t->frames[t->depth - 1].node : &t->root;
 }
 
-static void push(Thread *t, Function *f, uint64_t back, uint64_t site, bool fresh) {
+static void push(Thread *t, Function *f, Frame frame, uint64_t site) {
     if (t->depth == t->cap) {
         uint32_t cap = t->cap ? t->cap * 2 : 256;
         Frame *more = cap <= MAX_DEPTH ? realloc(t->frames, cap * sizeof *more) : NULL;
@@ -207,43 +209,61 @@ static void push(Thread *t, Function *f, uint64_t back, uint64_t site, bool fres
         t->frames = more;
         t->cap = cap;
     }
-    Node *n = child_of(top(t), f, site);
-    n->calls++;
-    t->frames[t->depth++] = (Frame){back, n, fresh};
+    frame.node = child_of(top(t), f, site);
+    frame.node->calls++;
+    t->frames[t->depth++] = frame;
 }
 
 static bool within(const Function *f, uint64_t address) {
     return f && address - f->low < f->high - f->low;
 }
 
-// A function begins that will return to `back`.
-static void enter(Thread *t, Function *f, uint64_t back) {
-    Frame *last = t->depth ? &t->frames[t->depth - 1] : NULL;
-    if (last && last->back == back) { // its call has been seen, or the frame jumped
-        if (last->fresh && last->node->function == f) {
-            last->fresh = false;
+// Frames that a longjmp or a switch of stacks has left: the stack pointer is above where they began,
+// or there again and the call comes from elsewhere. Not beyond a signal's: its handler may have
+// another stack.
+static void drop_left(Thread *t, uint64_t back, uint64_t sp) {
+    for (; t->depth > t->floor; t->depth--) {
+        const Frame *last = &t->frames[t->depth - 1];
+        const Function *f = last->node->function;
+        if (last->sp > sp) return;
+        if (last->sp == sp && (last->back == back || within(f, back - 1) || f->high == f->low + 1)) return;
+    }
+}
+
+// When a handler was left by longjmp: the newest frame below it that the call can have come from.
+static void leave_handler(Thread *t, uint64_t back, uint64_t sp) {
+    if (!t->floor || within(top(t)->function, back - 1)) return;
+    for (uint32_t i = t->floor; i-- > 0;)
+        if (t->frames[i].sp > sp && within(t->frames[i].node->function, back - 1)) {
+            t->depth = i + 1;
+            t->floor = 0;
             return;
         }
-        if (last->node->function == f) return; // a loop to the very beginning
+}
+
+// A function begins that will return to `back`.
+static void enter(Thread *t, Function *f, uint64_t back, uint64_t sp) {
+    drop_left(t, back, sp);
+    leave_handler(t, back, sp);
+    Frame *last = t->depth ? &t->frames[t->depth - 1] : NULL;
+    Frame frame = {.back = back, .sp = sp};
+    if (last && last->back == back && last->sp == sp && t->depth > t->floor) {
+        // its call has been seen, or the frame has jumped: to the very beginning, or elsewhere
+        last->fresh = false;
+        if (last->node->function == f) return;
         uint64_t site = last->node->site;
         t->depth--;
-        push(t, f, back, site, false);
+        push(t, f, frame, site);
         return;
     }
-    if (last && !within(last->node->function, back - 1))
-        for (uint32_t i = t->depth - 1; i-- > 0;)
-            if (t->frames[i].node->function->high > t->frames[i].node->function->low + 1 &&
-                within(t->frames[i].node->function, back - 1)) {
-                t->depth = i + 1;
-                break;
-            }
-    push(t, f, back, back - 4, false);
+    push(t, f, frame, back - 4);
 }
 
 static void leave(Thread *t, uint64_t to) {
     for (uint32_t i = t->depth; i-- > 0;)
         if (t->frames[i].back == to) {
             t->depth = i;
+            if (t->depth < t->floor) t->floor = 0;
             return;
         }
 }
@@ -252,17 +272,18 @@ static void follow(dgm_watch *w, uint32_t thread, const uint64_t *r, size_t n, v
     Profile *p = data;
     Thread *t = thread < MAX_THREADS ? p->threads[thread] : NULL;
     if (!t) return;
-    for (const uint64_t *end = r + 4 * n; r < end; r += 4) {
+    for (const uint64_t *end = r + 5 * n; r < end; r += 5) {
         top(t)->insns += r[1] - t->last;
         t->last = r[1];
         uint64_t what = r[0] >> EVENT_BITS;
         switch ((Event)(r[0] & ((1 << EVENT_BITS) - 1))) {
-        case EVENT_ENTER: enter(t, (Function *)(uintptr_t)(what << EVENT_BITS), r[3]); break;
+        case EVENT_ENTER: enter(t, (Function *)(uintptr_t)(what << EVENT_BITS), r[3], r[4]); break;
         case EVENT_CALL: {
             pthread_mutex_lock(&p->lock);
             Function *f = function_at(w, p, r[2]);
             pthread_mutex_unlock(&p->lock);
-            if (f) push(t, f, what + 4, what, true);
+            drop_left(t, what + 4, r[4]);
+            if (f) push(t, f, (Frame){.back = what + 4, .sp = r[4], .fresh = true}, what);
             break;
         }
         default: leave(t, r[2]); break;
@@ -276,6 +297,15 @@ static void thread_start(dgm_watch *w, dgm_vcpu *v) {
     Profile *p = dgm_context(w);
     uint32_t i = dgm_vcpu_thread(v);
     if (i < MAX_THREADS) p->threads[i] = calloc(1, sizeof(Thread));
+}
+
+// The frames so far were interrupted.
+static void signal_begins(dgm_watch *w, dgm_vcpu *v, int signo) {
+    Profile *p = dgm_context(w);
+    uint32_t i = dgm_vcpu_thread(v);
+    dgm_buffer_flush(v, p->buffer);
+    if (i < MAX_THREADS && p->threads[i]) p->threads[i]->floor = p->threads[i]->depth;
+    (void)signo;
 }
 
 static void settle(Thread *t, dgm_vcpu *v) {
@@ -586,6 +616,7 @@ const dgm_tool tool_profile = {
     .block = block,
     .thread_start = thread_start,
     .thread_end = thread_end,
+    .signal = signal_begins,
     .forked = forked,
     .finish = finish,
     .free = release,

@@ -118,7 +118,9 @@ static IrRef store_exclusive(Lift *l, IrType t, IrType mem, unsigned flags, IrRe
     IrRef odd = ir_select(r, may, ir_or(r, version, one), version);
     IrRef found = ir_cas(r, IR_I32, IR_I32, IR_HIDDEN, place, version, odd);
     IrRef locked = ir_and(r, may, ir_icmp(r, IR_EQ, found, version));
-    IrRef old = ir_cas(r, t, mem, flags, ir_select(r, locked, addr, scratch), expected, v);
+    IrRef where = ir_select(r, locked, addr, scratch);
+    if (ir_at(r, where)->op == IR_select) r->insts[where].aux = 1; // who watches sees addr in any case
+    IrRef old = ir_cas(r, t, mem, flags, where, expected, v);
     IrRef same;
     if (ir_is_vec(t)) {
         IrRef differ = ir_op2(l->r, IR_xor, t, old, expected);

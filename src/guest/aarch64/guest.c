@@ -48,6 +48,7 @@ const Guest guest_aarch64 = {
     .hot_vecs = hot_vecs,
     .n_hot_ints = ARRAY_LEN(hot_ints),
     .n_hot_vecs = ARRAY_LEN(hot_vecs),
+    .unseen = A64_FEAT(mops),
     .cpus = cpus,
     .reset = a64_reset,
     .shared_bytes = A64_SHARED_BYTES,
