@@ -18,7 +18,7 @@ SHELL       := /bin/bash
 export DRAGOMAN_CACHE ?= off
 
 .PHONY: all help setup guest run test test-programs soak unit tools programs cached interp bench bench-quick install clean distclean
-.PHONY: bench-paths bench-scaling fuzz-insn corpus coverage asan werror check-layers check-globals check-docs fuzz fuzz-build
+.PHONY: bench-paths bench-scaling bench-tools fuzz-insn corpus coverage asan werror check-layers check-globals check-docs fuzz fuzz-build
 
 all: $(BUILD)/build.ninja
 	@$(NINJA) $(BUILD) --quiet
@@ -32,7 +32,7 @@ help:
 	@echo "make test-programs  node, java, go, postgres, apt and twenty others at their usual work"
 	@echo "make soak           a build, java, redis and a storm of signals for SOAK_SECONDS=$(SOAK_SECONDS)"
 	@echo "make bench          native, dragoman and qemu-aarch64 side by side (bench-quick: < 5 min)"
-	@echo "make bench-paths    what --rootfs costs; bench-scaling: what threads cost"
+	@echo "make bench-paths    what --rootfs costs; bench-scaling: what threads cost; bench-tools: tools"
 	@echo "make install        under PREFIX=$(PREFIX), with DESTDIR"
 	@echo "make asan           everything of make test under ASan and UBSan, in build-asan"
 	@echo "make fuzz           each fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS)"
@@ -92,6 +92,8 @@ cached: all
 # What works on the files that tools leave.
 tools: all
 	@tests/tools/simpoint.py --dragoman $(DRAGOMAN)
+	@tests/tools/tools.py --dragoman $(DRAGOMAN)
+	@tests/tools/plugins.py --dragoman $(DRAGOMAN)
 
 # The same programs by the interpreter of the IR, as far as time allows.
 interp: all
@@ -106,6 +108,11 @@ bench bench-quick: setup
 bench-scaling: setup
 	@$(MAKE) --no-print-directory all
 	@bench/scaling.py --dragoman $(DRAGOMAN) --build $(BUILD)
+
+# What tools cost, against the same programs without one.
+bench-tools: setup
+	@$(MAKE) --no-print-directory all guest
+	@bench/tools.py --dragoman $(DRAGOMAN)
 
 bench-paths: setup
 	@$(MAKE) --no-print-directory all guest
