@@ -54,9 +54,9 @@ def geomean(xs):
 
 
 def trace_records(dragoman, path):
-    r = subprocess.run([dragoman, "trace", "stat", "--json", path], stdout=subprocess.PIPE, check=True)
+    r = subprocess.run([dragoman, "trace", "stat", "--brief", "--json", path], stdout=subprocess.PIPE, check=True)
     s = json.loads(r.stdout)
-    return s["instructions"] + s["reads"] + s["writes"], s["bytes_per_record"]
+    return s["instructions"] + s["accesses"], s["bytes_per_record"]
 
 
 def threads(args, so, scratch):

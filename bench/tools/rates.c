@@ -55,7 +55,8 @@ static void block(dgm_watch *w, dgm_block *b) {
         if (!strcmp(x->what, "call-insns")) dgm_at_call(b, i, called, DGM_NO_REGS, counter);
         // the pc with the size above it
         uint64_t data = in->address | (uint64_t)in->access_bytes << 56;
-        if (x->buffer && in->n_accesses) dgm_at_access_record(b, i, DGM_READ | DGM_WRITE, x->buffer, data);
+        if (x->buffer && in->n_accesses)
+            dgm_at_access_record(b, i, DGM_READ | DGM_WRITE, x->buffer, data);
     }
 }
 

@@ -13,10 +13,10 @@
 // The same struct, exported as `dgm_tool_main` from a shared object, is a tool for
 // `dragoman run --tool ./my.so:key=value`; docs/writing-a-tool.md builds one.
 //
-// Threads: a guest thread is a host thread. Callbacks that are given a dgm_vcpu come on that thread,
-// possibly several at once; dgm_tool.block and module come one at a time; so do start and finish.
-// Counters and buffers are each thread's own, so they need no locks. A callback may use the functions
-// below that take what it was given, and none of dragoman/machine.h.
+// Threads: a guest thread is a host thread. Callbacks that are given a dgm_vcpu come on that
+// thread, possibly several at once; dgm_tool.block and module come one at a time; so do start and
+// finish. Counters and buffers are each thread's own, so they need no locks. A callback may use the
+// functions below that take what it was given, and none of dragoman/machine.h.
 #ifndef DRAGOMAN_TOOL_H
 #define DRAGOMAN_TOOL_H
 
@@ -64,22 +64,23 @@ typedef struct dgm_insn {
     uint64_t address;
     const uint8_t *bytes; // guest memory; may change or go later
     uint32_t size;
-    uint32_t classes;        // of dgm_class
-    uint16_t loads, stores;  // memory accesses it makes (a pair makes two; an atomic one of each)
+    uint32_t classes;       // of dgm_class
+    uint16_t loads, stores; // memory accesses it makes (a pair makes two; an atomic one of each)
     uint16_t wide_loads, wide_stores; // those of 16 bytes
     uint16_t access_bytes;            // of the largest
     const uint32_t *accesses;         // each of them, in order: info as in dgm_access_fn
     unsigned n_accesses;
-    uint64_t target;         // of a direct jump, branch or call; else 0
-    uint64_t reads, writes;  // integer registers (bit i: register i of dgm_register), as far as the
-                             // translation looks at them
+    uint64_t target;        // of a direct jump, branch or call; else 0
+    uint64_t reads, writes; // integer registers (bit i: register i of dgm_register), as far as the
+                            // translation looks at them
 } dgm_insn;
 
 // Guest address of the first instruction, how many there are (at least 1), and each of them.
 DGM_API uint64_t dgm_block_address(const dgm_block *b);
 DGM_API unsigned dgm_block_insns(const dgm_block *b);
 DGM_API const dgm_insn *dgm_block_insn(const dgm_block *b, unsigned i);
-// One instruction as text, cut to fit; returns its size in bytes, 0 when it has no text. Any thread.
+// One instruction as text, cut to fit; returns its size in bytes, 0 when it has no text. Any
+// thread.
 DGM_API unsigned dgm_disassemble(dgm_watch *w, const uint8_t *bytes, size_t n, uint64_t address,
                                  char *out, size_t cap);
 
@@ -88,13 +89,16 @@ DGM_API unsigned dgm_disassemble(dgm_watch *w, const uint8_t *bytes, size_t n, u
 // "Before" means: all earlier instructions are done, this one has done nothing. An instruction that
 // faults has been counted by nobody, its calls and records have been made.
 
-// A counter that starts at 0 for every thread. UINT32_MAX: there is no more room. In start or block.
+// A counter that starts at 0 for every thread. UINT32_MAX: there is no more room. In start or
+// block.
 DGM_API dgm_counter dgm_counter_new(dgm_watch *w);
 // n of them, which lie in memory one behind the other: dgm_counter_pointer(v, first) is n words.
 DGM_API dgm_counter dgm_counters_new(dgm_watch *w, unsigned n);
 DGM_API uint64_t *dgm_counter_pointer(dgm_vcpu *v, dgm_counter first);
 // The k-th of those.
-static inline dgm_counter dgm_counter_nth(dgm_counter first, unsigned k) { return first - k; }
+static inline dgm_counter dgm_counter_nth(dgm_counter first, unsigned k) {
+    return first - k;
+}
 // The sum over all threads, those that ended included. While threads run it is a moment late.
 DGM_API uint64_t dgm_counter_read(dgm_watch *w, dgm_counter c);
 // One thread's.
@@ -131,10 +135,18 @@ typedef enum dgm_access {
 } dgm_access;
 // One access, just made.
 typedef void (*dgm_access_fn)(dgm_vcpu *v, uint64_t address, uint32_t info, void *data);
-static inline unsigned dgm_access_bytes(uint32_t info) { return info & 255; }
-static inline bool dgm_access_writes(uint32_t info) { return info >> 8 & 1; }
-static inline bool dgm_access_signed(uint32_t info) { return info >> 9 & 1; }
-static inline bool dgm_access_atomic(uint32_t info) { return info >> 10 & 1; }
+static inline unsigned dgm_access_bytes(uint32_t info) {
+    return info & 255;
+}
+static inline bool dgm_access_writes(uint32_t info) {
+    return info >> 8 & 1;
+}
+static inline bool dgm_access_signed(uint32_t info) {
+    return info >> 9 & 1;
+}
+static inline bool dgm_access_atomic(uint32_t info) {
+    return info >> 10 & 1;
+}
 // fn after each access of the instruction of these kinds; dgm_access_value says what was loaded or
 // stored: low and high 64 bits.
 DGM_API void dgm_at_access(dgm_block *b, unsigned insn, unsigned kinds, dgm_access_fn fn,
@@ -151,8 +163,8 @@ typedef enum dgm_field {
     DGM_F_DATA,    // the constant given with the request
     DGM_F_INSNS,   // instructions that the thread has executed before this one (wants DGM_COUNTS)
     DGM_F_ADDRESS, // of the access; of the instruction, where the record is about no access
-    DGM_F_VALUE,   // loaded or stored, zero-extended: its low 64 bits; as DGM_F_INSNS where the record is
-                   // about no access
+    DGM_F_VALUE,   // loaded or stored, zero-extended: its low 64 bits; as DGM_F_INSNS where the
+                 // record is about no access
     DGM_F_VALUE_HIGH,
     DGM_F_INFO,   // of the access: as dgm_access_fn's
     DGM_F_TAKEN,  // of a branch: 0 or 1
@@ -175,12 +187,13 @@ DGM_API void dgm_at_record(dgm_block *b, unsigned insn, dgm_buffer *buffer, uint
 DGM_API void dgm_at_access_record(dgm_block *b, unsigned insn, unsigned kinds, dgm_buffer *buffer,
                                   uint64_t data);
 DGM_API void dgm_at_branch_record(dgm_block *b, unsigned insn, dgm_buffer *buffer, uint64_t data);
-// Fewer records for who models something that does not change when what was used last is used again,
-// as caches do: for each thread a table of which line (1 << line_shift bytes) was the last one used in
-// each of so many sets (a power of two), whether it has been written, and, unless page_shift is 0,
-// which page was last. NULL: no room. In start.
+// Fewer records for who models something that does not change when what was used last is used
+// again, as caches do: for each thread a table of which line (1 << line_shift bytes) was the last
+// one used in each of so many sets (a power of two), whether it has been written, and, unless
+// page_shift is 0, which page was last. NULL: no room. In start.
 typedef struct dgm_filter dgm_filter;
-DGM_API dgm_filter *dgm_filter_new(dgm_watch *w, unsigned line_shift, unsigned sets, unsigned page_shift);
+DGM_API dgm_filter *dgm_filter_new(dgm_watch *w, unsigned line_shift, unsigned sets,
+                                   unsigned page_shift);
 // As dgm_at_access_record, but only for accesses that are not to the last line of its set, are the
 // first write to it, or not to the last page; and for all that cross lines or are atomic.
 DGM_API void dgm_at_new_access_record(dgm_block *b, unsigned insn, unsigned kinds, dgm_filter *f,
@@ -193,10 +206,10 @@ DGM_API void dgm_buffer_flush(dgm_vcpu *v, dgm_buffer *buffer);
 
 // ---- a thread's CPU, in callbacks ----
 
-DGM_API uint32_t dgm_vcpu_thread(dgm_vcpu *v);  // 0, 1, 2... in the order of their start
-DGM_API uint32_t dgm_vcpu_tid(dgm_vcpu *v);     // as Linux names it
-DGM_API uint64_t dgm_vcpu_insns(dgm_vcpu *v);   // executed so far (wants DGM_COUNTS)
-DGM_API uint64_t dgm_vcpu_pc(dgm_vcpu *v);      // in calls with DGM_READ_REGS, and in events
+DGM_API uint32_t dgm_vcpu_thread(dgm_vcpu *v); // 0, 1, 2... in the order of their start
+DGM_API uint32_t dgm_vcpu_tid(dgm_vcpu *v);    // as Linux names it
+DGM_API uint64_t dgm_vcpu_insns(dgm_vcpu *v);  // executed so far (wants DGM_COUNTS)
+DGM_API uint64_t dgm_vcpu_pc(dgm_vcpu *v);     // in calls with DGM_READ_REGS, and in events
 // Calls dgm_tool.reached on this thread when n more instructions are done (n >= 1; 0: never). Wants
 // DGM_STOPS; only in thread_start, reached, syscall, syscall_done and forked.
 DGM_API void dgm_stop_after(dgm_watch *w, dgm_vcpu *v, uint64_t n);
@@ -247,8 +260,8 @@ typedef struct dgm_syscall {
 // The call as strace prints it, without its result; cut to fit.
 DGM_API void dgm_syscall_text(dgm_vcpu *v, const dgm_syscall *call, char *out, size_t cap);
 
-// All that is translated is forgotten, and dgm_tool.block is asked again: what tools want has changed.
-// Code that runs goes on as it is until its next jump or so. In any callback; any thread.
+// All that is translated is forgotten, and dgm_tool.block is asked again: what tools want has
+// changed. Code that runs goes on as it is until its next jump or so. In any callback; any thread.
 DGM_API void dgm_retranslate(dgm_watch *w);
 
 // ---- a tool ----
@@ -271,12 +284,13 @@ typedef struct dgm_tool {
     void (*block)(dgm_watch *w, dgm_block *b);
     void (*thread_start)(dgm_watch *w, dgm_vcpu *v);
     void (*thread_end)(dgm_watch *w, dgm_vcpu *v);
-    void (*module)(dgm_watch *w, const dgm_module *m); // loaded
+    void (*module)(dgm_watch *w, const dgm_module *m);          // loaded
     bool (*syscall)(dgm_watch *w, dgm_vcpu *v, dgm_syscall *s); // before; true: not to be made
     void (*syscall_done)(dgm_watch *w, dgm_vcpu *v, dgm_syscall *s);
-    void (*signal)(dgm_watch *w, dgm_vcpu *v, int signo); // its handler is about to run, or it kills
-    void (*reached)(dgm_watch *w, dgm_vcpu *v);           // dgm_stop_after
-    void (*forked)(dgm_watch *w, dgm_vcpu *v); // in the child, whose counters are 0
+    void (*signal)(dgm_watch *w, dgm_vcpu *v,
+                   int signo);                  // its handler is about to run, or it kills
+    void (*reached)(dgm_watch *w, dgm_vcpu *v); // dgm_stop_after
+    void (*forked)(dgm_watch *w, dgm_vcpu *v);  // in the child, whose counters are 0
     // The program has ended, replaces itself (exec), or the user wants to see what there is
     // (`last` is false: it goes on).
     void (*finish)(dgm_watch *w, bool last);

@@ -1,5 +1,5 @@
-// dragoman/trace.h - reading traces that `--tool trace` has written: every instruction, every memory
-// access with its value, every system call.
+// dragoman/trace.h - reading traces that `--tool trace` has written: every instruction, every
+// memory access with its value, every system call.
 //
 //     char err[256];
 //     dgm_trace *t = dgm_trace_open("ls.dgt", err, sizeof err);
@@ -9,9 +9,9 @@
 //     dgm_trace_close(t);
 //
 // The format is described in docs/tools/trace.md. A trace has the records of each thread in order,
-// thread by thread in pieces: between pieces the reader goes from one thread to another. A file that
-// ends too early (a full disk, a killed program) is read up to the cut. Files are not trusted: whatever
-// they hold, the reader returns records or an error.
+// thread by thread in pieces: between pieces the reader goes from one thread to another. A file
+// that ends too early (a full disk, a killed program) is read up to the cut. Files are not trusted:
+// whatever they hold, the reader returns records or an error.
 //
 // Threads: one reader, one thread. Memory stays the reader's.
 #ifndef DRAGOMAN_TRACE_H
@@ -26,28 +26,28 @@ extern "C" {
 typedef struct dgm_trace dgm_trace;
 
 typedef enum dgm_trace_kind {
-    DGM_TRACE_INSN,    // executed; its accesses follow
-    DGM_TRACE_READ,    // by the instruction before
+    DGM_TRACE_INSN, // executed; its accesses follow
+    DGM_TRACE_READ, // by the instruction before
     DGM_TRACE_WRITE,
     DGM_TRACE_SYSCALL, // made: `value` is its result
 } dgm_trace_kind;
 
 typedef struct dgm_trace_record {
     dgm_trace_kind kind;
-    uint32_t thread;     // 0, 1...
-    uint64_t insn;       // which of the thread's instructions, from 0
-    uint64_t address;    // of the instruction; of the access
-    uint32_t size;       // bytes
+    uint32_t thread;      // 0, 1...
+    uint64_t insn;        // which of the thread's instructions, from 0
+    uint64_t address;     // of the instruction; of the access
+    uint32_t size;        // bytes
     uint64_t value, high; // READ, WRITE: as loaded or stored, zero-extended (if has_value)
     bool has_value;
-    bool atomic;         // the access reads and writes: one record, a WRITE
+    bool atomic; // the access reads and writes: one record, a WRITE
     // INSN only
-    const uint8_t *bytes;    // of the instruction
-    uint32_t classes;        // dgm_class bits
-    uint64_t reads, writes;  // registers, see dgm_insn
-    uint64_t target;         // of a direct branch
-    bool taken;              // a branch: execution went elsewhere than behind it
-    uint64_t next;           // address of the thread's next instruction; 0: not known (end of a piece)
+    const uint8_t *bytes;   // of the instruction
+    uint32_t classes;       // dgm_class bits
+    uint64_t reads, writes; // registers, see dgm_insn
+    uint64_t target;        // of a direct branch
+    bool taken;             // a branch: execution went elsewhere than behind it
+    uint64_t next; // address of the thread's next instruction; 0: not known (end of a piece)
     // SYSCALL only
     uint64_t number, args[6], start_ns, end_ns;
 } dgm_trace_record;
@@ -64,7 +64,8 @@ typedef struct dgm_trace_info {
 DGM_API dgm_trace *dgm_trace_open(const char *path, char *error, size_t cap);
 // 1: *out is the next record; 0: there is none; -EBADMSG: the file is damaged here.
 DGM_API int dgm_trace_next(dgm_trace *t, dgm_trace_record *out);
-// Goes on with this thread's piece that holds its n-th instruction, at that instruction. 0, or -ENOENT.
+// Goes on with this thread's piece that holds its n-th instruction, at that instruction. 0, or
+// -ENOENT.
 DGM_API int dgm_trace_seek(dgm_trace *t, uint32_t thread, uint64_t n);
 // Reads the whole file's headers.
 DGM_API int dgm_trace_get_info(dgm_trace *t, dgm_trace_info *out);

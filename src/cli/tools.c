@@ -45,8 +45,9 @@ const dgm_tool *tool_find(const char *word, const char **options) {
         const char *names[64] = {NULL};
         for (unsigned i = 0; builtin_tools[i] && i < 63; i++) names[i] = builtin_tools[i]->name;
         const char *near = nearest(name, names);
-        complain("--tool %s: no such tool%s%s%s", name, near ? "; did you mean '" : "; see 'dragoman tools'",
-                 near ? near : "", near ? "'?" : "");
+        complain("--tool %s: no such tool%s%s%s", name,
+                 near ? "; did you mean '" : "; see 'dragoman tools'", near ? near : "",
+                 near ? "'?" : "");
     }
     free(name);
     return tool;
@@ -62,7 +63,8 @@ int cmd_tools(int argc, char **argv) {
         printf("Usage: dragoman tools [NAME]\n\n"
                "Lists the tools that can watch a program, or one tool's options:\n"
                "  dragoman run --tool count ./program\n"
-               "  dragoman run --tool count:functions,top=5 --tool bbv:interval=1M,out=a.bb ./program\n"
+               "  dragoman run --tool count:functions,top=5 --tool bbv:interval=1M,out=a.bb "
+               "./program\n"
                "  dragoman run --tool ./my.so:key=value ./program\n");
         return 0;
     }

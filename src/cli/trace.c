@@ -30,6 +30,7 @@ static void help(void) {
            "  --count N         so many instructions\n"
            "  --to FORMAT       convert: text, csv, champsim, perfetto (system calls and threads)\n"
            "  -o FILE           not to standard output\n"
+           "  --brief           stat: only what needs no unpacking\n"
            "  --json            stat: for programs\n\n"
            "Try:\n"
            "  dragoman run --tool trace:out=ls.dgt -L ROOT ROOT/bin/ls\n"
@@ -140,8 +141,8 @@ static void champ_branch(ChampSim *c, const dgm_trace_record *r) {
 }
 
 static void champ_record(Job *j, ChampState *s, const dgm_trace_record *r) {
-    const uint32_t branches = DGM_CLASS_JUMP | DGM_CLASS_BRANCH | DGM_CLASS_INDIRECT | DGM_CLASS_CALL |
-                              DGM_CLASS_RETURN;
+    const uint32_t branches =
+        DGM_CLASS_JUMP | DGM_CLASS_BRANCH | DGM_CLASS_INDIRECT | DGM_CLASS_CALL | DGM_CLASS_RETURN;
     if (r->kind == DGM_TRACE_INSN) {
         champ_flush(j, s);
         s->have = true;
@@ -151,8 +152,10 @@ static void champ_record(Job *j, ChampState *s, const dgm_trace_record *r) {
         else
             champ_registers(&s->now, r);
     } else if (r->kind != DGM_TRACE_SYSCALL) {
-        if ((r->kind == DGM_TRACE_READ || r->atomic) && s->n_loads < 4) s->now.loads[s->n_loads++] = r->address;
-        if (r->kind == DGM_TRACE_WRITE && s->n_stores < 2) s->now.stores[s->n_stores++] = r->address;
+        if ((r->kind == DGM_TRACE_READ || r->atomic) && s->n_loads < 4)
+            s->now.loads[s->n_loads++] = r->address;
+        if (r->kind == DGM_TRACE_WRITE && s->n_stores < 2)
+            s->now.stores[s->n_stores++] = r->address;
     }
 }
 
@@ -161,7 +164,8 @@ static void champ_record(Job *j, ChampState *s, const dgm_trace_record *r) {
 static void perfetto_record(Job *j, const dgm_trace_record *r, bool *first) {
     if (r->kind != DGM_TRACE_SYSCALL) return;
     fprintf(j->out,
-            "%s\n{\"name\": \"syscall %" PRIu64 "\", \"ph\": \"X\", \"pid\": 1, \"tid\": %u, \"ts\": %.3f, "
+            "%s\n{\"name\": \"syscall %" PRIu64
+            "\", \"ph\": \"X\", \"pid\": 1, \"tid\": %u, \"ts\": %.3f, "
             "\"dur\": %.3f, \"args\": {\"result\": %" PRId64 ", \"instruction\": %" PRIu64 "}}",
             *first ? "" : ",", r->number, r->thread, (double)r->start_ns / 1e3,
             (double)(r->end_ns - r->start_ns) / 1e3, (int64_t)r->value, r->insn);
@@ -173,12 +177,14 @@ static void perfetto_record(Job *j, const dgm_trace_record *r, bool *first) {
 static int walk(Job *j) {
     dgm_trace_record r;
     ChampState champ = {0};
-    bool first = true, perfetto = !strcmp(j->format, "perfetto"), champsim = !strcmp(j->format, "champsim");
+    bool first = true, perfetto = !strcmp(j->format, "perfetto"),
+         champsim = !strcmp(j->format, "champsim");
     bool csv = !strcmp(j->format, "csv");
     if (csv) fprintf(j->out, "kind,thread,insn,address,size,value,high,classes,taken\n");
     if (perfetto) fprintf(j->out, "{\"traceEvents\": [");
     int e = j->from ? dgm_trace_seek(j->t, j->thread, j->from) : 0;
-    if (e == -ENOENT) complain("%s: thread %u has no instruction %" PRIu64, j->path, j->thread, j->from);
+    if (e == -ENOENT)
+        complain("%s: thread %u has no instruction %" PRIu64, j->path, j->thread, j->from);
     if (e == -ENOENT) return 1;
     uint64_t end = j->count ? j->from + j->count : UINT64_MAX;
     while (!e && (e = dgm_trace_next(j->t, &r)) > 0) {
@@ -207,18 +213,21 @@ static int walk(Job *j) {
 
 static void stat_tail(FILE *f, bool json, double each, bool truncated) {
     if (json)
-        fprintf(f, " \"bytes_per_record\": %.4f,\n \"truncated\": %s\n}\n", each, truncated ? "true" : "false");
+        fprintf(f, " \"bytes_per_record\": %.4f,\n \"truncated\": %s\n}\n", each,
+                truncated ? "true" : "false");
     else
-        fprintf(f, "%-14s %20.4f\n%s", "bytes/record", each, truncated ? "truncated: read up to the cut\n" : "");
+        fprintf(f, "%-14s %20.4f\n%s", "bytes/record", each,
+                truncated ? "truncated: read up to the cut\n" : "");
 }
 
-static int stat_trace(Job *j, bool json) {
+// brief: what the pieces' headers say, without unpacking them.
+static int stat_trace(Job *j, bool json, bool brief) {
     dgm_trace_info info;
     dgm_trace_record r;
     uint64_t classes[DGM_CLASS_COUNT] = {0}, taken = 0, reads = 0, writes = 0;
-    int e;
+    int e = 0;
     dgm_trace_get_info(j->t, &info);
-    while ((e = dgm_trace_next(j->t, &r)) > 0) {
+    while (!brief && (e = dgm_trace_next(j->t, &r)) > 0) {
         reads += r.kind == DGM_TRACE_READ;
         writes += r.kind == DGM_TRACE_WRITE;
         if (r.kind != DGM_TRACE_INSN) continue;
@@ -230,10 +239,13 @@ static int stat_trace(Job *j, bool json) {
     if (json) fprintf(j->out, "{\n");
     fprintf(j->out, line, "threads", (uint64_t)info.threads);
     fprintf(j->out, line, "instructions", info.insns);
-    fprintf(j->out, line, "reads", reads);
-    fprintf(j->out, line, "writes", writes);
+    fprintf(j->out, line, "accesses", info.accesses);
     fprintf(j->out, line, "syscalls", info.syscalls);
-    fprintf(j->out, line, "taken", taken);
+    if (!brief) {
+        fprintf(j->out, line, "reads", reads);
+        fprintf(j->out, line, "writes", writes);
+        fprintf(j->out, line, "taken", taken);
+    }
     for (unsigned i = 0; i < DGM_CLASS_COUNT; i++)
         if (classes[i]) fprintf(j->out, line, dgm_class_name(i), classes[i]);
     fprintf(j->out, line, "bytes", info.file_bytes);
@@ -255,14 +267,15 @@ static bool number_arg(const char *option, const char *text, uint64_t *out) {
 }
 
 static int unknown(const char *word) {
-    static const char *const names[] = {"--thread", "--from", "--count", "--to", "--json", NULL};
+    static const char *const names[] = {"--thread", "--from",  "--count", "--to",
+                                        "--json",   "--brief", NULL};
     const char *near = nearest(word, names);
-    complain("%s: no such option%s%s%s", word, near ? "; did you mean '" : "; see --help", near ? near : "",
-             near ? "'?" : "");
+    complain("%s: no such option%s%s%s", word, near ? "; did you mean '" : "; see --help",
+             near ? near : "", near ? "'?" : "");
     return EXIT_USAGE;
 }
 
-static int parse(Job *j, int argc, char **argv, bool *json, const char **output) {
+static int parse(Job *j, int argc, char **argv, bool *json, bool *brief, const char **output) {
     uint64_t n;
     for (int i = 2; i < argc; i++) {
         const char *a = argv[i];
@@ -274,15 +287,20 @@ static int parse(Job *j, int argc, char **argv, bool *json, const char **output)
         }
         if (!strcmp(a, "--json")) {
             *json = true;
+        } else if (!strcmp(a, "--brief")) {
+            *brief = true;
         } else if (!strcmp(a, "--to")) {
             j->format = argv[++i];
         } else if (!strcmp(a, "-o")) {
             *output = argv[++i];
         } else if (takes) {
             if (!number_arg(a, argv[++i], &n)) return EXIT_USAGE;
-            if (!strcmp(a, "--thread")) j->thread = (uint32_t)n, j->one_thread = true;
-            else if (!strcmp(a, "--from")) j->from = n, j->one_thread = true;
-            else j->count = n;
+            if (!strcmp(a, "--thread"))
+                j->thread = (uint32_t)n, j->one_thread = true;
+            else if (!strcmp(a, "--from"))
+                j->from = n, j->one_thread = true;
+            else
+                j->count = n;
         } else if (a[0] == '-') {
             return unknown(a);
         } else {
@@ -298,18 +316,19 @@ static int parse(Job *j, int argc, char **argv, bool *json, const char **output)
 
 int cmd_trace(int argc, char **argv) {
     Job j = {.format = "text", .out = stdout};
-    bool json = false;
+    bool json = false, brief = false;
     const char *output = NULL;
     if (argc < 2 || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")) {
         help();
         return argc < 2 ? EXIT_USAGE : 0;
     }
-    bool stat = !strcmp(argv[1], "stat"), cat = !strcmp(argv[1], "cat"), convert = !strcmp(argv[1], "convert");
+    bool stat = !strcmp(argv[1], "stat"), cat = !strcmp(argv[1], "cat"),
+         convert = !strcmp(argv[1], "convert");
     if (!stat && !cat && !convert) {
         complain("trace %s: no such command; there are stat, cat and convert", argv[1]);
         return EXIT_USAGE;
     }
-    int status = parse(&j, argc, argv, &json, &output);
+    int status = parse(&j, argc, argv, &json, &brief, &output);
     if (status) return status;
     if (!j.path) {
         complain("trace %s: no file given; see --help", argv[1]);
@@ -326,7 +345,7 @@ int cmd_trace(int argc, char **argv) {
         dgm_trace_close(j.t);
         return 1;
     }
-    status = stat ? stat_trace(&j, json) : walk(&j);
+    status = stat ? stat_trace(&j, json, brief) : walk(&j);
     bool failed = ferror(j.out);
     failed |= fclose(j.out) != 0;
     if (failed) complain("%s: %s", output ? output : "standard output", strerror(errno));

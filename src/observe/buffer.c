@@ -1,8 +1,8 @@
 // buffer.c - records on their way from translated code to a tool.
 //
-// A thread has a chunk of memory for each buffer; three of its slots say where the next record goes,
-// from where on the chunk counts as full, and where it starts. Translated code asks for room once a
-// segment, so behind the limit there is room for the longest one.
+// A thread has a chunk of memory for each buffer; three of its slots say where the next record
+// goes, from where on the chunk counts as full, and where it starts. Translated code asks for room
+// once a segment, so behind the limit there is room for the longest one.
 //
 // With DGM_OWN_THREAD full chunks go through a queue to the buffer's own host thread and the guest
 // takes an empty one; there are CHUNKS_AHEAD more chunks than threads, then the guest waits.
@@ -39,8 +39,8 @@ static size_t record_bytes(const dgm_buffer *b) {
 
 static Chunk *chunk_new(const dgm_buffer *b) {
     size_t bytes = ALIGN_UP(sizeof(Chunk) + b->bytes + SEGMENT_RECORDS * record_bytes(b), 4096);
-    Chunk *c = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-                    -1, 0);
+    Chunk *c = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     return c == MAP_FAILED ? NULL : c;
 }
 static void chunk_free(const dgm_buffer *b, Chunk *c) {
@@ -234,7 +234,8 @@ void buffers_free(Watches *ws) {
 dgm_buffer *dgm_buffer_new(dgm_watch *w, const dgm_field *fields, unsigned n_fields, size_t records,
                            dgm_records_fn fn, unsigned flags, void *data) {
     Watches *ws = w->ws;
-    if (!n_fields || n_fields > DGM_MAX_FIELDS || !records || records > 1u << 28 || !fn) return NULL;
+    if (!n_fields || n_fields > DGM_MAX_FIELDS || !records || records > 1u << 28 || !fn)
+        return NULL;
     dgm_buffer *b = arena_alloc(&ws->keep, sizeof *b);
     uint32_t slot = atomic_fetch_add(&ws->n_slots, BUFFER_SLOTS);
     if (!b || slot + BUFFER_SLOTS > WATCH_SLOTS) return NULL;

@@ -1,5 +1,6 @@
-// events.c - tools and their options, threads and their counters, and everything that happens outside
-// of translated code: the floors above tell it here, and each tool that wants to know is called.
+// events.c - tools and their options, threads and their counters, and everything that happens
+// outside of translated code: the floors above tell it here, and each tool that wants to know is
+// called.
 #include "observe/observe.h"
 
 #include <errno.h>
@@ -87,8 +88,8 @@ int watches_attach(Watches *ws, const dgm_tool *tool, const char *options) {
 static int check_asked(dgm_watch *w) {
     for (unsigned i = 0; i < w->n_options; i++)
         if (!w->asked[i])
-            return dgm_fail(w, -EINVAL, "no option '%s'; 'dragoman tools %s' lists them", w->keys[i],
-                            w->tool->name);
+            return dgm_fail(w, -EINVAL, "no option '%s'; 'dragoman tools %s' lists them",
+                            w->keys[i], w->tool->name);
     return 0;
 }
 
@@ -165,9 +166,12 @@ uint64_t dgm_option_number(dgm_watch *w, const char *key, uint64_t otherwise, ui
     char *end;
     errno = 0;
     uint64_t n = strtoull(text, &end, 0), unit = 1;
-    if (*end == 'k' || *end == 'K') unit = 1000, end++;
-    else if (*end == 'm' || *end == 'M') unit = 1000000, end++;
-    else if (*end == 'g' || *end == 'G') unit = 1000000000, end++;
+    if (*end == 'k' || *end == 'K')
+        unit = 1000, end++;
+    else if (*end == 'm' || *end == 'M')
+        unit = 1000000, end++;
+    else if (*end == 'g' || *end == 'G')
+        unit = 1000000000, end++;
     bool bad = errno || end == text || *end || *text == '-' || n > UINT64_MAX / unit;
     if (!bad && n * unit >= lo && n * unit <= hi) return n * unit;
     dgm_fail(w, -EINVAL, "%s=%s: expected a number from %lu to %lu", key, text, lo, hi);

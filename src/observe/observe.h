@@ -5,12 +5,12 @@
 // Records go through buffers (buffer.c). The public functions of dragoman/tool.h that need no more
 // than this are here; the others are in src/watch.c.
 //
-// Ownership: a Watches belongs to a dgm_machine and outlives its Machine; it is made before, because
-// tools say what they need before code is translated. Plans live on `work` until the next region;
-// helpers and buffers on `keep` as long as the Watches.
+// Ownership: a Watches belongs to a dgm_machine and outlives its Machine; it is made before,
+// because tools say what they need before code is translated. Plans live on `work` until the next
+// region; helpers and buffers on `keep` as long as the Watches.
 //
-// Threads: observe_region() runs with the machine's lock held. Slots and a thread's place in a buffer
-// are touched by its own thread only.
+// Threads: observe_region() runs with the machine's lock held. Slots and a thread's place in a
+// buffer are touched by its own thread only.
 #ifndef DGM_OBSERVE_H
 #define DGM_OBSERVE_H
 
@@ -29,10 +29,10 @@ static inline VcpuHot *hot_of(dgm_vcpu *v) {
 
 // Slots that are always there, see vcpu_slot().
 enum {
-    SLOT_THREAD,    // dgm_vcpu_thread
+    SLOT_THREAD, // dgm_vcpu_thread
     SLOT_TID,
-    SLOT_AHEAD,     // IR_count has announced so many more than are done, where a tool is called
-    SLOT_VALUE,     // dgm_access_value, low
+    SLOT_AHEAD, // IR_count has announced so many more than are done, where a tool is called
+    SLOT_VALUE, // dgm_access_value, low
     SLOT_VALUE_HIGH,
     FIRST_FREE_SLOT,
     WATCH_SLOTS = 1 << 22, // of a vCPU; memory is only taken by those in use
@@ -58,7 +58,7 @@ struct Watches {
     void *machine; // the engine's, when it is there
     DgmErr err;
     dgm_watch *first, **last;
-    unsigned needs;         // dgm_needs, of all tools
+    unsigned needs; // dgm_needs, of all tools
     _Atomic uint32_t n_slots;
     _Atomic uint32_t n_threads; // that ever started
     const char *program;
@@ -76,8 +76,9 @@ struct Watches {
     uint64_t *gone;              // sums of those that ended, by slot
     struct WatchModule *modules;
     dgm_register *registers; // of the guest, ends with a NULL name
-    void (*syscall_text)(dgm_vcpu *v, const dgm_syscall *call, char *out, size_t cap); // the personality's
-    _Atomic bool stale; // dgm_retranslate: the engine has still to forget
+    void (*syscall_text)(dgm_vcpu *v, const dgm_syscall *call, char *out,
+                         size_t cap); // the personality's
+    _Atomic bool stale;               // dgm_retranslate: the engine has still to forget
     bool wants_blocks, wants_syscalls, started, finished;
 };
 
@@ -114,7 +115,14 @@ void observe_undo(VcpuHot *hot, const struct WatchUndo *undo, uint32_t n, uint32
 
 // ---- plan.c ----
 
-typedef enum RequestKind { ASK_COUNT, ASK_SET, ASK_CALL, ASK_CALL_IF, ASK_RECORD, ASK_TAKEN } RequestKind;
+typedef enum RequestKind {
+    ASK_COUNT,
+    ASK_SET,
+    ASK_CALL,
+    ASK_CALL_IF,
+    ASK_RECORD,
+    ASK_TAKEN
+} RequestKind;
 typedef enum RequestWhen { BEFORE_INSN, AFTER_ACCESS, AT_BRANCH } RequestWhen;
 typedef struct Request {
     uint16_t insn;
@@ -163,7 +171,8 @@ typedef struct Observed {
     const IrRegion *region; // what to compile
     WatchUndo *undo;        // on `work`
     uint32_t n_undo;
-    unsigned cut; // not 0: lift again, so many instructions at most: a tool may write registers there
+    unsigned
+        cut; // not 0: lift again, so many instructions at most: a tool may write registers there
 } Observed;
 // Shows the region to the tools. False when out of memory.
 bool observe_region(Watches *ws, IrRegion *r, const GuestLift *how, bool counting, Observed *out);

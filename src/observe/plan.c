@@ -7,7 +7,7 @@
 #include <errno.h>
 
 static const char *const class_names[] = {
-    "int",  "mul",    "div",      "fp",   "simd",   "crypto", "load",    "store", "atomic",
+    "int",   "mul",  "div",    "fp",       "simd", "crypto", "load",    "store", "atomic",
     "fence", "jump", "branch", "indirect", "call", "return", "syscall", "system"};
 _Static_assert(ARRAY_LEN(class_names) == DGM_CLASS_COUNT, "one name for each class");
 
@@ -20,7 +20,7 @@ const char *dgm_class_name(unsigned i) {
 uint32_t access_info(const IrInst *in) {
     bool atomic = in->op == IR_cas || in->op == IR_rmw;
     return ir_bytes(in->aux) | (uint32_t)(in->op != IR_load) << 8 |
-           (uint32_t)!!(in->aux2 & IR_SEXT) << 9 | (uint32_t)atomic << 10;
+           (uint32_t) !!(in->aux2 & IR_SEXT) << 9 | (uint32_t)atomic << 10;
 }
 
 // info: room for all of the region's.
@@ -197,7 +197,8 @@ dgm_block *plan_blocks(Watches *ws, const IrRegion *r, const GuestLift *how) {
     if (!holds || !info) return NULL;
     for (uint32_t i = 1; i < r->n_insts; i++) {
         if (r->insts[i].op != IR_count || r->insts[i - 1].op != IR_insn) continue;
-        if (!r->insts[i].imm) continue; // nothing is executed: a fetch that fails, an undefined instruction
+        if (!r->insts[i].imm)
+            continue; // nothing is executed: a fetch that fails, an undefined instruction
         dgm_block *b = segment_new(ws, r, i - 1);
         if (!b) return NULL;
         read_segment(r, b, how, holds, &info);
@@ -237,7 +238,8 @@ void dgm_at_count(dgm_block *b, unsigned insn, dgm_counter c, uint32_t n) {
 }
 
 void dgm_at_branch_count(dgm_block *b, unsigned insn, dgm_counter c) {
-    if (c < WATCH_SLOTS) ask(b, insn, (Request){.kind = ASK_TAKEN, .when = AT_BRANCH, .counter = c});
+    if (c < WATCH_SLOTS)
+        ask(b, insn, (Request){.kind = ASK_TAKEN, .when = AT_BRANCH, .counter = c});
 }
 
 void dgm_at_set(dgm_block *b, unsigned insn, dgm_counter c, uint64_t n) {
@@ -315,5 +317,6 @@ void dgm_at_new_access_record(dgm_block *b, unsigned insn, unsigned kinds, dgm_f
 void dgm_at_new_record(dgm_block *b, unsigned insn, uint64_t address, dgm_filter *f,
                        dgm_buffer *buffer, uint64_t data) {
     ask(b, insn,
-        (Request){.kind = ASK_RECORD, .buffer = buffer, .filter = f, .address = address, .n = data});
+        (Request){
+            .kind = ASK_RECORD, .buffer = buffer, .filter = f, .address = address, .n = data});
 }

@@ -1,8 +1,8 @@
 // symbols.c - which file guest code came from, which function it is, which source line.
 //
 // Function names are read from the ELF file's own symbol tables when somebody first asks about a
-// module; line numbers by elfutils' libdw, which is loaded when somebody first asks for one. A guest's
-// files are not trusted: everything read from them is checked against the file's size.
+// module; line numbers by elfutils' libdw, which is loaded when somebody first asks for one. A
+// guest's files are not trusted: everything read from them is checked against the file's size.
 #include "observe/observe.h"
 
 #include <dlfcn.h>
@@ -106,8 +106,8 @@ static int by_address(const void *a, const void *b) {
 
 static void read_table(WatchModule *m, const Elf64_Shdr *table) {
     Elf64_Shdr strings;
-    if (!section(m, table->sh_link, &strings) || strings.sh_type != SHT_STRTAB || !strings.sh_size ||
-        m->image[strings.sh_offset + strings.sh_size - 1])
+    if (!section(m, table->sh_link, &strings) || strings.sh_type != SHT_STRTAB ||
+        !strings.sh_size || m->image[strings.sh_offset + strings.sh_size - 1])
         return;
     size_t n = table->sh_size / sizeof(Elf64_Sym);
     Symbol *s = realloc(m->symbols, (m->n_symbols + n + 1) * sizeof *s);

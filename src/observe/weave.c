@@ -119,9 +119,11 @@ static IrRef field_value(Weave *w, const Request *q, unsigned field, const About
     case DGM_F_TAKEN: return a->taken;
     case DGM_F_TARGET: return a->target;
     case DGM_F_RETURN:
-        return ir_append(w->to, (IrInst){.op = IR_get, .type = IR_I64, .imm = w->ws->guest->linux_abi->link});
+        return ir_append(
+            w->to, (IrInst){.op = IR_get, .type = IR_I64, .imm = w->ws->guest->linux_abi->link});
     case DGM_F_STACK:
-        return ir_append(w->to, (IrInst){.op = IR_get, .type = IR_I64, .imm = w->ws->guest->linux_abi->sp});
+        return ir_append(
+            w->to, (IrInst){.op = IR_get, .type = IR_I64, .imm = w->ws->guest->linux_abi->sp});
     default: return 0;
     }
 }
@@ -207,7 +209,8 @@ static void record(Weave *w, const Request *q, const About *a) {
     }
     IrRef some = 0; // whether it counts; else the next one is written over it
     if (q->filter)
-        some = q->when == AFTER_ACCESS ? is_new_access(w, q->filter, a) : is_new_place(w, q->filter, q->address);
+        some = q->when == AFTER_ACCESS ? is_new_access(w, q->filter, a)
+                                       : is_new_place(w, q->filter, q->address);
     IrRef at = slot_get(w, b->slot + BUFFER_AT);
     for (unsigned i = 0; i < b->n_fields; i++)
         ir_append(w->to, (IrInst){.op = IR_poke, .a = at, .b = values[i], .imm = 8 * i});
@@ -313,7 +316,9 @@ static void before_insn(Weave *w) {
             // what faults now does so after registers changed, but before its instruction
             if (q->regs == DGM_WRITE_REGS) {
                 const dgm_insn *n = &w->b->insns[w->insn];
-                ir_append(w->to, (IrInst){.op = IR_insn, .aux = (uint8_t)n->size, .imm = (int64_t)n->address});
+                ir_append(
+                    w->to,
+                    (IrInst){.op = IR_insn, .aux = (uint8_t)n->size, .imm = (int64_t)n->address});
             }
             break;
         case ASK_CALL_IF: call_if(w, q); break;
@@ -359,8 +364,8 @@ static void begin_segment(Weave *w, Observed *out) {
         if (q->kind != ASK_COUNT) continue;
         uint16_t insn = (uint16_t)(b->insns[q->insn].address - w->from->pc);
         uint16_t segment = w->in_place ? insn : (uint16_t)(b->address - w->from->pc);
-        out->undo[out->n_undo++] =
-            (WatchUndo){.insn = insn, .segment = segment, .counter = q->counter, .n = (uint32_t)q->n};
+        out->undo[out->n_undo++] = (WatchUndo){
+            .insn = insn, .segment = segment, .counter = q->counter, .n = (uint32_t)q->n};
         if (w->in_place || !first_alike(b, q)) continue;
         uint64_t sum = 0;
         for (const Request *p = q; p; p = p->next)
@@ -376,8 +381,8 @@ static void copy(Weave *w, uint32_t i) {
     if (n_args > 1) in.b = w->renamed[in.b];
     if (n_args > 2) in.c = w->renamed[in.c];
     bool access = in.op == IR_load || in.op == IR_store || in.op == IR_cas || in.op == IR_rmw;
-    bool leaves = in.op == IR_call_hint || in.op == IR_exit_if || in.op == IR_exit ||
-                  in.op == IR_exit_ind;
+    bool leaves =
+        in.op == IR_call_hint || in.op == IR_exit_if || in.op == IR_exit || in.op == IR_exit_ind;
     if (w->b && leaves && w->insn >= 0) {
         const dgm_insn *n = &w->b->insns[w->insn];
         const IrInst *at = &in;
@@ -472,8 +477,7 @@ static void drop_counts(IrRegion *r) {
         if (r->insts[i].op == IR_count) r->insts[i] = (IrInst){.op = IR_NOP};
 }
 
-bool observe_region(Watches *ws, IrRegion *r, const GuestLift *how, bool counting,
-                    Observed *out) {
+bool observe_region(Watches *ws, IrRegion *r, const GuestLift *how, bool counting, Observed *out) {
     *out = (Observed){.region = r};
     dgm_block *blocks = ws->wants_blocks ? plan_blocks(ws, r, how) : NULL;
     bool asked = false;
@@ -484,7 +488,8 @@ bool observe_region(Watches *ws, IrRegion *r, const GuestLift *how, bool countin
         if (b->failed) return false;
         asked |= b->first != NULL;
         for (const Request *q = b->first; q; q = q->next)
-            if (writes_registers(q) && before + q->insn && (!out->cut || before + q->insn < out->cut))
+            if (writes_registers(q) && before + q->insn &&
+                (!out->cut || before + q->insn < out->cut))
                 out->cut = before + q->insn;
     }
     if (out->cut) return true;

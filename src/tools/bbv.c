@@ -33,9 +33,9 @@ typedef struct Bbv {
     const char *path, *blocks_path;
     bool tail;
     int stderr_fd;
-    Map ids;           // by address and size
+    Map ids;              // by address and size
     pthread_mutex_t lock; // all below, and growth of `blocks`
-    BlockId **blocks;  // by id - 1
+    BlockId **blocks;     // by id - 1
     size_t n_blocks, cap_blocks;
     Stream *streams;
 } Bbv;

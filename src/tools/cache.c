@@ -1,9 +1,10 @@
-// cache.c - the `cache` tool: what the caches and TLBs of a CPU would have missed, by function, line
-// and instruction.
+// cache.c - the `cache` tool: what the caches and TLBs of a CPU would have missed, by function,
+// line and instruction.
 //
 // Translated code writes a record for each block entered and each access made, in their order; the
-// thread that made them feeds them to its model (cache_model.h) when the buffer is full. Each thread
-// has caches of its own. A record's constant is the number of its site, which knows the rest.
+// thread that made them feeds them to its model (cache_model.h) when the buffer is full. Each
+// thread has caches of its own. A record's constant is the number of its site, which knows the
+// rest.
 #include "tools/tools.h"
 
 #include "tools/cache_model.h"
@@ -64,10 +65,11 @@ static unsigned log2_of(uint64_t n) {
     return (unsigned)__builtin_ctzll(n);
 }
 
-// What the filter leaves out must change nothing in the model: not ages (SRRIP), not what a prefetcher
-// has seen, not the next level (write through), and nothing may take a line out of the first level
-// but the accesses that the filter sees (a level that includes it).
-static dgm_filter *filter_for(dgm_watch *w, const CacheConfig *c, CacheUnitId cache, CacheUnitId tlb) {
+// What the filter leaves out must change nothing in the model: not ages (SRRIP), not what a
+// prefetcher has seen, not the next level (write through), and nothing may take a line out of the
+// first level but the accesses that the filter sees (a level that includes it).
+static dgm_filter *filter_for(dgm_watch *w, const CacheConfig *c, CacheUnitId cache,
+                              CacheUnitId tlb) {
     const CacheUnitConfig *u = &c->unit[cache], *t = &c->unit[tlb];
     CacheInclusion harmless = cache == CACHE_L1I ? CACHE_INCLUSIVE_OF_DATA : CACHE_NON_INCLUSIVE;
     if (!u->size_bytes || u->policy == CACHE_SRRIP || u->prefetch != CACHE_NO_PREFETCH) return NULL;
@@ -78,7 +80,8 @@ static dgm_filter *filter_for(dgm_watch *w, const CacheConfig *c, CacheUnitId ca
     uint64_t ways = u->ways == CACHE_FULL ? u->size_bytes / u->line_bytes : u->ways;
     uint64_t sets = u->size_bytes / u->line_bytes / ways;
     if (sets & (sets - 1) || sets > 1 << 16) return NULL;
-    return dgm_filter_new(w, log2_of(u->line_bytes), (unsigned)sets, t->size_bytes ? log2_of(t->line_bytes) : 0);
+    return dgm_filter_new(w, log2_of(u->line_bytes), (unsigned)sets,
+                          t->size_bytes ? log2_of(t->line_bytes) : 0);
 }
 
 static int start(dgm_watch *w) {
@@ -137,7 +140,9 @@ static void block(dgm_watch *w, dgm_block *b) {
         if (!in->loads && !in->stores) continue;
         // all of an instruction's accesses are of one size, but for pairs of odd kinds: the largest
         unsigned kinds = (in->loads ? DGM_READ : 0u) | (in->stores ? DGM_WRITE : 0u);
-        unsigned kind = in->classes & DGM_CLASS_ATOMIC ? SITE_BOTH : in->stores ? SITE_WRITE : SITE_READ;
+        unsigned kind = in->classes & DGM_CLASS_ATOMIC ? SITE_BOTH
+                        : in->stores                   ? SITE_WRITE
+                                                       : SITE_READ;
         uint64_t site = site_new(c, in->address, in->access_bytes, kind);
         if (c->data_filter)
             dgm_at_new_access_record(b, i, kinds, c->data_filter, c->buffer, site);
@@ -153,8 +158,9 @@ static void charge(Site *s, unsigned mask) {
         atomic_fetch_add_explicit(&s->missed[__builtin_ctz(mask)], 1, memory_order_relaxed);
 }
 
-// What the inline functions of the model do, with all that does not change in registers. An access to
-// the same page as the one before need not note its time: between the two, no other page was used.
+// What the inline functions of the model do, with all that does not change in registers. An access
+// to the same page as the one before need not note its time: between the two, no other page was
+// used.
 typedef struct Side { // instructions, or data
     const CacheFront *front;
     const uint64_t *latest;
@@ -168,7 +174,8 @@ static Side side_of(const CacheFront *f, CacheTlbFront *tlb) {
 }
 
 // It is in the page and in the line that are the newest there.
-static inline bool hits(const Side *s, uint64_t address, unsigned bytes, uint64_t flags, uint64_t *differs) {
+static inline bool hits(const Side *s, uint64_t address, unsigned bytes, uint64_t flags,
+                        uint64_t *differs) {
     uint64_t line = address >> s->line_shift;
     *differs = s->latest[line & s->set_mask] ^ line << CACHE_TAG_SHIFT;
     return line == (address + bytes - 1) >> s->line_shift && *differs <= flags &&
@@ -219,7 +226,8 @@ static void feed(dgm_watch *w, uint32_t thread, const uint64_t *r, size_t n, voi
     m->inline_writes += writes;
     atomic_fetch_add_explicit(&c->fed_fetches, fed[SITE_FETCH], memory_order_relaxed);
     atomic_fetch_add_explicit(&c->fed_reads, fed[SITE_READ] + fed[SITE_BOTH], memory_order_relaxed);
-    atomic_fetch_add_explicit(&c->fed_writes, fed[SITE_WRITE] + fed[SITE_BOTH], memory_order_relaxed);
+    atomic_fetch_add_explicit(&c->fed_writes, fed[SITE_WRITE] + fed[SITE_BOTH],
+                              memory_order_relaxed);
 }
 
 static void thread_start(dgm_watch *w, dgm_vcpu *v) {
@@ -251,7 +259,8 @@ static void forked(dgm_watch *w, dgm_vcpu *v) {
     cache_model_free(c->total);
     c->total = cache_model_new(&c->config);
     c->fed_fetches = c->fed_reads = c->fed_writes = 0;
-    for (uint32_t i = 0; i < c->n_sites; i++) memset(c->sites[i].missed, 0, sizeof c->sites[i].missed);
+    for (uint32_t i = 0; i < c->n_sites; i++)
+        memset(c->sites[i].missed, 0, sizeof c->sites[i].missed);
     thread_start(w, v);
 }
 
@@ -298,7 +307,8 @@ static size_t collect(dgm_watch *w, Cache *c, By by, Row *rows) {
         if (!at) break;
         if (!*at) {
             *at = &rows[n++];
-            **at = (Row){.address = by == BY_FUNCTION ? key : s->address, .file = file, .line = line};
+            **at =
+                (Row){.address = by == BY_FUNCTION ? key : s->address, .file = file, .line = line};
         }
         for (unsigned k = 0; k < LEVELS; k++) (*at)->missed[k] += s->missed[k];
         if (s->fetch) (*at)->fetch_missed += s->missed[0];
@@ -316,7 +326,8 @@ static void write_rows(dgm_watch *w, Cache *c, FILE *f, By by, Row *rows) {
     if (c->report.json)
         fprintf(f, ",\n \"%s\": [", name[by]);
     else if (n)
-        fprintf(f, "\n%14s %12s %12s %12s %12s  %s\n", "L1 misses", "L2", "L3", "TLB", "walks", name[by]);
+        fprintf(f, "\n%14s %12s %12s %12s %12s  %s\n", "L1 misses", "L2", "L3", "TLB", "walks",
+                name[by]);
     for (size_t i = 0; i < n && i < c->top; i++) {
         const Row *r = &rows[i];
         if (c->report.json) {
@@ -332,8 +343,8 @@ static void write_rows(dgm_watch *w, Cache *c, FILE *f, By by, Row *rows) {
             fprintf(f, "}");
             continue;
         }
-        fprintf(f, "%14" PRIu64 " %12" PRIu64 " %12" PRIu64 " %12" PRIu64 " %12" PRIu64 "  ", r->missed[0],
-                r->missed[1], r->missed[2], r->missed[3], r->missed[4]);
+        fprintf(f, "%14" PRIu64 " %12" PRIu64 " %12" PRIu64 " %12" PRIu64 " %12" PRIu64 "  ",
+                r->missed[0], r->missed[1], r->missed[2], r->missed[3], r->missed[4]);
         if (by == BY_LINE)
             fprintf(f, "%s:%u", r->file, r->line);
         else
@@ -348,17 +359,18 @@ static void write_unit(dgm_watch *w, Cache *c, FILE *f, CacheUnitId u, bool firs
     CacheStats s = cache_model_stats(c->total, u);
     uint64_t reads = dgm_counter_read(w, c->reads) - c->fed_reads;
     uint64_t writes = dgm_counter_read(w, c->writes) - c->fed_writes;
-    if (u == CACHE_L1I || u == CACHE_ITLB) s.reads += dgm_counter_read(w, c->fetches) - c->fed_fetches;
+    if (u == CACHE_L1I || u == CACHE_ITLB)
+        s.reads += dgm_counter_read(w, c->fetches) - c->fed_fetches;
     if (u == CACHE_L1D) s.reads += reads, s.writes += writes;
     if (u == CACHE_DTLB) s.reads += reads + writes;
     uint64_t all = s.reads + s.writes, missed = s.read_misses + s.write_misses;
     if (c->report.json) {
         fprintf(f,
-                "%s\"%s\": {\"reads\": %" PRIu64 ", \"read_misses\": %" PRIu64 ", \"writes\": %" PRIu64
-                ", \"write_misses\": %" PRIu64 ", \"writebacks\": %" PRIu64 ", \"prefetches\": %" PRIu64
-                ", \"useful_prefetches\": %" PRIu64 "}",
-                first ? "" : ",\n  ", cache_unit_name(u), s.reads, s.read_misses, s.writes, s.write_misses,
-                s.writebacks, s.prefetches, s.useful_prefetches);
+                "%s\"%s\": {\"reads\": %" PRIu64 ", \"read_misses\": %" PRIu64
+                ", \"writes\": %" PRIu64 ", \"write_misses\": %" PRIu64 ", \"writebacks\": %" PRIu64
+                ", \"prefetches\": %" PRIu64 ", \"useful_prefetches\": %" PRIu64 "}",
+                first ? "" : ",\n  ", cache_unit_name(u), s.reads, s.read_misses, s.writes,
+                s.write_misses, s.writebacks, s.prefetches, s.useful_prefetches);
         return;
     }
     char a[32], b[32], d[32];
@@ -386,8 +398,8 @@ static void finish(dgm_watch *w, bool last) {
     if (c->report.json)
         fprintf(f, "{\"tool\": \"cache\", \"units\": {\n  ");
     else
-        fprintf(f, "%-5s %18s %16s %8s %16s %14s %12s\n", "", "accesses", "misses", "rate", "written back",
-                "prefetched", "useful");
+        fprintf(f, "%-5s %18s %16s %8s %16s %14s %12s\n", "", "accesses", "misses", "rate",
+                "written back", "prefetched", "useful");
     for (unsigned u = 0; u < CACHE_UNITS; u++) write_unit(w, c, f, (CacheUnitId)u, !u);
     if (c->report.json) fprintf(f, "}");
     write_rows(w, c, f, BY_FUNCTION, rows);

@@ -79,7 +79,8 @@ static bool number_all(Writer *w) {
     }
     for (uint32_t i = 0; i < tree->n_lines; i++) { // neighbours mostly share theirs
         const char *file = tree->lines[i].file;
-        if (calltree_named(file) && (!i || file != tree->lines[i - 1].file)) files->all[files->n++] = file;
+        if (calltree_named(file) && (!i || file != tree->lines[i - 1].file))
+            files->all[files->n++] = file;
     }
     return names_number(&w->files) && names_number(&w->modules);
 }

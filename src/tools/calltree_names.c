@@ -90,7 +90,9 @@ bool calltree_written(FILE *to) {
     return fflush(to) == 0 && !ferror(to);
 }
 
-bool calltree_named(const char *name) { return name && name[strspn(name, " ")]; }
+bool calltree_named(const char *name) {
+    return name && name[strspn(name, " ")];
+}
 
 const char *calltree_name(const CallTree *tree, uint32_t function, char room[CALLTREE_NAME_ROOM]) {
     if (function >= tree->n_functions) return "(root)";

@@ -58,7 +58,9 @@ static HotBlock *hot_block(dgm_watch *w, Hot *h, const dgm_block *b) {
     x->end = last->address + last->size;
     x->insns = n;
     bool jumps = last->classes & (DGM_CLASS_BRANCH | DGM_CLASS_JUMP);
-    if (jumps && !(last->classes & DGM_CLASS_CALL) && last->target && last->target <= last->address)
+    enum { MAX_LOOP_BYTES = 1 << 14 }; // a jump further back is one to another function
+    if (jumps && !(last->classes & DGM_CLASS_CALL) && last->target &&
+        last->target <= last->address && last->address - last->target < MAX_LOOP_BYTES)
         x->target = last->target;
     x->entered = dgm_counter_new(w);
     x->next = h->all;
@@ -87,7 +89,8 @@ static void write_code(dgm_watch *w, FILE *f, const HotBlock *x, bool json) {
     for (uint64_t at = x->address; at < x->end;) {
         char text[96];
         size_t left = x->end - at;
-        unsigned size = dgm_disassemble(w, x->bytes + (at - x->address), left, at, text, sizeof text);
+        unsigned size =
+            dgm_disassemble(w, x->bytes + (at - x->address), left, at, text, sizeof text);
         if (!json && dgm_line_at(w, at, &file, &line) &&
             (line != last_line || strcmp(file, last_file))) {
             fprintf(f, "      %s:%u\n", file, line);
@@ -147,7 +150,8 @@ static void write_loops(dgm_watch *w, Hot *h, FILE *f, HotBlock *const *rows, si
         char number[32];
         double share = total ? 100.0 * (double)loops[i].insns / (double)total : 0;
         if (h->report.json) {
-            fprintf(f, "%s\n  {\"end\": %" PRIu64 ", \"instructions\": %" PRIu64
+            fprintf(f,
+                    "%s\n  {\"end\": %" PRIu64 ", \"instructions\": %" PRIu64
                     ", \"iterations\": %" PRIu64 ", ",
                     i ? "," : "", loops[i].end, loops[i].insns, loops[i].iterations);
             report_place(f, w, loops[i].head, true);
@@ -172,10 +176,12 @@ static void write_blocks(dgm_watch *w, Hot *h, FILE *f, HotBlock *const *rows, s
         const HotBlock *x = rows[i];
         char number[32];
         if (h->report.json) {
-            fprintf(f, "%s\n  {\"entered\": %" PRIu64 ", \"size\": %u, ", i ? "," : "", x->n, x->insns);
+            fprintf(f, "%s\n  {\"entered\": %" PRIu64 ", \"size\": %u, ", i ? "," : "", x->n,
+                    x->insns);
             report_place(f, w, x->address, true);
         } else {
-            fprintf(f, "%6.2f%% %17s  ", total ? 100.0 * (double)(x->n * x->insns) / (double)total : 0,
+            fprintf(f, "%6.2f%% %17s  ",
+                    total ? 100.0 * (double)(x->n * x->insns) / (double)total : 0,
                     report_number(x->n, number));
             report_place(f, w, x->address, false);
             fprintf(f, ", %u instructions\n", x->insns);

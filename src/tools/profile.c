@@ -1,14 +1,15 @@
 // profile.c - the `profile` tool: which function called which, and what that cost in instructions.
 //
 // Translated code writes a record where a known function begins (with where it will return to) and
-// where one returns; each thread follows its own with a stack of frames, and charges the instructions
-// between two records to the frame on top. A function is known by its symbol; code without symbols
-// is by being called: a record at the call says so.
+// where one returns; each thread follows its own with a stack of frames, and charges the
+// instructions between two records to the frame on top. A function is known by its symbol; code
+// without symbols is by being called: a record at the call says so.
 //
 // The stack stays right because nothing is believed: a function that begins with the return address
 // of the frame on top was jumped to by that frame (a tail call); one that will return into a
 // function further down was called after a longjmp (the frames between are gone); a return goes to
-// the nearest frame that it fits. A signal handler returns to the kernel's trampoline like any call.
+// the nearest frame that it fits. A signal handler returns to the kernel's trampoline like any
+// call.
 //
 // What each instruction cost comes from counters of blocks, loops from the backward branches among
 // them.
@@ -26,8 +27,8 @@ enum { MAX_THREADS = 4096, BUFFER_RECORDS = 4096, MAX_DEPTH = 1 << 20 };
 typedef enum Event { EVENT_ENTER, EVENT_CALL, EVENT_RETURN, EVENT_BITS = 2 } Event;
 
 typedef struct Function {
-    uint64_t low, high; // high is low + 1 while nobody knows
-    uint32_t index;     // in the finished tree
+    uint64_t low, high;   // high is low + 1 while nobody knows
+    uint32_t index;       // in the finished tree
     uint64_t self, lined; // instructions there: by frames, by lines
     struct Function *next;
 } Function;
@@ -49,7 +50,7 @@ typedef struct Thread {
     Node root;
     Frame *frames;
     uint32_t depth, cap;
-    uint64_t last; // instructions charged so far
+    uint64_t last;  // instructions charged so far
     uint32_t floor; // frames below are those that a signal interrupted
 } Thread;
 
@@ -141,7 +142,8 @@ static Block *block_at(dgm_watch *w, Profile *p, const dgm_block *b) {
                  .next = p->blocks};
     for (unsigned i = 0; i < n; i++)
         x->offset[i] = (uint16_t)(dgm_block_insn(b, i)->address - x->address);
-    bool jumps = last->classes & (DGM_CLASS_BRANCH | DGM_CLASS_JUMP) && !(last->classes & DGM_CLASS_CALL);
+    bool jumps =
+        last->classes & (DGM_CLASS_BRANCH | DGM_CLASS_JUMP) && !(last->classes & DGM_CLASS_CALL);
     if (jumps && last->target && last->target <= last->address) {
         x->target = last->target;
         x->taken = dgm_counter_new(w);
@@ -218,15 +220,16 @@ static bool within(const Function *f, uint64_t address) {
     return f && address - f->low < f->high - f->low;
 }
 
-// Frames that a longjmp or a switch of stacks has left: the stack pointer is above where they began,
-// or there again and the call comes from elsewhere. Not beyond a signal's: its handler may have
-// another stack.
+// Frames that a longjmp or a switch of stacks has left: the stack pointer is above where they
+// began, or there again and the call comes from elsewhere. Not beyond a signal's: its handler may
+// have another stack.
 static void drop_left(Thread *t, uint64_t back, uint64_t sp) {
     for (; t->depth > t->floor; t->depth--) {
         const Frame *last = &t->frames[t->depth - 1];
         const Function *f = last->node->function;
         if (last->sp > sp) return;
-        if (last->sp == sp && (last->back == back || within(f, back - 1) || f->high == f->low + 1)) return;
+        if (last->sp == sp && (last->back == back || within(f, back - 1) || f->high == f->low + 1))
+            return;
     }
 }
 
@@ -447,7 +450,8 @@ static bool block_lines(dgm_watch *w, Tree *t, const Block *b) {
     for (uint32_t i = 0; i < b->insns; i++) {
         uint64_t address = b->address + b->offset[i];
         Function *f = function_of(t, address);
-        if (!f || !b->n || f->lined + b->n > f->self) continue; // what is over ran in no frame of it
+        if (!f || !b->n || f->lined + b->n > f->self)
+            continue; // what is over ran in no frame of it
         if (t->t.n_lines == t->cap_lines) {
             size_t cap = t->cap_lines ? t->cap_lines * 2 : 4096;
             CallLine *more = realloc(t->lines, cap * sizeof *more);
@@ -489,7 +493,8 @@ static bool tree_loops(dgm_watch *w, Profile *p, Tree *t) {
     Map heads = {0};
     if (!t->loops) return false;
     for (Block *b = p->blocks; b; b = b->next) {
-        uint64_t tail = b->address + b->offset[b->insns - 1], taken = b->target ? dgm_counter_read(w, b->taken) : 0;
+        uint64_t tail = b->address + b->offset[b->insns - 1],
+                 taken = b->target ? dgm_counter_read(w, b->taken) : 0;
         Function *f = taken ? function_of(t, b->target) : NULL;
         if (!f || !within(f, tail)) continue;
         CallLoop **at = (CallLoop **)map_at(&heads, b->target);
@@ -547,7 +552,8 @@ static void finish(dgm_watch *w, bool last) {
     Profile *p = dgm_context(w);
     Tree t = {.t = {.command = dgm_watch_program(w), .pid = (uint32_t)getpid()}};
     for (Block *b = p->blocks; b; b = b->next) b->n = dgm_counter_read(w, b->entered);
-    bool ok = tree_functions(w, p, &t) && tree_nodes(p, &t) && tree_lines(w, p, &t) && tree_loops(w, p, &t);
+    bool ok = tree_functions(w, p, &t) && tree_nodes(p, &t) && tree_lines(w, p, &t) &&
+              tree_loops(w, p, &t);
     if (ok)
         write_all(w, p, &t.t);
     else

@@ -1,13 +1,14 @@
 // qemu_plugin.c - runs plugins that were compiled for QEMU's user mode: its plugin interface, API
-// versions 1 to 7, on top of dragoman/tool.h. The functions that plugins call are declared here in our
-// own words from their documentation; what system mode alone has answers that there is none.
+// versions 1 to 7, on top of dragoman/tool.h. The functions that plugins call are declared here in
+// our own words from their documentation; what system mode alone has answers that there is none.
 //
-// The interface has no handle for the emulator in most of its calls, so this one file has state of the
-// process: the plugins, and for each thread the vCPU whose callback runs. It belongs to the command.
+// The interface has no handle for the emulator in most of its calls, so this one file has state of
+// the process: the plugins, and for each thread the vCPU whose callback runs. It belongs to the
+// command.
 //
-// Blocks, instructions and accesses are dgm's; a "tb" is a basic block. Inline additions to a plugin's
-// own word are counters of each thread, summed into the word before the plugin's next callback that
-// is not about executing code.
+// Blocks, instructions and accesses are dgm's; a "tb" is a basic block. Inline additions to a
+// plugin's own word are counters of each thread, summed into the word before the plugin's next
+// callback that is not about executing code.
 #include "tools/tools.h"
 
 #include <capstone/capstone.h>
@@ -247,8 +248,8 @@ static bool before_syscall(dgm_watch *w, dgm_vcpu *v, dgm_syscall *s) {
         if (p->syscall)
             p->syscall(i, index, (int64_t)s->number, a[0], a[1], a[2], a[3], a[4], a[5], 0, 0);
         uint64_t result;
-        if (p->filter && p->filter(i, index, (int64_t)s->number, a[0], a[1], a[2], a[3], a[4], a[5], 0,
-                                   0, &result)) {
+        if (p->filter && p->filter(i, index, (int64_t)s->number, a[0], a[1], a[2], a[3], a[4], a[5],
+                                   0, 0, &result)) {
             s->result = (int64_t)result;
             answered = true;
         }
@@ -293,8 +294,7 @@ static void at_exit(dgm_watch *w, bool last) {
     sync_words();
     for (unsigned i = 0; i < host.n_plugins; i++)
         for (unsigned k = 0; k < host.plugin[i].n_at_exit; k++)
-            if (!host.plugin[i].gone)
-                host.plugin[i].at_exit[k](i, host.plugin[i].at_exit_data[k]);
+            if (!host.plugin[i].gone) host.plugin[i].at_exit[k](i, host.plugin[i].at_exit_data[k]);
     (void)w;
 }
 
@@ -316,8 +316,7 @@ static int start(dgm_watch *w) {
     host.out_fd = fcntl(2, F_DUPFD_CLOEXEC, 700);
     if (host.out_fd < 0) host.out_fd = fcntl(2, F_DUPFD_CLOEXEC, 3);
     dgm_want(w, DGM_CALLS);
-    PluginInfo info = {.target_name = dgm_watch_guest(w),
-                       .version = {MIN_VERSION, MAX_VERSION}};
+    PluginInfo info = {.target_name = dgm_watch_guest(w), .version = {MIN_VERSION, MAX_VERSION}};
     for (unsigned i = 0; i < host.n_plugins; i++) {
         Plugin *p = &host.plugin[i];
         void *library = dlopen(p->path, RTLD_NOW | RTLD_LOCAL);
@@ -328,8 +327,9 @@ static int start(dgm_watch *w) {
             return dgm_fail(w, -EINVAL, "%s: no plugin of QEMU's (no %s in it)", p->path,
                             version ? "qemu_plugin_install" : "qemu_plugin_version");
         if (*version < MIN_VERSION || *version > MAX_VERSION)
-            return dgm_fail(w, -EINVAL, "%s: made for version %d of the interface; here are %d to %d",
-                            p->path, *version, MIN_VERSION, MAX_VERSION);
+            return dgm_fail(w, -EINVAL,
+                            "%s: made for version %d of the interface; here are %d to %d", p->path,
+                            *version, MIN_VERSION, MAX_VERSION);
         p->version = *version;
         int e = install(i, &info, p->argc, p->argv);
         if (e) return dgm_fail(w, -EINVAL, "%s: it refused to start (%d)", p->path, e);
@@ -427,9 +427,15 @@ REGISTER(vcpu_syscall_filter_cb, SyscallFilterFn, filter)
 API void qemu_plugin_register_vcpu_idle_cb(PluginId id, VcpuFn cb);
 API void qemu_plugin_register_vcpu_resume_cb(PluginId id, VcpuFn cb);
 API void qemu_plugin_register_flush_cb(PluginId id, SimpleFn cb);
-void qemu_plugin_register_vcpu_idle_cb(PluginId id, VcpuFn cb) { (void)id, (void)cb; }
-void qemu_plugin_register_vcpu_resume_cb(PluginId id, VcpuFn cb) { (void)id, (void)cb; }
-void qemu_plugin_register_flush_cb(PluginId id, SimpleFn cb) { (void)id, (void)cb; }
+void qemu_plugin_register_vcpu_idle_cb(PluginId id, VcpuFn cb) {
+    (void)id, (void)cb;
+}
+void qemu_plugin_register_vcpu_resume_cb(PluginId id, VcpuFn cb) {
+    (void)id, (void)cb;
+}
+void qemu_plugin_register_flush_cb(PluginId id, SimpleFn cb) {
+    (void)id, (void)cb;
+}
 
 API void qemu_plugin_register_atexit_cb(PluginId id, DataFn cb, void *data);
 void qemu_plugin_register_atexit_cb(PluginId id, DataFn cb, void *data) {
@@ -446,8 +452,8 @@ static void run_exec(dgm_vcpu *v, void *data) {
     current = v;
     if (c->generation == c->plugin->generation) ((ExecFn)c->fn)(dgm_vcpu_thread(v), c->data);
 }
-// QEMU makes a load and a store of an atomic access, and (those that plugins of version 1 are for) two
-// accesses of 8 bytes of one of 16.
+// QEMU makes a load and a store of an atomic access, and (those that plugins of version 1 are for)
+// two accesses of 8 bytes of one of 16.
 enum { WRITES = 1 << 8, ATOMIC = 1 << 10 }; // in what dgm_access_fn gets as info
 typedef struct MemCallback {
     Callback c;
@@ -510,7 +516,8 @@ static void exec_inline(struct qemu_plugin_tb *tb, unsigned insn, int op, void *
 static dgm_counter word_slot(PluginWord e) {
     return dgm_counter_nth(e.score->first, (unsigned)(e.offset / 8));
 }
-static void exec_per_vcpu(struct qemu_plugin_tb *tb, unsigned insn, int op, PluginWord e, uint64_t n) {
+static void exec_per_vcpu(struct qemu_plugin_tb *tb, unsigned insn, int op, PluginWord e,
+                          uint64_t n) {
     if (op)
         dgm_at_set(tb->b, insn, word_slot(e), n);
     else
@@ -529,43 +536,64 @@ static void exec_cond(struct qemu_plugin_tb *tb, unsigned insn, ExecFn fn, int f
     if (c) dgm_at_call_if(tb->b, insn, word_slot(e), how[cond], n, run_exec, c);
 }
 
-API void qemu_plugin_register_vcpu_tb_exec_cb(struct qemu_plugin_tb *tb, ExecFn fn, int flags, void *data);
-API void qemu_plugin_register_vcpu_insn_exec_cb(struct qemu_plugin_insn *i, ExecFn fn, int flags, void *data);
-API void qemu_plugin_register_vcpu_tb_exec_inline(struct qemu_plugin_tb *tb, int op, void *word, uint64_t n);
-API void qemu_plugin_register_vcpu_insn_exec_inline(struct qemu_plugin_insn *i, int op, void *word, uint64_t n);
-API void qemu_plugin_register_vcpu_tb_exec_inline_per_vcpu(struct qemu_plugin_tb *tb, int op, PluginWord e, uint64_t n);
-API void qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(struct qemu_plugin_insn *i, int op, PluginWord e, uint64_t n);
-API void qemu_plugin_register_vcpu_tb_exec_cond_cb(struct qemu_plugin_tb *tb, ExecFn fn, int flags, int cond, PluginWord e, uint64_t n, void *data);
-API void qemu_plugin_register_vcpu_insn_exec_cond_cb(struct qemu_plugin_insn *i, ExecFn fn, int flags, int cond, PluginWord e, uint64_t n, void *data);
-API void qemu_plugin_register_vcpu_mem_cb(struct qemu_plugin_insn *i, MemFn fn, int flags, int rw, void *data);
-API void qemu_plugin_register_vcpu_mem_inline(struct qemu_plugin_insn *i, int rw, int op, void *word, uint64_t n);
-API void qemu_plugin_register_vcpu_mem_inline_per_vcpu(struct qemu_plugin_insn *i, int rw, int op, PluginWord e, uint64_t n);
+API void qemu_plugin_register_vcpu_tb_exec_cb(struct qemu_plugin_tb *tb, ExecFn fn, int flags,
+                                              void *data);
+API void qemu_plugin_register_vcpu_insn_exec_cb(struct qemu_plugin_insn *i, ExecFn fn, int flags,
+                                                void *data);
+API void qemu_plugin_register_vcpu_tb_exec_inline(struct qemu_plugin_tb *tb, int op, void *word,
+                                                  uint64_t n);
+API void qemu_plugin_register_vcpu_insn_exec_inline(struct qemu_plugin_insn *i, int op, void *word,
+                                                    uint64_t n);
+API void qemu_plugin_register_vcpu_tb_exec_inline_per_vcpu(struct qemu_plugin_tb *tb, int op,
+                                                           PluginWord e, uint64_t n);
+API void qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(struct qemu_plugin_insn *i, int op,
+                                                             PluginWord e, uint64_t n);
+API void qemu_plugin_register_vcpu_tb_exec_cond_cb(struct qemu_plugin_tb *tb, ExecFn fn, int flags,
+                                                   int cond, PluginWord e, uint64_t n, void *data);
+API void qemu_plugin_register_vcpu_insn_exec_cond_cb(struct qemu_plugin_insn *i, ExecFn fn,
+                                                     int flags, int cond, PluginWord e, uint64_t n,
+                                                     void *data);
+API void qemu_plugin_register_vcpu_mem_cb(struct qemu_plugin_insn *i, MemFn fn, int flags, int rw,
+                                          void *data);
+API void qemu_plugin_register_vcpu_mem_inline(struct qemu_plugin_insn *i, int rw, int op,
+                                              void *word, uint64_t n);
+API void qemu_plugin_register_vcpu_mem_inline_per_vcpu(struct qemu_plugin_insn *i, int rw, int op,
+                                                       PluginWord e, uint64_t n);
 
-void qemu_plugin_register_vcpu_tb_exec_cb(struct qemu_plugin_tb *tb, ExecFn fn, int flags, void *data) {
+void qemu_plugin_register_vcpu_tb_exec_cb(struct qemu_plugin_tb *tb, ExecFn fn, int flags,
+                                          void *data) {
     exec_cb(tb, 0, fn, flags, data);
 }
-void qemu_plugin_register_vcpu_insn_exec_cb(struct qemu_plugin_insn *i, ExecFn fn, int flags, void *data) {
+void qemu_plugin_register_vcpu_insn_exec_cb(struct qemu_plugin_insn *i, ExecFn fn, int flags,
+                                            void *data) {
     exec_cb(i->tb, i->index, fn, flags, data);
 }
-void qemu_plugin_register_vcpu_tb_exec_inline(struct qemu_plugin_tb *tb, int op, void *word, uint64_t n) {
+void qemu_plugin_register_vcpu_tb_exec_inline(struct qemu_plugin_tb *tb, int op, void *word,
+                                              uint64_t n) {
     exec_inline(tb, 0, op, word, n);
 }
-void qemu_plugin_register_vcpu_insn_exec_inline(struct qemu_plugin_insn *i, int op, void *word, uint64_t n) {
+void qemu_plugin_register_vcpu_insn_exec_inline(struct qemu_plugin_insn *i, int op, void *word,
+                                                uint64_t n) {
     exec_inline(i->tb, i->index, op, word, n);
 }
-void qemu_plugin_register_vcpu_tb_exec_inline_per_vcpu(struct qemu_plugin_tb *tb, int op, PluginWord e, uint64_t n) {
+void qemu_plugin_register_vcpu_tb_exec_inline_per_vcpu(struct qemu_plugin_tb *tb, int op,
+                                                       PluginWord e, uint64_t n) {
     exec_per_vcpu(tb, 0, op, e, n);
 }
-void qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(struct qemu_plugin_insn *i, int op, PluginWord e, uint64_t n) {
+void qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(struct qemu_plugin_insn *i, int op,
+                                                         PluginWord e, uint64_t n) {
     exec_per_vcpu(i->tb, i->index, op, e, n);
 }
-void qemu_plugin_register_vcpu_tb_exec_cond_cb(struct qemu_plugin_tb *tb, ExecFn fn, int flags, int cond, PluginWord e, uint64_t n, void *data) {
+void qemu_plugin_register_vcpu_tb_exec_cond_cb(struct qemu_plugin_tb *tb, ExecFn fn, int flags,
+                                               int cond, PluginWord e, uint64_t n, void *data) {
     exec_cond(tb, 0, fn, flags, cond, e, n, data);
 }
-void qemu_plugin_register_vcpu_insn_exec_cond_cb(struct qemu_plugin_insn *i, ExecFn fn, int flags, int cond, PluginWord e, uint64_t n, void *data) {
+void qemu_plugin_register_vcpu_insn_exec_cond_cb(struct qemu_plugin_insn *i, ExecFn fn, int flags,
+                                                 int cond, PluginWord e, uint64_t n, void *data) {
     exec_cond(i->tb, i->index, fn, flags, cond, e, n, data);
 }
-void qemu_plugin_register_vcpu_mem_cb(struct qemu_plugin_insn *i, MemFn fn, int flags, int rw, void *data) {
+void qemu_plugin_register_vcpu_mem_cb(struct qemu_plugin_insn *i, MemFn fn, int flags, int rw,
+                                      void *data) {
     const dgm_insn *in = dgm_block_insn(i->tb->b, i->index);
     if (!(in->loads + in->stores) || is_zva(in)) return;
     MemCallback *c = keep(sizeof *c);
@@ -575,10 +603,12 @@ void qemu_plugin_register_vcpu_mem_cb(struct qemu_plugin_insn *i, MemFn fn, int 
     unsigned value = i->tb->plugin->version >= 4 ? DGM_VALUE : 0;
     dgm_at_access(i->tb->b, i->index, ((unsigned)rw & 3) | value, run_mem, regs_of(flags), c);
 }
-void qemu_plugin_register_vcpu_mem_inline(struct qemu_plugin_insn *i, int rw, int op, void *word, uint64_t n) {
+void qemu_plugin_register_vcpu_mem_inline(struct qemu_plugin_insn *i, int rw, int op, void *word,
+                                          uint64_t n) {
     if (!op) count_accesses(i, rw, word_counter(word), n);
 }
-void qemu_plugin_register_vcpu_mem_inline_per_vcpu(struct qemu_plugin_insn *i, int rw, int op, PluginWord e, uint64_t n) {
+void qemu_plugin_register_vcpu_mem_inline_per_vcpu(struct qemu_plugin_insn *i, int rw, int op,
+                                                   PluginWord e, uint64_t n) {
     const dgm_insn *in = dgm_block_insn(i->tb->b, i->index);
     if (!op)
         count_accesses(i, rw, word_slot(e), n);
@@ -884,11 +914,13 @@ int qemu_plugin_num_vcpus(void) {
 }
 void qemu_plugin_outs(const char *text) {
     size_t left = strlen(text);
-    for (ssize_t n; !host.quiet && left && (n = write(host.out_fd, text, left)) > 0; left -= (size_t)n)
+    for (ssize_t n; !host.quiet && left && (n = write(host.out_fd, text, left)) > 0;
+         left -= (size_t)n)
         text += n;
 }
 bool qemu_plugin_bool_parse(const char *name, const char *value, bool *out) {
-    static const char *const yes[] = {"on", "yes", "true", "y"}, *const no[] = {"off", "no", "false", "n"};
+    static const char *const yes[] = {"on", "yes", "true", "y"}, *const no[] = {"off", "no",
+                                                                                "false", "n"};
     (void)name;
     for (unsigned i = 0; i < 4; i++) {
         if (strcmp(value, yes[i]) && strcmp(value, no[i])) continue;

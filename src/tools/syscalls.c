@@ -94,8 +94,8 @@ static void write_text(const Call *c, FILE *f, uint64_t total_ns, bool detail) {
             total_ns ? 100.0 * (double)c->ns / (double)total_ns : 0, (double)c->ns / 1e9,
             c->n ? c->ns / c->n : 0, c->n, c->errors, c->slowest_ns, c->name ? c->name : "?");
     if (!detail) return;
-    fprintf(f, "%68s half within %" PRIu64 " ns, 99 %% within %" PRIu64 " ns", "", percentile(c, 50),
-            percentile(c, 99));
+    fprintf(f, "%68s half within %" PRIu64 " ns, 99 %% within %" PRIu64 " ns", "",
+            percentile(c, 50), percentile(c, 99));
     for (int e = 1; e < 134; e++)
         if (c->by_error[e]) fprintf(f, ", %s %" PRIu64, strerrorname_np(e), c->by_error[e]);
     fprintf(f, "\n");

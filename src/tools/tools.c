@@ -8,7 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
-const dgm_tool *const builtin_tools[] = {&tool_count, &tool_bbv, &tool_cache, &tool_hot, &tool_profile, &tool_syscalls, &tool_trace, NULL};
+const dgm_tool *const builtin_tools[] = {&tool_count,   &tool_bbv,      &tool_cache, &tool_hot,
+                                         &tool_profile, &tool_syscalls, &tool_trace, NULL};
 
 // ---- reports ----
 
@@ -43,8 +44,7 @@ FILE *report_begin(Report *r, dgm_watch *w) {
     if (r->path) {
         char *path = report_path(r->path);
         if (path) f = fopen(path, "we");
-        if (!f)
-            dprintf(2, "dragoman: tool: %s: %s\n", path ? path : r->path, strerror(errno));
+        if (!f) dprintf(2, "dragoman: tool: %s: %s\n", path ? path : r->path, strerror(errno));
         free(path);
     } else {
         int fd = r->stderr_fd >= 0 ? fcntl(r->stderr_fd, F_DUPFD_CLOEXEC, 3) : -1;
@@ -58,7 +58,8 @@ void report_end(Report *r, dgm_watch *w, FILE *f) {
     bool failed = ferror(f);
     failed |= fclose(f) != 0;
     (void)w;
-    if (failed) dprintf(2, "dragoman: tool: %s: %s\n", r->path ? r->path : "stderr", strerror(errno));
+    if (failed)
+        dprintf(2, "dragoman: tool: %s: %s\n", r->path ? r->path : "stderr", strerror(errno));
 }
 
 void report_free(Report *r) {

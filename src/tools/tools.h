@@ -9,16 +9,17 @@
 #include <stdio.h>
 
 extern const dgm_tool *const builtin_tools[]; // ends with NULL
-extern const dgm_tool tool_bbv, tool_cache, tool_count, tool_hot, tool_profile, tool_syscalls, tool_trace;
+extern const dgm_tool tool_bbv, tool_cache, tool_count, tool_hot, tool_profile, tool_syscalls,
+    tool_trace;
 
-// The tool that runs QEMU's plugins, and giving it one, as the option --plugin says it: NULL, or what
-// is wrong. quiet: what they print by qemu_plugin_outs is not shown (QEMU without -d plugin).
+// The tool that runs QEMU's plugins, and giving it one, as the option --plugin says it: NULL, or
+// what is wrong. quiet: what they print by qemu_plugin_outs is not shown (QEMU without -d plugin).
 extern const dgm_tool tool_qemu_plugin;
 const char *qemu_plugin_add(const char *text);
 void qemu_plugin_quiet(void);
 
-// Where a tool's results go; a member of its context. `out=FILE` (%p: the process id), else stderr as
-// it was at the start, for programs close theirs before they end. `json`: for programs.
+// Where a tool's results go; a member of its context. `out=FILE` (%p: the process id), else stderr
+// as it was at the start, for programs close theirs before they end. `json`: for programs.
 typedef struct Report {
     const char *path;
     int stderr_fd;
@@ -46,7 +47,7 @@ typedef struct Map {
     struct MapEntry {
         uint64_t key;
         void *value;
-    } *at;
+    } * at;
     size_t n, cap;
 } Map;
 // The place for the key's value, NULL in it when it is new; NULL: out of memory.

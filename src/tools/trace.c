@@ -15,12 +15,18 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MAX_THREADS = 4096, BUFFER_RECORDS = 4096, PIECE_INSNS = 4 << 20, STREAM_BYTES = 8 << 20,
-       MAX_BLOCK_ACCESSES = 16384, LEVEL = 1 };
+enum {
+    MAX_THREADS = 4096,
+    BUFFER_RECORDS = 4096,
+    PIECE_INSNS = 4 << 20,
+    STREAM_BYTES = 8 << 20,
+    MAX_BLOCK_ACCESSES = 16384,
+    LEVEL = 1
+};
 
 typedef struct Block {
     uint32_t n_insns, n_accesses, first_access;
-    const uint8_t *bytes;       // of each access
+    const uint8_t *bytes;        // of each access
     const uint16_t *accesses_to; // up to and with each instruction
 } Block;
 
@@ -40,12 +46,12 @@ typedef struct Thread {
     uint32_t n_sites;
     struct Follower { // of a block, in this piece
         uint32_t piece, block;
-    } *followers;
+    } * followers;
     uint32_t n_followers;
     const Block *block; // whose accesses come
     uint32_t id, before, n_pending;
     bool have_before;
-    uint64_t begun;  // instructions done when the block began
+    uint64_t begun;           // instructions done when the block began
     uint64_t first, accesses; // of the piece
     uint64_t pending[MAX_BLOCK_ACCESSES][3];
 } Thread;
@@ -55,7 +61,7 @@ typedef struct Trace {
     bool values;
     dgm_buffer *buffer;
     TraceZstd zstd;
-    unsigned words; // of a record
+    unsigned words;       // of a record
     pthread_mutex_t lock; // the file and all below
     int fd;
     _Atomic bool failed;
@@ -96,7 +102,8 @@ static bool write_all(int fd, const void *data, size_t n) {
 static void write_chunk(Trace *t, ChunkHeader *h, const void *stored) {
     if (t->failed || t->fd < 0) return;
     h->check = trace_check(h, stored);
-    if (!write_all(t->fd, h, sizeof *h) || !write_all(t->fd, stored, h->stored)) give_up(t, strerror(errno));
+    if (!write_all(t->fd, h, sizeof *h) || !write_all(t->fd, stored, h->stored))
+        give_up(t, strerror(errno));
 }
 
 // NULL when there is no memory.
@@ -124,18 +131,22 @@ static void flush_stream(Trace *t, Stream *s, ChunkHeader h) {
 // What runs refer to comes before them. Lock held.
 static void flush_code(Trace *t) {
     if (t->code_count)
-        flush_stream(t, &t->code, (ChunkHeader){.kind = CHUNK_CODE, .first = t->code_first, .count = t->code_count});
+        flush_stream(
+            t, &t->code,
+            (ChunkHeader){.kind = CHUNK_CODE, .first = t->code_first, .count = t->code_count});
     t->code_first += t->code_count;
     t->code_count = 0;
 }
 static void flush_calls(Trace *t, uint32_t thread) {
     if (t->n_calls)
-        flush_stream(t, &t->calls, (ChunkHeader){.kind = CHUNK_CALLS, .thread = thread, .count = t->n_calls});
+        flush_stream(t, &t->calls,
+                     (ChunkHeader){.kind = CHUNK_CALLS, .thread = thread, .count = t->n_calls});
     t->n_calls = 0;
 }
 
 static void open_file(dgm_watch *w, Trace *t) {
-    FileHeader h = {.magic = TRACE_MAGIC, .version = TRACE_VERSION, .flags = t->values ? TRACE_VALUES : 0};
+    FileHeader h = {
+        .magic = TRACE_MAGIC, .version = TRACE_VERSION, .flags = t->values ? TRACE_VALUES : 0};
     const char *guest = dgm_watch_guest(w), *program = dgm_watch_program(w);
     char *path = report_path(t->path);
     h.strings_bytes = (uint32_t)(strlen(guest) + strlen(program) + 2);
@@ -197,7 +208,9 @@ static void define(Trace *t, const dgm_block *b, uint8_t *bytes, uint16_t *to) {
         at = put_number(at, in->n_accesses);
         for (unsigned k = 0; k < in->n_accesses; k++) {
             unsigned info = in->accesses[k];
-            unsigned kind = info >> 10 & 1 ? ACCESS_BOTH : info >> 8 & 1 ? ACCESS_WRITE : ACCESS_READ;
+            unsigned kind = info >> 10 & 1  ? ACCESS_BOTH
+                            : info >> 8 & 1 ? ACCESS_WRITE
+                                            : ACCESS_READ;
             bytes[total++] = (uint8_t)info;
             at = put_number(at, (info & 255) | kind << 8);
         }
@@ -282,7 +295,8 @@ static void *grown(void *old, uint32_t *n, uint32_t want, size_t item) {
 
 static void pack_access(Trace *t, Thread *x, Site *s, const uint64_t *p, unsigned bytes) {
     if (s->piece != x->piece) *s = (Site){.piece = x->piece};
-    x->addresses.at = put_number(x->addresses.at, zigzag((int64_t)(p[0] - (s->last + (s->last - s->before)))));
+    x->addresses.at =
+        put_number(x->addresses.at, zigzag((int64_t)(p[0] - (s->last + (s->last - s->before)))));
     s->before = s->last;
     s->last = p[0];
     if (!t->values) return;
@@ -305,7 +319,8 @@ static bool pack_block(Trace *t, Thread *x, uint64_t executed) {
         x->followers = more;
     }
     if (b->first_access + b->n_accesses >= x->n_sites) {
-        void *more = grown(x->sites, &x->n_sites, b->first_access + b->n_accesses, sizeof *x->sites);
+        void *more =
+            grown(x->sites, &x->n_sites, b->first_access + b->n_accesses, sizeof *x->sites);
         if (!more) return false;
         x->sites = more;
     }
@@ -321,7 +336,9 @@ static bool pack_block(Trace *t, Thread *x, uint64_t executed) {
     if (x->have_before) *f = (struct Follower){x->piece, x->id};
     x->before = x->id;
     x->have_before = true;
-    uint32_t n = executed >= b->n_insns ? b->n_accesses : executed ? b->accesses_to[executed - 1] : 0;
+    uint32_t n = executed >= b->n_insns ? b->n_accesses
+                 : executed             ? b->accesses_to[executed - 1]
+                                        : 0;
     for (uint32_t i = 0; i < n && i < x->n_pending; i++)
         pack_access(t, x, &x->sites[b->first_access + i], x->pending[i], b->bytes[i]);
     x->accesses += n;
@@ -338,7 +355,10 @@ static void piece_end(Trace *t, Thread *x, uint64_t now) {
     }
     size_t head_bytes = (size_t)(at - head);
     uint8_t *all = n ? malloc(n + head_bytes) : NULL;
-    ChunkHeader h = {.kind = CHUNK_RUN, .thread = x->index, .first = x->first, .count = now - x->first,
+    ChunkHeader h = {.kind = CHUNK_RUN,
+                     .thread = x->index,
+                     .first = x->first,
+                     .count = now - x->first,
                      .accesses = x->accesses};
     if (all) {
         memcpy(all, head, head_bytes);
@@ -508,7 +528,8 @@ static void release(dgm_watch *w) {
 }
 
 static const char *const options[] = {
-    "out=FILE    the trace (trace.%p.dgt; %p: the process id; without it, forked children are not traced)",
+    "out=FILE    the trace (trace.%p.dgt; %p: the process id; without it, forked children are not "
+    "traced)",
     "novalues    without what was loaded and stored: smaller",
     NULL,
 };

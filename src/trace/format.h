@@ -1,18 +1,20 @@
 // format.h - the trace file, for its writer (src/tools/trace.c) and its reader (read.c).
 //
-// A file is a FileHeader, two NUL-terminated strings (guest, program), then chunks to its end. A chunk
-// is a ChunkHeader and `stored` bytes, a zstd frame of `bytes` bytes. Numbers are little-endian; what
-// is called a number in a stream is a LEB128 varint, signed ones are zigzag.
+// A file is a FileHeader, two NUL-terminated strings (guest, program), then chunks to its end. A
+// chunk is a ChunkHeader and `stored` bytes, a zstd frame of `bytes` bytes. Numbers are
+// little-endian; what is called a number in a stream is a LEB128 varint, signed ones are zigzag.
 //
 // CHUNK_CODE: blocks, in the order of their ids from `first` on: address, number of instructions,
-// then for each: size in bytes, its bytes, classes, reads, writes, target, number of accesses; for each
-// access (see info below) its size and kind.
+// then for each: size in bytes, its bytes, classes, reads, writes, target, number of accesses; for
+// each access (see info below) its size and kind.
 //
-// CHUNK_RUN: a piece of one thread's execution, from its instruction `first` on, `count` instructions.
-// Four streams, whose lengths are the first four numbers: which blocks, addresses, values, and escapes.
-//   blocks: 0: the block that followed the last one (in this piece) the last time; 1: one that is left
-//           half-way, the escapes have the number of its instructions that were executed and the block
-//           comes next; n + 2: block n.
+// CHUNK_RUN: a piece of one thread's execution, from its instruction `first` on, `count`
+// instructions. Four streams, whose lengths are the first four numbers: which blocks, addresses,
+// values, and escapes.
+//   blocks: 0: the block that followed the last one (in this piece) the last time; 1: one that is
+//   left
+//           half-way, the escapes have the number of its instructions that were executed and the
+//           block comes next; n + 2: block n.
 //   addresses: for each access, what it differs by from what its last two (in this piece) foretell:
 //           last + (last - the one before).
 //   values: for each access the exclusive or with its last in this piece; 16-byte ones two numbers.

@@ -65,7 +65,7 @@ struct dgm_trace {
     uint32_t piece_number, thread;
     bool in_run;
     Stream which, addresses, values, escapes, calls;
-    uint64_t insn, left; // of the thread; instructions of this piece still to come
+    uint64_t insn, left;                // of the thread; instructions of this piece still to come
     uint32_t block, in_block, executed; // executed: of this block
     bool have_block;
     uint32_t ahead; // the block behind that, once known
@@ -162,10 +162,12 @@ static bool read_insn(dgm_trace *t, Stream *s, uint64_t address, Insn *in) {
     in->classes = (uint32_t)classes;
     in->n_accesses = (uint8_t)n;
     in->first_access = (uint32_t)t->n_accesses;
-    if (!grow((void **)&t->accesses, &t->cap_accesses, t->n_accesses + n, sizeof *t->accesses)) return false;
+    if (!grow((void **)&t->accesses, &t->cap_accesses, t->n_accesses + n, sizeof *t->accesses))
+        return false;
     for (uint64_t i = 0; i < n; i++) {
         if (!number(s, &what) || (what & 255) > 16 || what >> 8 > ACCESS_BOTH) return false;
-        t->accesses[t->n_accesses++] = (Access){.bytes = (uint8_t)(what & 255), .kind = (uint8_t)(what >> 8)};
+        t->accesses[t->n_accesses++] =
+            (Access){.bytes = (uint8_t)(what & 255), .kind = (uint8_t)(what >> 8)};
     }
     return true;
 }
@@ -228,8 +230,10 @@ dgm_trace *dgm_trace_open(const char *path, char *error, size_t cap) {
     if (t && !e && (fstat(fd, &st) || !S_ISREG(st.st_mode))) e = -EINVAL;
     if (t && !e && st.st_size >= (off_t)sizeof t->header) {
         void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-        if (p == MAP_FAILED) e = -errno;
-        else t->file = p, t->bytes = (size_t)st.st_size;
+        if (p == MAP_FAILED)
+            e = -errno;
+        else
+            t->file = p, t->bytes = (size_t)st.st_size;
     }
     if (fd >= 0) close(fd);
     if (!t || e) {
@@ -239,8 +243,9 @@ dgm_trace *dgm_trace_open(const char *path, char *error, size_t cap) {
     }
     if (t->file) memcpy(&t->header, t->file, sizeof t->header);
     size_t at = sizeof t->header + t->header.strings_bytes;
-    if (!t->file || memcmp(t->header.magic, TRACE_MAGIC, 8) || at > t->bytes || t->header.strings_bytes < 2 ||
-        t->file[at - 1] || !memchr(t->file + sizeof t->header, 0, t->header.strings_bytes - 1)) {
+    if (!t->file || memcmp(t->header.magic, TRACE_MAGIC, 8) || at > t->bytes ||
+        t->header.strings_bytes < 2 || t->file[at - 1] ||
+        !memchr(t->file + sizeof t->header, 0, t->header.strings_bytes - 1)) {
         snprintf(error, cap, "%s: not a trace", path);
     } else if (t->header.version != TRACE_VERSION) {
         snprintf(error, cap, "%s: version %u of the format; this reads %d", path, t->header.version,
@@ -316,7 +321,8 @@ static int begin_piece(dgm_trace *t, const Chunk *c) {
     Stream *streams[] = {&t->which, &t->addresses, &t->values, &t->escapes};
     uint64_t n[4], sum = 0;
     for (unsigned i = 0; i < 4; i++) {
-        if (!number(&s, &n[i]) || n[i] > MAX_CHUNK_BYTES) return fail(t, -EBADMSG, "damaged at byte %zu", c->at);
+        if (!number(&s, &n[i]) || n[i] > MAX_CHUNK_BYTES)
+            return fail(t, -EBADMSG, "damaged at byte %zu", c->at);
         sum += n[i];
     }
     if (sum != (size_t)(s.end - s.at)) return fail(t, -EBADMSG, "damaged at byte %zu", c->at);
@@ -328,7 +334,8 @@ static int begin_piece(dgm_trace *t, const Chunk *c) {
 }
 
 // The next block of the piece and how much of it was executed. 1, 0 at the end, or -EBADMSG.
-static int next_block(dgm_trace *t, uint32_t before, bool have_before, uint32_t *block, uint32_t *executed) {
+static int next_block(dgm_trace *t, uint32_t before, bool have_before, uint32_t *block,
+                      uint32_t *executed) {
     uint64_t code, part = 0;
     bool partial = false;
     if (t->which.at == t->which.end) return 0;
@@ -364,7 +371,8 @@ static int read_access(dgm_trace *t, dgm_trace_record *out) {
     a->before = a->last;
     a->last = address;
     bool values = t->header.flags & TRACE_VALUES;
-    if (values && (!number(&t->values, &low) || (a->bytes == 16 && !number(&t->values, &high)))) return -EBADMSG;
+    if (values && (!number(&t->values, &low) || (a->bytes == 16 && !number(&t->values, &high))))
+        return -EBADMSG;
     a->value ^= low;
     a->high ^= high;
     *out = (dgm_trace_record){.kind = a->kind == ACCESS_READ ? DGM_TRACE_READ : DGM_TRACE_WRITE,
@@ -395,8 +403,8 @@ static int read_call(dgm_trace *t, dgm_trace_record *out) {
     return 1;
 }
 
-// One instruction. An instruction that was begun and not executed (a fault) has its accesses, too, but
-// they end with the block.
+// One instruction. An instruction that was begun and not executed (a fault) has its accesses, too,
+// but they end with the block.
 static int read_insn_record(dgm_trace *t, dgm_trace_record *out) {
     const Block *b = &t->blocks[t->block];
     const Insn *in = &t->insns[b->first_insn + t->in_block];
@@ -456,11 +464,13 @@ int dgm_trace_next(dgm_trace *t, dgm_trace_record *out) {
             int r = next_in_piece(t, out);
             if (r < 0) fail(t, r, "damaged in the piece before chunk %zu", t->next_chunk);
             if (r) return r;
-            if (t->left && t->in_run) return fail(t, -EBADMSG, "a piece has fewer instructions than it says");
+            if (t->left && t->in_run)
+                return fail(t, -EBADMSG, "a piece has fewer instructions than it says");
             free(t->piece);
             t->piece = NULL;
         }
-        while (t->next_chunk < t->n_chunks && t->chunks[t->next_chunk].h.kind == CHUNK_CODE) t->next_chunk++;
+        while (t->next_chunk < t->n_chunks && t->chunks[t->next_chunk].h.kind == CHUNK_CODE)
+            t->next_chunk++;
         if (t->next_chunk == t->n_chunks) return 0;
         int e = begin_piece(t, &t->chunks[t->next_chunk++]);
         if (e) return e;
@@ -470,7 +480,8 @@ int dgm_trace_next(dgm_trace *t, dgm_trace_record *out) {
 int dgm_trace_seek(dgm_trace *t, uint32_t thread, uint64_t n) {
     for (size_t i = 0; i < t->n_chunks; i++) {
         const ChunkHeader *h = &t->chunks[i].h;
-        if (h->kind != CHUNK_RUN || h->thread != thread || n < h->first || n - h->first >= h->count) continue;
+        if (h->kind != CHUNK_RUN || h->thread != thread || n < h->first || n - h->first >= h->count)
+            continue;
         t->next_chunk = i + 1;
         int e = begin_piece(t, &t->chunks[i]);
         dgm_trace_record r;

@@ -272,6 +272,17 @@ class Test:
         assert calls["deep", "deep"] == 3 * 9, calls["deep", "deep"]
         assert sum(v for (a, b), v in calls.items() if b == "handler") == 2
 
+    def test_the_tool_of_the_docs(self):
+        with open(os.path.join(TOP, "docs/writing-a-tool.md")) as f:
+            code = re.search(r"```c\n(.*?)```", f.read(), re.S)[1]
+        with open(os.path.join(HERE, "branches.c")) as f:
+            assert f.read().split("\n", 1)[1] == code
+        r = self.busybox(["--tool", self.so(os.path.join(HERE, "branches.c")), "--tool", "count:classes"], "seq", "1", "100")
+        rows = [[int(x, 16 if i == 0 else 10) for i, x in enumerate(line.split())]
+                for line in r.stderr.decode().splitlines() if re.fullmatch(r"[0-9a-f]+ \d+ \d+", line)]
+        n = int(re.search(r"branch +([\d,]+)", r.stderr.decode())[1].replace(",", ""))
+        assert sum(row[1] for row in rows) == n and all(row[2] <= row[1] for row in rows), (n, len(rows))
+
     # ---- what goes wrong ----
 
     def test_bad_input(self):

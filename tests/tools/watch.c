@@ -99,8 +99,8 @@ static bool syscall_before(dgm_watch *w, dgm_vcpu *v, dgm_syscall *call) {
 }
 static void finish(dgm_watch *w, bool last) {
     (void)w, (void)last;
-    dprintf(s.fd, "watch: %" PRIu64 " wrong, %d %d %d %d %d %d\n", s.wrong, s.calls > 1000, s.accesses > 1000,
-            s.stops > 10, s.conditional > 10, s.writes > 10, s.calls_seen > 5);
+    dprintf(s.fd, "watch: %" PRIu64 " wrong, %d %d %d %d %d %d\n", s.wrong, s.calls > 1000,
+            s.accesses > 1000, s.stops > 10, s.conditional > 10, s.writes > 10, s.calls_seen > 5);
 }
 
 const dgm_tool dgm_tool_main = {.version = DGM_TOOL_VERSION,
