@@ -17,7 +17,7 @@ SHELL       := /bin/bash
 # Tests keep nothing in the user's own cache of translations.
 export DRAGOMAN_CACHE ?= off
 
-.PHONY: all help setup guest run test test-programs soak unit tools programs cached interp bench bench-quick install clean distclean
+.PHONY: all help setup guest run test test-programs test-plugins soak unit tools programs cached interp bench bench-quick install clean distclean
 .PHONY: bench-paths bench-scaling bench-tools fuzz-insn corpus coverage asan werror check-layers check-globals check-docs fuzz fuzz-build
 
 all: $(BUILD)/build.ninja
@@ -30,6 +30,7 @@ help:
 	@echo "make run            build, fetch Debian arm64 programs, run them, print a table"
 	@echo "make test           build, unit tests, rules, whole programs against qemu-aarch64"
 	@echo "make test-programs  node, java, go, postgres, apt and twenty others at their usual work"
+	@echo "make test-plugins   QEMU's own plugins: the same counts under both"
 	@echo "make soak           a build, java, redis and a storm of signals for SOAK_SECONDS=$(SOAK_SECONDS)"
 	@echo "make bench          native, dragoman and qemu-aarch64 side by side (bench-quick: < 5 min)"
 	@echo "make bench-paths    what --rootfs costs; bench-scaling: what threads cost; bench-tools: tools"
@@ -75,6 +76,12 @@ test-programs: setup
 	@$(MAKE) --no-print-directory all
 	@scripts/guest-root real
 	@tests/real/run.py --dragoman $(DRAGOMAN) $(TEST_FLAGS)
+
+# QEMU's own plugins, from Debian's qemu source packages (250 MB the first time), under both.
+test-plugins: setup
+	@$(MAKE) --no-print-directory all guest
+	@scripts/guest-root plugins
+	@tests/tools/plugins.py --dragoman $(DRAGOMAN)
 
 # The restless ones for SOAK_SECONDS, signals flying.
 soak: setup

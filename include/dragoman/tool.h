@@ -264,6 +264,12 @@ DGM_API void dgm_syscall_text(dgm_vcpu *v, const dgm_syscall *call, char *out, s
 // changed. Code that runs goes on as it is until its next jump or so. In any callback; any thread.
 DGM_API void dgm_retranslate(dgm_watch *w);
 
+// Whether the tool is shown code from now on; the counts that it asked for stop where it is not. In any
+// callback; any thread. Every tool also has the options range=LO-HI (hexadecimal), module=NAME,
+// symbol=FUNCTION (only code there), from=FUNCTION, to=FUNCTION (on and off where these begin) and
+// after=N (on when a thread has executed so many).
+DGM_API void dgm_enable(dgm_watch *w, bool on);
+
 // ---- a tool ----
 
 enum dgm_needs {

@@ -76,6 +76,8 @@ int cmd_tools(int argc, char **argv) {
             return EXIT_USAGE;
         }
         show(t);
+        printf("  range=LO-HI, module=NAME, symbol=FUNCTION   only this code\n"
+               "  from=FUNCTION, to=FUNCTION, after=N         on and off at run time\n");
         return 0;
     }
     for (unsigned i = 0; builtin_tools[i]; i++)

@@ -80,6 +80,7 @@ int watches_attach(Watches *ws, const dgm_tool *tool, const char *options) {
     w->tool = tool;
     w->ws = ws;
     w->stop_slot = atomic_fetch_add(&ws->n_slots, 1);
+    w->after_slot = atomic_fetch_add(&ws->n_slots, 1);
     *ws->last = w;
     ws->last = &w->next;
     return split_options(w, w->options);
@@ -109,6 +110,7 @@ int watches_start(Watches *ws, const Guest *guest, const char *program) {
         ws->err.code = 0;
         int e = w->tool->start ? w->tool->start(w) : 0;
         if (!e) e = ws->err.code;
+        if (!e) e = filter_start(w);
         if (!e) e = check_asked(w);
         if (e) return e;
         ws->wants_blocks |= w->tool->block != NULL;
@@ -240,8 +242,10 @@ bool observe_thread_start(Watches *ws, dgm_vcpu *v, uint32_t tid) {
     t->next = ws->threads;
     ws->threads = t;
     pthread_mutex_unlock(&ws->lock);
-    for (dgm_watch *w = ws->first; w; w = w->next)
+    for (dgm_watch *w = ws->first; w; w = w->next) {
+        if (w->after && w->off) *vcpu_slot(hot, w->after_slot) = w->after;
         if (w->tool->thread_start) w->tool->thread_start(w, v);
+    }
     return true;
 }
 
@@ -346,8 +350,9 @@ void observe_arm(Watches *ws, dgm_vcpu *v) {
     VcpuHot *hot = hot_of(v);
     uint64_t now = vcpu_insns(hot), next = UINT64_MAX;
     for (dgm_watch *w = ws->first; w; w = w->next) {
-        uint64_t at = *vcpu_slot(hot, w->stop_slot);
+        uint64_t at = *vcpu_slot(hot, w->stop_slot), after = *vcpu_slot(hot, w->after_slot);
         if (at && at < next) next = at;
+        if (after && after < next) next = after;
     }
     hot->budget = next - now > INT64_MAX ? INT64_MAX : (int64_t)(next - now);
     hot->count_base = now + (uint64_t)hot->budget;
@@ -357,7 +362,11 @@ void observe_reached(Watches *ws, dgm_vcpu *v) {
     VcpuHot *hot = hot_of(v);
     uint64_t now = vcpu_insns(hot);
     for (dgm_watch *w = ws->first; w; w = w->next) {
-        uint64_t *at = vcpu_slot(hot, w->stop_slot);
+        uint64_t *at = vcpu_slot(hot, w->stop_slot), *after = vcpu_slot(hot, w->after_slot);
+        if (*after && *after <= now) {
+            *after = 0;
+            filter_reached(w, v);
+        }
         if (!*at || *at > now) continue;
         *at = 0;
         if (w->tool->reached) w->tool->reached(w, v);

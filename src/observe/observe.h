@@ -50,6 +50,12 @@ struct dgm_watch {
     const char *keys[32], *values[32];
     bool asked[32];
     unsigned n_options;
+    // Which code it is shown: the options that every tool has (filter.c).
+    uint64_t low, high; // addresses; high 0: all
+    const char *module, *symbol, *from, *to; // NULL: any; functions where it begins and ends to look
+    uint64_t after;                          // instructions of a thread before it does
+    uint32_t after_slot;                     // ... as stop_slot
+    _Atomic bool off;
     uint32_t stop_slot; // instruction count at which `reached` is called; 0: never
 };
 
@@ -102,6 +108,14 @@ void observe_finish(Watches *ws, dgm_vcpu *v, bool last);
 // The vCPU's budget until the next dgm_stop_after comes true; calls those that have.
 void observe_arm(Watches *ws, dgm_vcpu *v);
 void observe_reached(Watches *ws, dgm_vcpu *v);
+
+// ---- filter.c ----
+
+// Reads the options that every tool has. 0 or -errno with ws->err.
+int filter_start(dgm_watch *w);
+// Shows the block to the tool if it is to see it.
+void filter_show(dgm_watch *w, dgm_block *b);
+void filter_reached(dgm_watch *w, dgm_vcpu *v); // `after` has come
 
 // ---- symbols.c ----
 
