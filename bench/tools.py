@@ -20,7 +20,7 @@ sys.path.insert(0, os.path.join(TOP, "bench"))
 import bench  # noqa: E402: its kernels
 PROGRAMS = ["crc", "bytecode", "mix", "qsort", "sieve"]  # bench/kernels; calls: fib, in a row of its own
 CACHE = "cache:out=/dev/null"
-WORK = 60_000_000  # rounds of a thread
+WORK = 150_000_000  # rounds of a thread
 
 # name, tool, what is asked, of what
 ROWS = [
