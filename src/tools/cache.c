@@ -8,6 +8,7 @@
 #include "tools/tools.h"
 
 #include "tools/cache_model.h"
+#include "tools/page.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -27,8 +28,19 @@ typedef struct Site {
 // A record's constant: the site's number, how many bytes, and what is done to them.
 enum { SITE_FETCH, SITE_READ, SITE_WRITE, SITE_BOTH, KIND_BITS = 2, BYTES_BITS = 14 };
 
+// Misses as the run went on, for a page: neighbours are put together when there is no more room.
+enum { MAX_SAMPLES = 512, FIRST_STEP = 1 << 14 };
+typedef struct Sample { // all so far
+    uint64_t accesses, missed[CACHE_LEVELS];
+} Sample;
+
 typedef struct Cache {
     Report report;
+    char configuration[400];
+    _Atomic uint64_t missed[CACHE_LEVELS]; // only counted for a page
+    uint64_t step;                         // accesses between samples; 0: there are none
+    Sample *samples;                       // under `lock`
+    unsigned n_samples;
     // Where using again what was used last changes nothing, those uses are only counted.
     dgm_filter *code_filter, *data_filter;
     dgm_counter fetches, reads, writes;
@@ -53,10 +65,15 @@ static int read_options(dgm_watch *w, Cache *c) {
     for (unsigned u = CACHE_ITLB; u < CACHE_UNITS && !whole; u++)
         cache_config_parse(&c->config, cache_unit_name((CacheUnitId)u), "off");
     for (unsigned i = 0; (key = dgm_option_at(w, i, &value)); i++) {
-        if (!strcmp(key, "out") || !strcmp(key, "json") || !strcmp(key, "top")) continue;
+        if (!strcmp(key, "out") || !strcmp(key, "json") || !strcmp(key, "top") ||
+            !strcmp(key, "html"))
+            continue;
         why = cache_config_parse(&c->config, key, value);
         if (why) return dgm_fail(w, -EINVAL, "%s", why);
+        size_t n = strlen(c->configuration);
+        snprintf(c->configuration + n, sizeof c->configuration - n, "%s%s=%s", n ? " " : "", key, value);
     }
+    if (!*c->configuration) strcpy(c->configuration, "caches of cortex-a53");
     why = cache_config_check(&c->config);
     return why ? dgm_fail(w, -EINVAL, "%s", why) : 0;
 }
@@ -90,8 +107,7 @@ static int start(dgm_watch *w) {
     if (!c) return dgm_fail(w, -ENOMEM, "out of memory");
     dgm_set_context(w, c);
     pthread_mutex_init(&c->lock, NULL);
-    int e = read_options(w, c);
-    if (e) return e;
+    if (read_options(w, c)) return -EINVAL;
     c->top = dgm_option_number(w, "top", 10, 1, 100000);
     c->sites = mmap(NULL, MAX_SITES * sizeof *c->sites, PROT_READ | PROT_WRITE,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -104,7 +120,10 @@ static int start(dgm_watch *w) {
     c->writes = dgm_counter_new(w);
     if (c->sites == MAP_FAILED || !c->buffer || !c->total)
         return dgm_fail(w, -ENOMEM, "out of memory");
-    return report_start(&c->report, w);
+    int e = report_start(&c->report, w);
+    c->samples = c->report.html ? calloc(MAX_SAMPLES, sizeof *c->samples) : NULL;
+    c->step = c->samples ? FIRST_STEP : 0;
+    return e;
 }
 
 // ---- collecting ----
@@ -153,6 +172,31 @@ static void block(dgm_watch *w, dgm_block *b) {
     }
 }
 
+// A sample if it is time. Whoever finds the lock taken leaves it to the other.
+static void sample(dgm_watch *w, Cache *c) {
+    uint64_t accesses = dgm_counter_read(w, c->fetches) + dgm_counter_read(w, c->reads) +
+                        dgm_counter_read(w, c->writes);
+    if (pthread_mutex_trylock(&c->lock)) return;
+    uint64_t last = c->n_samples ? c->samples[c->n_samples - 1].accesses : 0;
+    if (accesses >= last + c->step) {
+        if (c->n_samples == MAX_SAMPLES) {
+            for (unsigned i = 0; i < MAX_SAMPLES / 2; i++) c->samples[i] = c->samples[2 * i + 1];
+            c->n_samples = MAX_SAMPLES / 2;
+            c->step *= 2;
+        }
+        Sample *s = &c->samples[c->n_samples++];
+        s->accesses = accesses;
+        for (unsigned u = 0; u < CACHE_LEVELS; u++) s->missed[u] = c->missed[u];
+    }
+    pthread_mutex_unlock(&c->lock);
+}
+
+static void count_missed(uint64_t missed[CACHE_LEVELS], unsigned mask, bool fetch) {
+    missed[fetch ? CACHE_L1I : CACHE_L1D] += mask & CACHE_MISS_L1 ? 1 : 0;
+    missed[CACHE_L2] += mask & CACHE_MISS_L2 ? 1 : 0;
+    missed[CACHE_L3] += mask & CACHE_MISS_L3 ? 1 : 0;
+}
+
 static void charge(Site *s, unsigned mask) {
     for (; mask; mask &= mask - 1)
         atomic_fetch_add_explicit(&s->missed[__builtin_ctz(mask)], 1, memory_order_relaxed);
@@ -195,7 +239,7 @@ static void feed(dgm_watch *w, uint32_t thread, const uint64_t *r, size_t n, voi
     if (!m) return;
     (void)w;
     Side code = side_of(&m->l1i, &m->itlb), memory = side_of(&m->l1d, &m->dtlb);
-    uint64_t writes = 0, differs, fed[4] = {0};
+    uint64_t writes = 0, differs, fed[4] = {0}, missed[CACHE_LEVELS] = {0};
     for (const uint64_t *end = r + 2 * n; r < end; r += 2) {
         unsigned kind = r[0] & ((1 << KIND_BITS) - 1), mask;
         unsigned bytes = r[0] >> KIND_BITS & ((1 << BYTES_BITS) - 1);
@@ -219,7 +263,9 @@ static void feed(dgm_watch *w, uint32_t thread, const uint64_t *r, size_t n, voi
             mask = kind == SITE_BOTH ? cache_model_data(m, r[1], bytes, false) : 0;
             mask |= cache_model_data(m, r[1], bytes, write);
         }
-        if (mask) charge(&c->sites[r[0] >> (BYTES_BITS + KIND_BITS)], mask);
+        if (!mask) continue;
+        charge(&c->sites[r[0] >> (BYTES_BITS + KIND_BITS)], mask);
+        if (c->samples) count_missed(missed, mask, kind == SITE_FETCH);
     }
     m->itlb.clock += code.skipped;
     m->dtlb.clock += memory.skipped;
@@ -228,6 +274,9 @@ static void feed(dgm_watch *w, uint32_t thread, const uint64_t *r, size_t n, voi
     atomic_fetch_add_explicit(&c->fed_reads, fed[SITE_READ] + fed[SITE_BOTH], memory_order_relaxed);
     atomic_fetch_add_explicit(&c->fed_writes, fed[SITE_WRITE] + fed[SITE_BOTH],
                               memory_order_relaxed);
+    for (unsigned u = 0; c->samples && u < CACHE_LEVELS; u++)
+        atomic_fetch_add_explicit(&c->missed[u], missed[u], memory_order_relaxed);
+    if (c->samples) sample(w, c);
 }
 
 static void thread_start(dgm_watch *w, dgm_vcpu *v) {
@@ -259,6 +308,8 @@ static void forked(dgm_watch *w, dgm_vcpu *v) {
     cache_model_free(c->total);
     c->total = cache_model_new(&c->config);
     c->fed_fetches = c->fed_reads = c->fed_writes = 0;
+    c->n_samples = 0;
+    for (unsigned u = 0; u < CACHE_LEVELS; u++) c->missed[u] = 0;
     for (uint32_t i = 0; i < c->n_sites; i++)
         memset(c->sites[i].missed, 0, sizeof c->sites[i].missed);
     thread_start(w, v);
@@ -328,7 +379,7 @@ static void write_rows(dgm_watch *w, Cache *c, FILE *f, By by, Row *rows) {
     else if (n)
         fprintf(f, "\n%14s %12s %12s %12s %12s  %s\n", "L1 misses", "L2", "L3", "TLB", "walks",
                 name[by]);
-    for (size_t i = 0; i < n && i < c->top; i++) {
+    for (size_t i = 0; i < n && i < report_rows(&c->report, c->top); i++) {
         const Row *r = &rows[i];
         if (c->report.json) {
             fprintf(f, "%s\n  {", i ? "," : "");
@@ -381,6 +432,39 @@ static void write_unit(dgm_watch *w, Cache *c, FILE *f, CacheUnitId u, bool firs
     fprintf(f, "\n");
 }
 
+static void write_samples(Cache *c, FILE *f) {
+    fprintf(f, ",\n \"over_time\": [[0, 0, 0, 0, 0]");
+    for (unsigned i = 0; i < c->n_samples; i++) {
+        const Sample *s = &c->samples[i];
+        fprintf(f, ", [%" PRIu64, s->accesses);
+        for (unsigned u = 0; u < CACHE_LEVELS; u++) fprintf(f, ", %" PRIu64, s->missed[u]);
+        fputc(']', f);
+    }
+    fputc(']', f);
+}
+
+static void write_report(dgm_watch *w, FILE *f) {
+    Cache *c = dgm_context(w);
+    Row *rows = calloc(c->n_sites + 1u, sizeof *rows);
+    if (!rows) return;
+    if (c->report.json) {
+        fprintf(f, "{\"tool\": \"cache\", \"configuration\": ");
+        report_string(f, c->configuration);
+        fprintf(f, ", \"units\": {\n  ");
+    } else {
+        fprintf(f, "%-5s %18s %16s %8s %16s %14s %12s\n", "", "accesses", "misses", "rate",
+                "written back", "prefetched", "useful");
+    }
+    for (unsigned u = 0; u < CACHE_UNITS; u++) write_unit(w, c, f, (CacheUnitId)u, !u);
+    if (c->report.json) fprintf(f, "}");
+    if (c->report.page) write_samples(c, f);
+    write_rows(w, c, f, BY_FUNCTION, rows);
+    write_rows(w, c, f, BY_LINE, rows);
+    write_rows(w, c, f, BY_INSTRUCTION, rows);
+    if (c->report.json) fprintf(f, "}\n");
+    free(rows);
+}
+
 static void finish(dgm_watch *w, bool last) {
     Cache *c = dgm_context(w);
     for (unsigned t = 0; !last && t < MAX_THREADS; t++) // those that still run: so far
@@ -389,25 +473,7 @@ static void finish(dgm_watch *w, bool last) {
             cache_model_free(c->models[t]);
             c->models[t] = cache_model_new(&c->config);
         }
-    FILE *f = report_begin(&c->report, w);
-    Row *rows = calloc(c->n_sites + 1u, sizeof *rows);
-    if (!f || !rows) {
-        free(rows);
-        return;
-    }
-    if (c->report.json)
-        fprintf(f, "{\"tool\": \"cache\", \"units\": {\n  ");
-    else
-        fprintf(f, "%-5s %18s %16s %8s %16s %14s %12s\n", "", "accesses", "misses", "rate",
-                "written back", "prefetched", "useful");
-    for (unsigned u = 0; u < CACHE_UNITS; u++) write_unit(w, c, f, (CacheUnitId)u, !u);
-    if (c->report.json) fprintf(f, "}");
-    write_rows(w, c, f, BY_FUNCTION, rows);
-    write_rows(w, c, f, BY_LINE, rows);
-    write_rows(w, c, f, BY_INSTRUCTION, rows);
-    if (c->report.json) fprintf(f, "}\n");
-    report_end(&c->report, w, f);
-    free(rows);
+    report_write(&c->report, w, "cache", page_cache, write_report);
 }
 
 static void release(dgm_watch *w) {
@@ -417,6 +483,7 @@ static void release(dgm_watch *w) {
     cache_model_free(c->total);
     if (c->sites && c->sites != MAP_FAILED) munmap(c->sites, MAX_SITES * sizeof *c->sites);
     report_free(&c->report);
+    free(c->samples);
     free(c);
 }
 

@@ -1,12 +1,13 @@
 // calltree_html.c - a call tree as one HTML page: flame graph, functions, loops.
 //
-// The page itself is calltree_page.html, which says what it expects; this file writes the data into
+// The page itself is pages/profile.js, which says what it expects; this file writes the data beside
 // it as JSON, in which no character ends the <script> element around it (calltree_put_json).
 //
 // A page must open in a second, so it does not get everything: stacks are of bounded depth
 // (calltree_fold.c), of the nodes only the largest are kept, and a node's callers are always larger
 // than it is, so what is left is a tree. Counts of functions are of the whole tree.
 #include "calltree_internal.h"
+#include "page.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -206,9 +207,14 @@ static bool put_loops(const Page *p) {
 }
 
 static bool put_page(const Page *p) {
-    const char *marker = strstr(calltree_page, CALLTREE_PAGE_MARKER);
-    fwrite(calltree_page, 1, (size_t)(marker - calltree_page), p->to);
-    fputs("{\"command\":", p->to);
+    const char *command = p->tree->command ? p->tree->command : "";
+    PageHead head = {.tool = "profile",
+                     .script = page_profile,
+                     .program = command,
+                     .command = command,
+                     .pid = p->tree->pid};
+    page_begin(p->to, &head);
+    fputs("{\"tool\":\"profile\",\"command\":", p->to);
     calltree_put_json(p->to, p->tree->command);
     fprintf(p->to,
             ",\"pid\":%" PRIu32 ",\"insns\":%" PRIu64 ",\"folded\":%s,\"dropped\":%" PRIu32 ",\n",
@@ -220,7 +226,7 @@ static bool put_page(const Page *p) {
     put_lines(p);
     bool ok = put_loops(p);
     fputs("}", p->to);
-    fputs(marker + strlen(CALLTREE_PAGE_MARKER), p->to);
+    page_end(p->to, &head);
     return ok;
 }
 

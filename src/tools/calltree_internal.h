@@ -56,8 +56,4 @@ void calltree_put_json_address(FILE *to, uint64_t address);
 // Flushes; whether all that was written arrived.
 bool calltree_written(FILE *to);
 
-// The page, from calltree_page.html; the data goes in the place of the marker.
-#define CALLTREE_PAGE_MARKER "@PROFILE@"
-extern const char calltree_page[];
-
 #endif

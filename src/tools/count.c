@@ -4,6 +4,8 @@
 // counter that goes up once a basic block.
 #include "tools/tools.h"
 
+#include "tools/page.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
@@ -41,7 +43,7 @@ static int start(dgm_watch *w) {
     if (!c) return dgm_fail(w, -ENOMEM, "out of memory");
     dgm_set_context(w, c);
     pthread_mutex_init(&c->lock, NULL);
-    bool all = dgm_option(w, "all");
+    bool all = dgm_option(w, "all") || dgm_option(w, "html");
     c->blocks = dgm_option(w, "blocks") || all;
     c->classes = dgm_option(w, "classes") || all;
     c->memory = dgm_option(w, "memory") || all;
@@ -148,7 +150,7 @@ static void write_functions(Count *c, dgm_watch *w, FILE *f, uint64_t total) {
         rows[n++] = (Row){x->address, dgm_counter_read(w, x->insns)};
     if (n) qsort(rows, n, sizeof *rows, by_insns);
     fprintf(f, c->report.json ? ",\n \"functions\": [" : "\n     instructions      %%  function\n");
-    for (size_t i = 0; i < n && i < c->top && rows[i].insns; i++) {
+    for (size_t i = 0; i < n && i < report_rows(&c->report, c->top) && rows[i].insns; i++) {
         char number[32];
         if (c->report.json) {
             fprintf(f, "%s\n  {\"instructions\": %" PRIu64 ", ", i ? "," : "", rows[i].insns);
@@ -198,10 +200,8 @@ static void write_threads(Count *c, FILE *f) {
     if (c->report.json) fprintf(f, "]");
 }
 
-static void finish(dgm_watch *w, bool last) {
+static void write_report(dgm_watch *w, FILE *f) {
     Count *c = dgm_context(w);
-    FILE *f = report_begin(&c->report, w);
-    if (!f) return;
     uint64_t insns = c->others + (c->first ? dgm_vcpu_insns(c->first) : 0);
     char number[32];
     if (c->report.json)
@@ -217,7 +217,12 @@ static void finish(dgm_watch *w, bool last) {
     if (c->threads) write_threads(c, f);
     if (c->functions) write_functions(c, w, f, insns);
     if (c->report.json) fprintf(f, "}\n");
-    report_end(&c->report, w, f);
+}
+
+static void finish(dgm_watch *w, bool last) {
+    Count *c = dgm_context(w);
+    report_write(&c->report, w, "count", page_count, write_report);
+    (void)last;
 }
 
 static void release(dgm_watch *w) {
@@ -239,7 +244,7 @@ static const char *const options[] = {
     "memory      loads and stores",
     "functions   instructions by function",
     "threads     instructions by thread",
-    "all         all of these",
+    "all         all of these (html= means it)",
     "top=N       so many functions (20)",
     REPORT_OPTIONS,
     NULL,

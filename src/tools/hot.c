@@ -5,6 +5,8 @@
 // the branch's target was entered.
 #include "tools/tools.h"
 
+#include "tools/page.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -82,31 +84,62 @@ static int by_share(const void *a, const void *b) {
     return x->address < y->address ? -1 : x->address > y->address;
 }
 
-static void write_code(dgm_watch *w, FILE *f, const HotBlock *x, bool json) {
-    const char *file, *comma = "", *last_file = "";
-    unsigned line, last_line = 0;
-    if (json) fprintf(f, ", \"code\": [");
-    for (uint64_t at = x->address; at < x->end;) {
+// Each instruction of the block; text, index among them and address to `each`.
+static void each_insn(dgm_watch *w, const HotBlock *x, FILE *f,
+                      void (*each)(dgm_watch *w, FILE *f, unsigned i, uint64_t at, const char *text)) {
+    unsigned i = 0;
+    for (uint64_t at = x->address; at < x->end; i++) {
         char text[96];
-        size_t left = x->end - at;
         unsigned size =
-            dgm_disassemble(w, x->bytes + (at - x->address), left, at, text, sizeof text);
-        if (!json && dgm_line_at(w, at, &file, &line) &&
-            (line != last_line || strcmp(file, last_file))) {
-            fprintf(f, "      %s:%u\n", file, line);
-            last_line = line;
-            last_file = file;
-        }
-        if (json) {
-            fprintf(f, "%s", comma);
-            report_string(f, size ? text : "(undefined)");
-            comma = ", ";
-        } else {
-            fprintf(f, "      %8" PRIx64 ":  %s\n", at, size ? text : "(undefined)");
-        }
+            dgm_disassemble(w, x->bytes + (at - x->address), x->end - at, at, text, sizeof text);
+        each(w, f, i, at, size ? text : "(undefined)");
         at += size ? size : 4;
     }
-    if (json) fprintf(f, "]");
+}
+
+// Whether another source line begins at `at` than at the instruction before it in the block.
+static bool new_line(dgm_watch *w, unsigned i, uint64_t at, const char **file, unsigned *line) {
+    const char *last;
+    unsigned last_line;
+    if (!dgm_line_at(w, at, file, line)) return false;
+    return !i || !dgm_line_at(w, at - 4, &last, &last_line) || *line != last_line ||
+           strcmp(*file, last);
+}
+
+static void insn_text(dgm_watch *w, FILE *f, unsigned i, uint64_t at, const char *text) {
+    const char *file;
+    unsigned line;
+    if (new_line(w, i, at, &file, &line)) fprintf(f, "      %s:%u\n", file, line);
+    fprintf(f, "      %8" PRIx64 ":  %s\n", at, text);
+}
+
+static void insn_json(dgm_watch *w, FILE *f, unsigned i, uint64_t at, const char *text) {
+    (void)w, (void)at;
+    if (i) fputs(", ", f);
+    report_string(f, text);
+}
+
+// The lines that begin in the block, [which instruction, file, line] each.
+static void write_source(dgm_watch *w, FILE *f, const HotBlock *x) {
+    const char *file, *comma = "";
+    unsigned line;
+    fprintf(f, ", \"source\": [");
+    for (unsigned i = 0; x->address + 4ull * i < x->end; i++) {
+        if (!new_line(w, i, x->address + 4ull * i, &file, &line)) continue;
+        fprintf(f, "%s[%u, ", comma, i);
+        report_string(f, file);
+        fprintf(f, ", %u]", line);
+        comma = ", ";
+    }
+    fputc(']', f);
+}
+
+static void write_code(dgm_watch *w, FILE *f, const HotBlock *x, bool json) {
+    if (json) fprintf(f, ", \"code\": [");
+    each_insn(w, x, f, json ? insn_json : insn_text);
+    if (!json) return;
+    fputc(']', f);
+    write_source(w, f, x);
 }
 
 typedef struct Loop {
@@ -146,7 +179,7 @@ static void write_loops(dgm_watch *w, Hot *h, FILE *f, HotBlock *const *rows, si
     Loop *loops = calloc(some + 1, sizeof *loops);
     size_t n_loops = loops ? find_loops(rows, some, loops) : 0;
     fprintf(f, h->report.json ? ",\n \"loops\": [" : "\n  share  iterations        loop\n");
-    for (size_t i = 0; i < n_loops && i < h->top; i++) {
+    for (size_t i = 0; i < n_loops && i < report_rows(&h->report, h->top); i++) {
         char number[32];
         double share = total ? 100.0 * (double)loops[i].insns / (double)total : 0;
         if (h->report.json) {
@@ -172,7 +205,7 @@ static void write_blocks(dgm_watch *w, Hot *h, FILE *f, HotBlock *const *rows, s
         fprintf(f, "{\"tool\": \"hot\", \"instructions\": %" PRIu64 ", \"blocks\": [", total);
     else
         fprintf(f, "  share           entered  block\n");
-    for (size_t i = 0; i < n && i < h->top && rows[i]->n; i++) {
+    for (size_t i = 0; i < n && i < report_rows(&h->report, h->top) && rows[i]->n; i++) {
         const HotBlock *x = rows[i];
         char number[32];
         if (h->report.json) {
@@ -192,14 +225,10 @@ static void write_blocks(dgm_watch *w, Hot *h, FILE *f, HotBlock *const *rows, s
     if (h->report.json) fprintf(f, "]");
 }
 
-static void finish(dgm_watch *w, bool last) {
+static void write_report(dgm_watch *w, FILE *f) {
     Hot *h = dgm_context(w);
     HotBlock **rows = calloc(h->n_blocks + 1, sizeof *rows);
-    FILE *f = rows ? report_begin(&h->report, w) : NULL;
-    if (!f) {
-        free(rows);
-        return;
-    }
+    if (!rows) return;
     size_t n = 0;
     uint64_t total = 0;
     for (HotBlock *x = h->all; x; x = x->next) {
@@ -211,8 +240,13 @@ static void finish(dgm_watch *w, bool last) {
     write_blocks(w, h, f, rows, n, total);
     write_loops(w, h, f, rows, n, total);
     if (h->report.json) fprintf(f, "}\n");
-    report_end(&h->report, w, f);
     free(rows);
+}
+
+static void finish(dgm_watch *w, bool last) {
+    Hot *h = dgm_context(w);
+    report_write(&h->report, w, "hot", page_hot, write_report);
+    (void)last;
 }
 
 static void release(dgm_watch *w) {

@@ -1,6 +1,8 @@
 // syscalls.c - what the guest asks of the kernel: calls, errors, time; like strace -c.
 #include "tools/tools.h"
 
+#include "tools/page.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
@@ -86,6 +88,13 @@ static void write_json(const Call *c, FILE *f, bool first) {
             fprintf(f, "%s\"%s\": %" PRIu64, comma, strerrorname_np(e), c->by_error[e]);
             comma = ", ";
         }
+    fprintf(f, "}, \"within\": {"); // calls that took less than so many nanoseconds, by powers of two
+    comma = "";
+    for (unsigned i = 0; i < LATENCY_BUCKETS; i++)
+        if (c->by_latency[i]) {
+            fprintf(f, "%s\"%" PRIu64 "\": %" PRIu64, comma, UINT64_C(1) << i, c->by_latency[i]);
+            comma = ", ";
+        }
     fprintf(f, "}}");
 }
 
@@ -101,10 +110,8 @@ static void write_text(const Call *c, FILE *f, uint64_t total_ns, bool detail) {
     fprintf(f, "\n");
 }
 
-static void finish(dgm_watch *w, bool last) {
+static void write_report(dgm_watch *w, FILE *f) {
     Syscalls *s = dgm_context(w);
-    FILE *f = report_begin(&s->report, w);
-    if (!f) return;
     Call *rows[MAX_CALLS];
     size_t n = 0;
     Call total = {.name = "total"};
@@ -131,7 +138,12 @@ static void finish(dgm_watch *w, bool last) {
     else
         write_text(&total, f, total.ns, false);
     pthread_mutex_unlock(&s->lock);
-    report_end(&s->report, w, f);
+}
+
+static void finish(dgm_watch *w, bool last) {
+    Syscalls *s = dgm_context(w);
+    report_write(&s->report, w, "syscalls", page_syscalls, write_report);
+    (void)last;
 }
 
 static void release(dgm_watch *w) {

@@ -1,11 +1,15 @@
 // tools.c - the table of built-in tools and what they share.
 #include "tools/tools.h"
 
+#include "tools/calltree_internal.h"
+#include "tools/page.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 const dgm_tool *const builtin_tools[] = {&tool_count,   &tool_bbv,      &tool_cache, &tool_hot,
@@ -13,13 +17,61 @@ const dgm_tool *const builtin_tools[] = {&tool_count,   &tool_bbv,      &tool_ca
 
 // ---- reports ----
 
+// This process's command line as a shell would take it. It must be asked for early: later /proc
+// shows the guest's.
+static char *command_line(void) {
+    char *text = NULL;
+    size_t n = 0;
+    FILE *to = open_memstream(&text, &n), *from = fopen("/proc/self/cmdline", "re");
+    bool plain = true;
+    char *word = NULL;
+    size_t cap = 0;
+    for (ssize_t got; to && from && (got = getdelim(&word, &cap, 0, from)) > 0;) {
+        if (!word[got - 1]) got--;
+        word[got] = 0;
+        static const char safe[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=:,+@%";
+        plain = got && strspn(word, safe) == (size_t)got;
+        if (ftell(to)) fputc(' ', to);
+        if (!plain) fputc('\'', to);
+        for (const char *p = word; *p; p++) fputs(*p == '\'' ? "'\\''" : (char[]){*p, 0}, to);
+        if (!plain) fputc('\'', to);
+    }
+    free(word);
+    if (from) fclose(from);
+    if (to) fclose(to);
+    return text;
+}
+
+// Names the run by when the process began: its forked children are others, what it execs is not.
+static void name_run(Report *r) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    r->id = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+    unsigned long long began = 0;
+    FILE *f = fopen("/proc/self/stat", "re");
+    char line[1024];
+    size_t n = f ? fread(line, 1, sizeof line - 1, f) : 0;
+    line[n] = 0;
+    const char *at = strrchr(line, ')'); // field 2; the 22nd is the time
+    for (int field = 2; at && field < 22; field++)
+        if ((at = strchr(at + 1, ' ')) == NULL) break;
+    if (at) began = strtoull(at, NULL, 10);
+    if (f) fclose(f);
+    snprintf(r->run, sizeof r->run, "%llu", began);
+}
+
 int report_start(Report *r, dgm_watch *w) {
     enum { HIGH_FD = 700 };
     r->path = dgm_option(w, "out");
+    r->html = dgm_option(w, "html");
     r->json = dgm_option(w, "json") != NULL;
     r->stderr_fd = r->path ? -1 : fcntl(2, F_DUPFD_CLOEXEC, HIGH_FD);
     if (!r->path && r->stderr_fd < 0) r->stderr_fd = fcntl(2, F_DUPFD_CLOEXEC, 3);
     if (r->path && !*r->path) return dgm_fail(w, -EINVAL, "out=: no file is named");
+    if (r->html && !*r->html) return dgm_fail(w, -EINVAL, "html=: no file is named");
+    if (!r->html) return 0;
+    name_run(r);
+    r->command = command_line();
     return 0;
 }
 
@@ -62,21 +114,53 @@ void report_end(Report *r, dgm_watch *w, FILE *f) {
         dprintf(2, "dragoman: tool: %s: %s\n", r->path ? r->path : "stderr", strerror(errno));
 }
 
+static void write_page(Report *r, dgm_watch *w, const char *name, const char *script,
+                       void (*write)(dgm_watch *w, FILE *f)) {
+    char run[96], *path = report_path(r->html);
+    snprintf(run, sizeof run, "%d-%s", (int)getpid(), r->run);
+    PageHead head = {.tool = name,
+                     .script = script,
+                     .program = dgm_watch_program(w),
+                     .command = r->command ? r->command : dgm_watch_program(w),
+                     .run = run,
+                     .id = r->id,
+                     .pid = (uint32_t)getpid()};
+    FILE *f = path ? page_open(path, &head) : NULL;
+    bool asked = r->json, ok = f != NULL;
+    if (f) {
+        r->json = r->page = true;
+        write(w, f);
+        r->json = asked;
+        r->page = false;
+        ok = page_close(f, &head);
+    }
+    if (!ok) dprintf(2, "dragoman: tool '%s': %s: %s\n", name, path ? path : r->html, strerror(errno));
+    free(path);
+}
+
+void report_write(Report *r, dgm_watch *w, const char *name, const char *script,
+                  void (*write)(dgm_watch *w, FILE *f)) {
+    bool only_page = r->html && !r->path && !r->json;
+    FILE *f = only_page ? NULL : report_begin(r, w);
+    if (f) {
+        write(w, f);
+        report_end(r, w, f);
+    }
+    if (r->html) write_page(r, w, name, script, write);
+}
+
+uint64_t report_rows(const Report *r, uint64_t top) {
+    enum { PAGE_ROWS = 500 };
+    return r->page && top < PAGE_ROWS ? PAGE_ROWS : top;
+}
+
 void report_free(Report *r) {
     if (r->stderr_fd > 2) close(r->stderr_fd);
+    free(r->command);
 }
 
 void report_string(FILE *f, const char *text) {
-    fputc('"', f);
-    for (const unsigned char *p = (const unsigned char *)text; *p; p++) {
-        if (*p == '"' || *p == '\\')
-            fprintf(f, "\\%c", *p);
-        else if (*p < 32 || *p >= 127)
-            fprintf(f, "\\u%04x", *p);
-        else
-            fputc(*p, f);
-    }
-    fputc('"', f);
+    calltree_put_json(f, text);
 }
 
 void report_place(FILE *f, dgm_watch *w, uint64_t address, bool json) {

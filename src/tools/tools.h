@@ -21,21 +21,31 @@ void qemu_plugin_quiet(void);
 // Where a tool's results go; a member of its context. `out=FILE` (%p: the process id), else stderr
 // as it was at the start, for programs close theirs before they end. `json`: for programs.
 typedef struct Report {
-    const char *path;
+    const char *path, *html;
+    char *command, run[64]; // for pages: the command line, and what names this run
+    uint64_t id;
     int stderr_fd;
-    bool json;
+    bool json; // asked for; while a page is written it is on
+    bool page; // a page is written: rows enough for tables, and what only pictures need
 } Report;
 #define REPORT_OPTIONS                                                                             \
     "out=FILE    results go to FILE (%p in it: the process id), not to stderr",                    \
-        "json        results as JSON"
+        "json        results as JSON",                                                             \
+        "html=FILE   results as a page with pictures; tools that name one file share it"
 int report_start(Report *r, dgm_watch *w); // in start; 0 or -errno
+// Writes results in all the forms that were asked for: `write` is called for each, and looks at
+// json and page. name: of the tool. script: that draws its page (page.h).
+void report_write(Report *r, dgm_watch *w, const char *name, const char *script,
+                  void (*write)(dgm_watch *w, FILE *f));
+// Rows of a table of which `top` are asked for.
+uint64_t report_rows(const Report *r, uint64_t top);
 FILE *report_begin(Report *r, dgm_watch *w);
 // Complains on stderr when not all could be written.
 void report_end(Report *r, dgm_watch *w, FILE *f);
 void report_free(Report *r);
 // A path with %p replaced, malloc'ed.
 char *report_path(const char *path);
-// A string in JSON, with its quotes.
+// A string in JSON, with its quotes; also safe inside of a page.
 void report_string(FILE *f, const char *text);
 // "function+0x12 (module)" or the bare address; in JSON fields of an object.
 void report_place(FILE *f, dgm_watch *w, uint64_t address, bool json);

@@ -513,11 +513,12 @@ def check_html(tree, data, deep, reference):
     same("elements", page.tags, reference)
     true("no event handlers or links", not [a for a in page.attributes if a[1].startswith("on") or
                                            a[1] in ("src", "href", "action", "data")])
-    code = page.scripts[1]
-    shown = text.replace(page.scripts[0], "")
+    library, report, code, _ = page.scripts
+    code = library + code
+    shown = text.replace(report, "")
     true("nothing from elsewhere", not re.search(r"https?:|//[a-z]+\.|url\(|@import|fetch\(|innerHTML", shown))
-    true("names cannot leave their element", not re.search("[<>&]", page.scripts[0]))
-    d = json.loads(page.scripts[0])
+    true("names cannot leave their element", not re.search("[<>&]", report))
+    d = json.loads(report)["report"]
     text_of = lambda i: None if i < 0 else d["texts"][i]
     same("process", (d["command"], d["pid"], d["insns"]), (replaced(tree.command), tree.pid, tree.insns))
     same("functions", [[f[0], text_of(f[1]), text_of(f[2]), *f[3:]] for f in d["functions"]],

@@ -1,125 +1,15 @@
-<!DOCTYPE html>
-<!--
-The page that calltree_write_html writes: this file, with the profile in the place of the marker below.
-It needs nothing else: no network (the policy below forbids it), no server. Names in the profile are
-untrusted: they reach the page as text nodes and canvas text only, never as HTML. ASCII only.
-
-The profile: {command, pid, insns, folded, dropped, texts: [text],
-  functions: [[name, module, file, line, address, self, inclusive, calls]],
-  nodes: [function, parent, calls, self, inclusive, ...], lines: [function, file, line, insns, ...],
-  loops: [[function, head, tail, file, line, iterations, entries, insns]]}
-where modules and files are indices of texts or -1, and node 0 is the root, its function -1.
-
-State that can be linked to stands in the fragment: #search=TEXT&node=N&function=N.
--->
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
-<title>Profile</title>
-<style>
-:root {
-    color-scheme: light;
-    --back: #ffffff; --panel: #f5f6f8; --text: #1b1f24; --dim: #5d6673; --line: #d8dce2;
-    --accent: #0b62c4; --bar: #bcd8f7; --hit: #d01884;
-}
-@media (prefers-color-scheme: dark) {
-    :root:not([data-theme=light]) {
-        color-scheme: dark;
-        --back: #14171b; --panel: #1d2127; --text: #e3e6ea; --dim: #9aa4b1; --line: #343b45;
-        --accent: #6bb1ff; --bar: #27496d; --hit: #ff5cb8;
-    }
-}
-:root[data-theme=dark] {
-    color-scheme: dark;
-    --back: #14171b; --panel: #1d2127; --text: #e3e6ea; --dim: #9aa4b1; --line: #343b45;
-    --accent: #6bb1ff; --bar: #27496d; --hit: #ff5cb8;
-}
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--back); color: var(--text); font: 14px/1.45 system-ui, sans-serif; }
-header { position: sticky; top: 0; z-index: 2; display: flex; flex-wrap: wrap; gap: 8px 16px;
-    align-items: center; padding: 8px 16px; background: var(--panel);
-    border-bottom: 1px solid var(--line); }
-h1 { font-size: 15px; margin: 0; overflow-wrap: anywhere; }
-h2 { font-size: 15px; margin: 24px 0 8px; }
-h3 { font-size: 14px; margin: 12px 0 4px; }
-main { padding: 0 16px 40px; }
-.dim { color: var(--dim); }
-.grow { flex: 1; }
-input, button { font: inherit; color: inherit; background: var(--back); border: 1px solid var(--line);
-    border-radius: 5px; padding: 3px 8px; }
-input { width: 17em; max-width: 60vw; }
-button { cursor: pointer; }
-button:hover, button:focus-visible, input:focus { border-color: var(--accent); outline: none; }
-#graph { display: block; width: 100%; cursor: pointer; border: 1px solid var(--line); }
-#tip { position: fixed; z-index: 3; display: none; max-width: min(60em, 90vw); padding: 6px 10px;
-    pointer-events: none; background: var(--panel); border: 1px solid var(--line); border-radius: 5px;
-    box-shadow: 0 3px 12px #0005; overflow-wrap: anywhere; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: 2px 10px; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
-th { color: var(--dim); font-weight: 600; }
-th button { border: 0; padding: 0; background: none; color: inherit; font-weight: inherit; }
-th[aria-sort] button { color: var(--accent); }
-td.text, th.text { text-align: left; white-space: normal; overflow-wrap: anywhere; min-width: 8em; }
-td.bar { background: linear-gradient(to left, var(--bar) var(--part), transparent var(--part)); }
-tr.link { cursor: pointer; }
-tr.link:hover td.text { color: var(--accent); }
-tr.chosen td.text:first-of-type { color: var(--accent); font-weight: 600; }
-#details { padding: 4px 16px 14px; background: var(--panel); border: 1px solid var(--line);
-    border-radius: 5px; margin-top: 16px; }
-#details .columns { display: flex; flex-wrap: wrap; gap: 4px 40px; }
-code { font-size: 13px; }
-</style>
-</head>
-<body>
-<header>
-<h1 id="command">Profile</h1><span id="summary" class="dim"></span><span class="grow"></span>
-<label>Search <input id="search" type="search" placeholder="name or /pattern/" spellcheck="false"></label>
-<span id="found" class="dim" role="status"></span>
-<button id="reset" type="button" title="Escape">Reset zoom</button>
-<button id="theme" type="button">Light / dark</button>
-</header>
-<main>
-<noscript><p>This page draws its tables and its graph with JavaScript, which is turned off.</p></noscript>
-<h2>Calls</h2>
-<p class="dim" id="note"></p>
-<canvas id="graph" height="100" aria-label="Flame graph of calls; the tables below hold the same data"></canvas>
-<section id="details" hidden></section>
-<h2>Functions</h2>
-<div class="scroll" id="functions"></div>
-<h2 id="loops-title">Loops</h2>
-<div class="scroll" id="loops"></div>
-</main>
-<div id="tip"></div>
-<script type="application/json" id="profile">@PROFILE@</script>
-<script>
-'use strict';
-(() => {
-const data = JSON.parse(document.getElementById('profile').textContent);
-const byId = id => document.getElementById(id);
-const numbers = new Intl.NumberFormat('en-US');
-const count = n => numbers.format(n);
+// The page of `profile` (calltree_html.c): flame graph, functions, loops.
+//
+// The report: {tool, command, pid, insns, folded, dropped, texts: [text],
+//   functions: [[name, module, file, line, address, self, inclusive, calls]],
+//   nodes: [function, parent, calls, self, inclusive, ...], lines: [function, file, line, insns, ...],
+//   loops: [[function, head, tail, file, line, iterations, entries, insns]]}
+// where modules and files are indices of texts or -1, and node 0 is the root, its function -1.
+//
+// State that can be linked to stands in the fragment: #search=TEXT&node=N&function=N.
+tools.profile = ([{report: data}], box) => {
 const percent = n => (data.insns ? 100 * n / data.insns : 0).toFixed(2) + '%';
-const plural = (n, word) => `${count(n)} ${word}${n === 1 ? '' : 's'}`;
-// Controls and overrides of the writing direction would make a name look like another one.
-const odd = /[\u0000-\u001f\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]/g;
-const clean = s => s.replace(odd, c => '\\u' + c.charCodeAt(0).toString(16).padStart(4, '0'));
 const texts = data.texts.map(clean), text = i => i < 0 ? '' : texts[i];
-const base = path => path.slice(path.lastIndexOf('/') + 1) || path;
-
-// An element with properties and children; strings become text, never HTML.
-function make(tag, properties, ...children) {
-    const element = document.createElement(tag);
-    for (const [key, value] of Object.entries(properties || {}))
-        if (key === 'part') element.style.setProperty('--part', value);
-        else if (key === 'sort') element.setAttribute('aria-sort', value);
-        else element[key] = value;
-    for (const child of children) element.append(child);
-    return element;
-}
 
 const functions = data.functions.map((f, index) => ({
     index, name: clean(f[0]), module: text(f[1]), file: text(f[2]), line: f[3], address: f[4],
@@ -145,6 +35,15 @@ for (let i = 0; i < n; i++) { // parents come first
     }
 }
 
+byId('controls').append(make('label', {}, 'Search ', make('input', {id: 'search', type: 'search',
+    placeholder: 'name or /pattern/', spellcheck: false})), make('span', {id: 'found', className: 'dim', role: 'status'}),
+    make('button', {id: 'reset', type: 'button', title: 'Escape'}, 'Reset zoom'));
+box.append(make('h2', {}, 'Calls'), make('p', {id: 'note', className: 'dim'}),
+    make('canvas', {id: 'graph', height: 100, ariaLabel: 'Flame graph of calls; the tables below hold the same data'}),
+    make('section', {id: 'details', className: 'details', hidden: true}),
+    make('h2', {}, 'Functions'), make('div', {id: 'functions', className: 'scroll'}),
+    make('h2', {id: 'loops-title'}, 'Loops'), make('div', {id: 'loops', className: 'scroll'}));
+
 // What is shown.
 let zoomed = 0, chosen = -1, hit = null; // hit: by function, or null when nothing is searched for
 const order = {key: 'self', down: true};
@@ -160,7 +59,6 @@ function hue(word) {
     return h >>> 0;
 }
 const hues = functions.map(f => [hue(f.module) % 360, hue(f.name) % 24]);
-function isDark() { return getComputedStyle(document.documentElement).colorScheme === 'dark'; }
 
 function colour(i, dark, hitColour) {
     if (i === 0) return dark ? '#3a424d' : '#d9dde3';
@@ -219,23 +117,16 @@ function nodeAt(event) {
     return at ? at[3] : -1;
 }
 
-const tip = byId('tip');
-canvas.addEventListener('mousemove', event => {
+withTip(canvas, event => {
     const i = nodeAt(event);
-    tip.style.display = i < 0 ? 'none' : 'block';
-    if (i < 0) return;
+    if (i < 0) return null;
     const f = i ? functions[nodeFunction(i)] : null;
-    tip.replaceChildren(make('b', {}, nameOf(i)), ...(f ? [
+    return [make('b', {}, nameOf(i)), ...(f ? [
         make('div', {className: 'dim'}, [f.module, place(f.file, f.line)].filter(s => s).join('  '))] : []),
         make('div', {}, `${count(inclusiveOf(i))} instructions (${percent(inclusiveOf(i))}), of them ` +
             `its own ${count(selfOf(i))} (${percent(selfOf(i))})` +
-            (i ? ', ' + plural(callsOf(i), 'call') : '')));
-    const box = tip.getBoundingClientRect();
-    tip.style.left = Math.max(4, Math.min(event.clientX + 12, innerWidth - box.width - 8)) + 'px';
-    const below = event.clientY + 16;
-    tip.style.top = (below + box.height > innerHeight ? event.clientY - box.height - 10 : below) + 'px';
+            (i ? ', ' + plural(callsOf(i), 'call') : ''))];
 });
-canvas.addEventListener('mouseleave', () => { tip.style.display = 'none'; });
 canvas.addEventListener('click', event => {
     const i = nodeAt(event);
     if (i < 0) return;
@@ -451,10 +342,6 @@ function reset() {
     show();
 }
 byId('reset').addEventListener('click', reset);
-byId('theme').addEventListener('click', () => {
-    document.documentElement.dataset.theme = isDark() ? 'light' : 'dark';
-    draw();
-});
 document.addEventListener('keydown', event => {
     if (event.key === 'Escape') {
         if (byId('search').value) { byId('search').value = ''; search(); }
@@ -466,16 +353,12 @@ document.addEventListener('keydown', event => {
 });
 window.addEventListener('resize', draw);
 window.addEventListener('hashchange', restore);
-matchMedia('(prefers-color-scheme: dark)').addEventListener('change', draw);
 
 document.title = 'Profile of ' + rootName;
-byId('command').textContent = rootName;
+byId('title').textContent = rootName;
 byId('summary').textContent = `process ${data.pid}, ${count(data.insns)} instructions`;
 byId('note').textContent = 'Width is instructions; click to zoom, Escape to go back, / to search.' +
     (data.folded ? ' Calls deeper than shown were folded: recursion onto itself.' : '') +
     (data.dropped ? ` ${count(data.dropped)} of the smallest calls are left out of the graph, not of the tables.` : '');
 restore();
-})();
-</script>
-</body>
-</html>
+};
