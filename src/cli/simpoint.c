@@ -2,6 +2,7 @@
 // vectors.
 #include "cli.h"
 
+#include "tools/page.h"
 #include "tools/simpoint.h"
 
 #include <errno.h>
@@ -11,7 +12,8 @@
 
 typedef struct Job {
     SimpointOptions opt;
-    const char *file, *prefix, *simpoints, *weights, *labels;
+    const char *file, *prefix, *simpoints, *weights, *labels, *html;
+    char *const *argv; // the command line, NULL-terminated
     bool json, help;
 } Job;
 
@@ -78,6 +80,9 @@ static bool set_labels(Job *j, const char *arg) {
 static bool set_prefix(Job *j, const char *arg) {
     return j->prefix = arg, true;
 }
+static bool set_html(Job *j, const char *arg) {
+    return j->html = arg, true;
+}
 static bool set_json(Job *j, const char *arg) {
     return (void)arg, j->json = true;
 }
@@ -91,6 +96,7 @@ static const Option options[] = {
      set_simpoints},
     {"--save-weights", "FILE", "lines \"weight cluster\"; the weights add up to 1", set_weights},
     {"--save-labels", "FILE", "for each interval \"cluster distance\"", set_labels},
+    {"--html", "FILE", "a page with the phases over time and the scores", set_html},
     {"--json", NULL, "print all there is to know instead of a table", set_json},
     {"--max-k", "N", "at most so many clusters (30)", set_max_k},
     {"--k", "N", "exactly so many, whatever their score", set_k},
@@ -130,6 +136,7 @@ static void help(FILE *to) {
             "  dragoman simpoint -o run run.bb         run.simpoints and run.weights, as gem5,\n"
             "                                          Sniper and SimPoint's own tools read them\n"
             "  dragoman simpoint --max-k 10 run.bb     at most ten intervals to simulate\n"
+            "  dragoman simpoint --html p.html run.bb  phases over time, to look at\n"
             "  dragoman simpoint --json run.bb         scores of every k, each interval's phase\n"
             "  zcat run.bb.gz | dragoman simpoint -    a compressed file\n");
 }
@@ -237,24 +244,53 @@ static bool save_all(const Job *j, const SimpointResult *r) {
     return good;
 }
 
-static void print_json(const Job *j, const SimpointPoints *p, const SimpointResult *r) {
-    printf("{\"intervals\": %zu, \"distinct\": %zu, \"dim\": %u, \"seed\": %llu,\n"
-           " \"bic_threshold\": %.17g, \"k\": %u,\n \"scores\": [",
-           p->n, p->distinct, p->dim, (unsigned long long)j->opt.seed, j->opt.bic_threshold, r->k);
+static void write_json(FILE *to, const Job *j, const SimpointPoints *p, const SimpointResult *r) {
+    fprintf(to,
+            "{\"tool\": \"simpoint\", \"intervals\": %zu, \"distinct\": %zu, \"dim\": %u, "
+            "\"seed\": %llu,\n"
+            " \"bic_threshold\": %.17g, \"k\": %u,\n \"scores\": [",
+            p->n, p->distinct, p->dim, (unsigned long long)j->opt.seed, j->opt.bic_threshold, r->k);
     for (unsigned i = 0; i < r->n_scores; i++) {
         const SimpointScore *s = &r->score[i];
-        printf("%s\n  {\"k\": %u, \"bic\": %.17g, \"distortion\": %.17g, \"iterations\": %u}",
-               i ? "," : "", s->k, s->bic, s->distortion, s->iterations);
+        fprintf(to, "%s\n  {\"k\": %u, \"bic\": %.17g, \"distortion\": %.17g, \"iterations\": %u}",
+                i ? "," : "", s->k, s->bic, s->distortion, s->iterations);
     }
-    printf("],\n \"simpoints\": [");
+    fprintf(to, "],\n \"simpoints\": [");
     for (unsigned i = 0; i < r->k; i++) {
         const SimpointCluster *c = &r->cluster[i];
-        printf("%s\n  {\"cluster\": %u, \"interval\": %zu, \"weight\": %.17g, \"intervals\": %zu}",
-               i ? "," : "", i, c->interval, c->weight, c->size);
+        fprintf(to,
+                "%s\n  {\"cluster\": %u, \"interval\": %zu, \"weight\": %.17g, \"intervals\": %zu}",
+                i ? "," : "", i, c->interval, c->weight, c->size);
     }
-    printf("],\n \"labels\": [");
-    for (size_t i = 0; i < r->n; i++) printf("%s%u", i ? i % 32 ? ", " : ",\n  " : "", r->label[i]);
-    printf("]}\n");
+    fprintf(to, "],\n \"labels\": [");
+    for (size_t i = 0; i < r->n; i++)
+        fprintf(to, "%s%u", i ? i % 32 ? ", " : ",\n  " : "", r->label[i]);
+    fprintf(to, "]}\n");
+}
+
+// The command as it was typed, but for quotes.
+static char *command_of(const Job *j) {
+    char *text = NULL;
+    size_t n = 0;
+    FILE *to = open_memstream(&text, &n);
+    if (!to) return NULL;
+    fputs("dragoman", to);
+    for (char *const *word = j->argv; *word; word++) fprintf(to, " %s", *word);
+    return fclose(to) ? NULL : text;
+}
+
+static bool save_page(const Job *j, const SimpointPoints *p, const SimpointResult *r) {
+    char *command = command_of(j);
+    PageHead head = {.tool = "simpoint",
+                     .script = page_simpoint,
+                     .program = j->file,
+                     .command = command ? command : "dragoman simpoint"};
+    FILE *to = page_open(j->html, &head);
+    if (to) write_json(to, j, p, r);
+    bool good = to && page_close(to, &head);
+    if (!good) complain("simpoint: %s: %s", j->html, strerror(errno));
+    free(command);
+    return good;
 }
 
 static void print_table(const Job *j, const SimpointPoints *p, const SimpointResult *r) {
@@ -306,8 +342,9 @@ static int cluster(const Job *j, const SimpointVectors *v) {
             complain("simpoint: %s: warning: %u clusters, not %u: no more can be told apart",
                      j->file, r.k, j->opt.k);
         good = save_all(j, &r);
+        if (j->html) good &= save_page(j, &p, &r);
         if (j->json)
-            print_json(j, &p, &r);
+            write_json(stdout, j, &p, &r);
         else
             print_table(j, &p, &r);
         if (fflush(stdout) || ferror(stdout)) {
@@ -321,7 +358,7 @@ static int cluster(const Job *j, const SimpointVectors *v) {
 }
 
 int cmd_simpoint(int argc, char **argv) {
-    Job j = {.opt = simpoint_options_default()};
+    Job j = {.opt = simpoint_options_default(), .argv = argv};
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
     j.opt.threads = cpus < 1                      ? 1
                     : cpus > SIMPOINT_MAX_THREADS ? SIMPOINT_MAX_THREADS

@@ -4,7 +4,13 @@
 //
 // Each thread has vectors of its own, as each has its own instructions: thread 0's in FILE, thread
 // n's in FILE.n. Intervals end on the exact instruction, in the middle of a block if need be.
+//
+// For a page, blocks also belong to places: functions, or pages of code that no symbol names.
 #include "tools/tools.h"
+
+#include "tools/page.h"
+#include "tools/phases.h"
+#include "tools/simpoint.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -16,13 +22,21 @@ typedef struct BlockId {
     uint64_t address;
     uint32_t insns;
     dgm_counter executed; // instructions
+    uint32_t place;
+    float direction[PHASE_DIMENSIONS]; // of the projection
 } BlockId;
+
+typedef struct Place {
+    uint64_t address;
+    bool page; // no function: all code of this page
+} Place;
 
 typedef struct Stream { // one thread's file
     FILE *f;
     char *path;
     uint32_t thread;
-    uint64_t intervals;
+    uint64_t intervals, insns;
+    Phases phases;
     char *line;
     size_t cap;
     struct Stream *next;
@@ -30,13 +44,16 @@ typedef struct Stream { // one thread's file
 
 typedef struct Bbv {
     uint64_t interval;
-    const char *path, *blocks_path;
+    const char *path, *blocks_path; // path NULL: only a page is asked for
     bool tail;
-    int stderr_fd;
+    Report report;
     Map ids;              // by address and size
     pthread_mutex_t lock; // all below, and growth of `blocks`
     BlockId **blocks;     // by id - 1
     size_t n_blocks, cap_blocks;
+    Map by_place;
+    Place *places;
+    uint32_t n_places, cap_places;
     Stream *streams;
 } Bbv;
 
@@ -47,11 +64,41 @@ static int start(dgm_watch *w) {
     pthread_mutex_init(&b->lock, NULL);
     b->interval = dgm_option_number(w, "interval", 10000000, 1, 1ull << 40);
     b->path = dgm_option(w, "out");
-    if (!b->path) b->path = "bbv.out.%p";
+    int e = report_start_to(&b->report, w, NULL);
+    if (!b->path && !b->report.html) b->path = "bbv.out.%p";
     b->blocks_path = dgm_option(w, "blocks");
     b->tail = !dgm_option(w, "notail");
     dgm_want(w, DGM_STOPS);
-    return 0;
+    return e;
+}
+
+// Lock held.
+static uint32_t place_of(dgm_watch *w, Bbv *b, uint64_t address) {
+    enum { PAGE_BYTES = 4096 };
+    dgm_symbol s;
+    bool known = dgm_symbol_at(w, address, &s);
+    Place mine = {known ? s.address : address & -(uint64_t)PAGE_BYTES, !known};
+    if (b->n_places == b->cap_places) {
+        uint32_t cap = b->cap_places ? 2 * b->cap_places : 256;
+        Place *more = realloc(b->places, cap * sizeof *more);
+        if (!more) return 0;
+        b->places = more;
+        b->cap_places = cap;
+    }
+    void **at = map_at(&b->by_place, mine.address << 1 | mine.page);
+    if (!at) return 0;
+    if (!*at) {
+        b->places[b->n_places++] = mine;
+        *at = (void *)(uintptr_t)b->n_places; // its number plus one
+    }
+    return (uint32_t)(uintptr_t)*at - 1;
+}
+
+static void place_block(dgm_watch *w, Bbv *b, BlockId *id, size_t number) {
+    enum { SEED = 1 };
+    id->place = place_of(w, b, id->address);
+    for (unsigned d = 0; d < PHASE_DIMENSIONS; d++)
+        id->direction[d] = (float)simpoint_direction(SEED, number, d);
 }
 
 static BlockId *block_id(dgm_watch *w, Bbv *b, const dgm_block *block) {
@@ -70,8 +117,9 @@ static BlockId *block_id(dgm_watch *w, Bbv *b, const dgm_block *block) {
         }
     }
     if (made && b->n_blocks < b->cap_blocks) {
-        *made = (BlockId){address, insns, dgm_counter_new(w)};
+        *made = (BlockId){.address = address, .insns = insns, .executed = dgm_counter_new(w)};
         b->blocks[b->n_blocks++] = *id = made;
+        if (b->report.html) place_block(w, b, made, b->n_blocks);
     } else {
         free(made);
         made = NULL;
@@ -93,7 +141,7 @@ static Stream *stream_of(Bbv *b, uint32_t thread) {
         if (s->thread == thread) return s;
     Stream *s = calloc(1, sizeof *s);
     if (!s) return NULL;
-    char *base = report_path(b->path);
+    char *base = report_path(b->path ? b->path : "");
     s->path = malloc((base ? strlen(base) : 0) + 16);
     if (!base || !s->path) {
         free(base);
@@ -107,8 +155,8 @@ static Stream *stream_of(Bbv *b, uint32_t thread) {
         strcpy(s->path, base);
     free(base);
     s->thread = thread;
-    s->f = fopen(s->path, "we");
-    if (!s->f) dprintf(2, "dragoman: tool 'bbv': %s: %s\n", s->path, strerror(errno));
+    s->f = b->path ? fopen(s->path, "we") : NULL;
+    if (b->path && !s->f) dprintf(2, "dragoman: tool 'bbv': %s: %s\n", s->path, strerror(errno));
     s->next = b->streams;
     b->streams = s;
     return s;
@@ -144,10 +192,13 @@ static void write_interval(Bbv *b, Stream *s, dgm_vcpu *v) {
         *at++ = ':';
         at = put_number(at, n);
         *at++ = ' ';
+        s->insns += n;
+        if (b->report.html) phases_add(&s->phases, b->blocks[i]->place, b->blocks[i]->direction, n);
     }
     if (at == s->line + 1) return;
     *at++ = '\n';
     s->intervals++;
+    if (b->report.html) phases_interval(&s->phases);
     if (s->f && fwrite(s->line, 1, (size_t)(at - s->line), s->f) != (size_t)(at - s->line)) {
         dprintf(2, "dragoman: tool 'bbv': %s: %s; no more is written\n", s->path, strerror(errno));
         fclose(s->f);
@@ -182,6 +233,7 @@ static void drop_streams(Bbv *b) {
         next = s->next;
         free(s->path);
         free(s->line);
+        phases_free(&s->phases);
         free(s);
     }
     b->streams = NULL;
@@ -209,6 +261,36 @@ static void write_blocks(dgm_watch *w, Bbv *b) {
     free(path);
 }
 
+static void write_places(dgm_watch *w, const Bbv *b, FILE *f) {
+    fprintf(f, ",\n \"places\": [");
+    for (uint32_t i = 0; i < b->n_places; i++) {
+        fprintf(f, "%s{", i ? ",\n  " : "");
+        report_place(f, w, b->places[i].address, true);
+        fprintf(f, ", \"page\": %s}", b->places[i].page ? "true" : "false");
+    }
+    fputc(']', f);
+}
+
+static void write_report(dgm_watch *w, FILE *f) {
+    Bbv *b = dgm_context(w);
+    const char *comma = "";
+    fprintf(f, "{\"tool\": \"bbv\", \"interval\": %" PRIu64 ", \"blocks\": %zu, \"threads\": [",
+            b->interval, b->n_blocks);
+    for (Stream *s = b->streams; s; s = s->next) {
+        fprintf(f,
+                "%s\n  {\"thread\": %" PRIu32 ", \"intervals\": %" PRIu64
+                ", \"instructions\": %" PRIu64 ", \"file\": ",
+                comma, s->thread, s->intervals, s->insns);
+        report_string(f, s->path);
+        if (b->report.page) fprintf(f, ",\n   \"columns\": "), phases_write(&s->phases, f);
+        fputc('}', f);
+        comma = ",";
+    }
+    fputc(']', f);
+    if (b->report.page) write_places(w, b, f);
+    fprintf(f, "}\n");
+}
+
 static void finish(dgm_watch *w, bool last) {
     Bbv *b = dgm_context(w);
     pthread_mutex_lock(&b->lock);
@@ -218,6 +300,8 @@ static void finish(dgm_watch *w, bool last) {
         if (last) s->f = NULL;
     }
     if (b->blocks_path) write_blocks(w, b);
+    if (b->report.html || b->report.json)
+        report_write(&b->report, w, "bbv", page_bbv, write_report);
     pthread_mutex_unlock(&b->lock);
 }
 
@@ -228,6 +312,9 @@ static void release(dgm_watch *w) {
     for (size_t i = 0; i < b->n_blocks; i++) free(b->blocks[i]);
     free(b->blocks);
     map_free(&b->ids);
+    map_free(&b->by_place);
+    free(b->places);
+    report_free(&b->report);
     free(b);
 }
 
@@ -236,6 +323,8 @@ static const char *const options[] = {
     "out=FILE    thread 0's vectors (bbv.out.%p; %p: the process id); thread n's go to FILE.n",
     "blocks=FILE which block each id is: id, address, instructions, function",
     "notail      leave out the last interval, which is shorter",
+    "html=FILE   the run's phases as a page with pictures; without out= no vectors are written",
+    "json        how many intervals went to which file, as JSON on stderr",
     NULL,
 };
 

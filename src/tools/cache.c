@@ -71,7 +71,8 @@ static int read_options(dgm_watch *w, Cache *c) {
         why = cache_config_parse(&c->config, key, value);
         if (why) return dgm_fail(w, -EINVAL, "%s", why);
         size_t n = strlen(c->configuration);
-        snprintf(c->configuration + n, sizeof c->configuration - n, "%s%s=%s", n ? " " : "", key, value);
+        snprintf(c->configuration + n, sizeof c->configuration - n, "%s%s=%s", n ? " " : "", key,
+                 value);
     }
     if (!*c->configuration) strcpy(c->configuration, "caches of cortex-a53");
     why = cache_config_check(&c->config);

@@ -86,7 +86,8 @@ static int by_share(const void *a, const void *b) {
 
 // Each instruction of the block; text, index among them and address to `each`.
 static void each_insn(dgm_watch *w, const HotBlock *x, FILE *f,
-                      void (*each)(dgm_watch *w, FILE *f, unsigned i, uint64_t at, const char *text)) {
+                      void (*each)(dgm_watch *w, FILE *f, unsigned i, uint64_t at,
+                                   const char *text)) {
     unsigned i = 0;
     for (uint64_t at = x->address; at < x->end; i++) {
         char text[96];

@@ -1,8 +1,8 @@
 // page.c - puts pages together; see page.h.
 //
 // In a file: the head with the run's name, the skeleton up to its marker, then for each report its
-// JSON, its tool's script when that is not there yet, and the skeleton's rest. A page of the same run
-// is taken apart at the same seams.
+// JSON, its tool's script when that is not there yet, and the skeleton's rest. A page of the same
+// run is taken apart at the same seams.
 #include "page.h"
 
 #include "calltree_internal.h"
@@ -24,7 +24,8 @@ static void put_head(FILE *to, const char *run) {
 }
 
 static void put_report(FILE *to, const PageHead *h) {
-    fprintf(to, "<script type=\"application/json\" class=\"report\" id=\"r%" PRIx64 "\">{\"command\": ",
+    fprintf(to,
+            "<script type=\"application/json\" class=\"report\" id=\"r%" PRIx64 "\">{\"command\": ",
             h->id);
     calltree_put_json(to, h->command);
     fputs(", \"program\": ", to);
@@ -72,8 +73,8 @@ static bool keep(char *text, const PageHead *h) {
     if (strncmp(text, head, strlen(head)) || n < n_rest || strcmp(text + n - n_rest, rest))
         return false;
     text[n - n_rest] = 0;
-    snprintf(id, sizeof id, "<script type=\"application/json\" class=\"report\" id=\"r%" PRIx64 "\">",
-             h->id);
+    snprintf(id, sizeof id,
+             "<script type=\"application/json\" class=\"report\" id=\"r%" PRIx64 "\">", h->id);
     static const char end[] = "</script>\n";
     char *mine = strstr(text, id), *behind = mine ? strstr(mine, end) : NULL;
     if (behind) memmove(mine, behind + strlen(end), strlen(behind + strlen(end)) + 1);
@@ -109,7 +110,8 @@ FILE *page_open(const char *path, PageHead *h) {
 
 bool page_close(FILE *to, const PageHead *h) {
     put_rest(to, h);
-    bool failed = ferror(to); // errno is still that of the write, as fclose() has nothing to do then
+    bool failed =
+        ferror(to); // errno is still that of the write, as fclose() has nothing to do then
     failed |= fclose(to) != 0;
     return !failed;
 }

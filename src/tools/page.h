@@ -1,9 +1,9 @@
 // page.h - a tool's report as one HTML file that needs nothing else.
 //
 // A page is the skeleton (pages/page.html: style, and functions to draw with), reports as JSON, and
-// for each tool among them a script that draws its reports (pages/TOOL.js). Several tools of one run
-// that name the same file share it: what is there of the run stays, so that two configurations of a
-// tool are seen side by side.
+// for each tool among them a script that draws its reports (pages/TOOL.js). Several tools of one
+// run that name the same file share it: what is there of the run stays, so that two configurations
+// of a tool are seen side by side.
 #ifndef DGM_TOOLS_PAGE_H
 #define DGM_TOOLS_PAGE_H
 

@@ -88,7 +88,8 @@ static void write_json(const Call *c, FILE *f, bool first) {
             fprintf(f, "%s\"%s\": %" PRIu64, comma, strerrorname_np(e), c->by_error[e]);
             comma = ", ";
         }
-    fprintf(f, "}, \"within\": {"); // calls that took less than so many nanoseconds, by powers of two
+    fprintf(f,
+            "}, \"within\": {"); // calls that took less than so many nanoseconds, by powers of two
     comma = "";
     for (unsigned i = 0; i < LATENCY_BUCKETS; i++)
         if (c->by_latency[i]) {

@@ -29,7 +29,8 @@ static char *command_line(void) {
     for (ssize_t got; to && from && (got = getdelim(&word, &cap, 0, from)) > 0;) {
         if (!word[got - 1]) got--;
         word[got] = 0;
-        static const char safe[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=:,+@%";
+        static const char safe[] =
+            "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=:,+@%";
         plain = got && strspn(word, safe) == (size_t)got;
         if (ftell(to)) fputc(' ', to);
         if (!plain) fputc('\'', to);
@@ -61,8 +62,12 @@ static void name_run(Report *r) {
 }
 
 int report_start(Report *r, dgm_watch *w) {
+    return report_start_to(r, w, dgm_option(w, "out"));
+}
+
+int report_start_to(Report *r, dgm_watch *w, const char *path) {
     enum { HIGH_FD = 700 };
-    r->path = dgm_option(w, "out");
+    r->path = path;
     r->html = dgm_option(w, "html");
     r->json = dgm_option(w, "json") != NULL;
     r->stderr_fd = r->path ? -1 : fcntl(2, F_DUPFD_CLOEXEC, HIGH_FD);
@@ -134,7 +139,8 @@ static void write_page(Report *r, dgm_watch *w, const char *name, const char *sc
         r->page = false;
         ok = page_close(f, &head);
     }
-    if (!ok) dprintf(2, "dragoman: tool '%s': %s: %s\n", name, path ? path : r->html, strerror(errno));
+    if (!ok)
+        dprintf(2, "dragoman: tool '%s': %s: %s\n", name, path ? path : r->html, strerror(errno));
     free(path);
 }
 

@@ -33,6 +33,8 @@ typedef struct Report {
         "json        results as JSON",                                                             \
         "html=FILE   results as a page with pictures; tools that name one file share it"
 int report_start(Report *r, dgm_watch *w); // in start; 0 or -errno
+// The same for who uses out= for something else: results go to `path`, or to stderr.
+int report_start_to(Report *r, dgm_watch *w, const char *path);
 // Writes results in all the forms that were asked for: `write` is called for each, and looks at
 // json and page. name: of the tool. script: that draws its page (page.h).
 void report_write(Report *r, dgm_watch *w, const char *name, const char *script,
