@@ -220,6 +220,11 @@ void dgm_machine_stats(const dgm_machine *m, dgm_stats *out) {
                        .flushes = s->flushes};
 }
 
+void dgm_machine_progress(dgm_machine *m, dgm_progress *out) {
+    *out = (dgm_progress){0};
+    if (m->m) out->instructions = machine_progress(m->m, &out->threads);
+}
+
 void dgm_machine_free(dgm_machine *m) {
     if (!m) return;
     if (m->m) {

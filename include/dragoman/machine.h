@@ -115,6 +115,14 @@ DGM_API int dgm_machine_run(dgm_machine *m, dgm_exit *how);
 // The last error as one line without a newline; "" when there was none. Valid until the next call.
 DGM_API const char *dgm_machine_error(const dgm_machine *m);
 DGM_API void dgm_machine_stats(const dgm_machine *m, dgm_stats *out);
+// How far a program that runs has come: instructions (0 unless they are counted, for options.count
+// or a tool) and threads. From any thread while dgm_machine_run is at work. Counts are in registers
+// while code runs; who asks makes threads bring them up to date soon, so ask again a moment later.
+typedef struct dgm_progress {
+    uint64_t instructions;
+    unsigned threads;
+} dgm_progress;
+DGM_API void dgm_machine_progress(dgm_machine *m, dgm_progress *out);
 DGM_API void dgm_machine_free(dgm_machine *m);
 
 #ifdef __cplusplus

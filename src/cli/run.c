@@ -6,6 +6,7 @@
 
 #include "dragoman/machine.h"
 #include "dragoman/tool.h"
+#include "progress.h"
 #include "tools/tools.h"
 
 #include <errno.h>
@@ -40,6 +41,8 @@ typedef struct Run {
     const char *tool_options[MAX_TOOLS];
     int n_tools;
     bool json, plugins;
+    ProgressWish progress;
+    long progress_pid; // only this process shows it; 0: the one that is started
 } Run;
 
 typedef struct Option {
@@ -245,6 +248,16 @@ static int set_json(Run *r, const char *arg) {
     return (void)arg, r->json = true, 0;
 }
 
+static int set_progress(Run *r, const char *arg) {
+    return (void)arg, r->progress = PROGRESS_ON, 0;
+}
+static int set_no_progress(Run *r, const char *arg) {
+    return (void)arg, r->progress = PROGRESS_OFF, 0;
+}
+static int set_progress_pid(Run *r, const char *arg) {
+    return r->progress_pid = atol(arg), 0;
+}
+
 static int set_cpu(Run *r, const char *arg) {
     if (!strcmp(arg, "help") || !strcmp(arg, "?")) {
         char *no_args[] = {"cpus", NULL};
@@ -302,6 +315,10 @@ static const Option options[] = {
     {"--plugin", "-plugin", "FILE[,NAME=VALUE]", "watch the program by a plugin made for QEMU",
      set_plugin, true},
     {"--json", "-json", NULL, "tools give their results as JSON", set_json, false},
+    {"--progress", "-progress", NULL,
+     "a status line on stderr each second, also where tools do not show one", set_progress, false},
+    {"--no-progress", "-no-progress", NULL, "none, whatever stderr is", set_no_progress, false},
+    {"--progress-pid", "-progress-pid", "PID", NULL, set_progress_pid, true},
     {"--host", "-host", "NAME", "code generator: x86_64, or interp (slow, portable)", set_host,
      false},
     {"--host-limit", "-host-limit", "LIST",
@@ -453,8 +470,24 @@ static int die_of(int sig) {
     return EXIT_SIGNALLED + sig;
 }
 
+// Processes that this one starts do not show theirs on top of ours; what it execs does.
+static bool shows_progress(const Run *r) {
+    bool others_print = r->opt.log_fd == STDERR_FILENO && (r->opt.log || r->opt.strace);
+    if (r->progress_pid && r->progress_pid != getpid()) return false;
+    if (r->progress == PROGRESS_AUTO && (!r->n_tools || others_print)) return false;
+    return progress_of_run_wanted(r->progress);
+}
+
+static void hand_on_progress(Run *r) {
+    static char pid[24]; // argv of programs that the guest execs
+    if (r->n_self >= MAX_SELF_ARGS - 2) return;
+    snprintf(pid, sizeof pid, "%ld", r->progress_pid ? r->progress_pid : (long)getpid());
+    r->self[r->n_self++] = (char *)(r->qemu ? "-progress-pid" : "--progress-pid");
+    r->self[r->n_self++] = pid;
+}
+
 static int attach_tools(Run *r, dgm_machine *m) {
-    int e = 0;
+    int e = shows_progress(r) ? dgm_machine_attach(m, &tool_progress, NULL) : 0;
     for (int i = 0; i < r->n_tools && !e; i++) {
         char *with = NULL;
         const char *options = r->tool_options[i];
@@ -476,7 +509,9 @@ static int run_program(Run *r, const char *path, char **argv) {
     if (!e) e = dgm_machine_load(m, path, argv, r->env);
     bool loaded = !e;
     dgm_exit how = {0};
+    if (loaded && shows_progress(r)) progress_of_run_start(m, r->progress == PROGRESS_ON);
     if (loaded) e = dgm_machine_run(m, &how);
+    progress_of_run_end();
     if (e) complain("%s", dgm_machine_error(m));
     if (!e && r->stats) print_stats(m, cpu_ns());
     dgm_machine_free(m);
@@ -534,6 +569,7 @@ static int run_main(int argc, char **argv, bool qemu) {
     // binfmt_misc with the P flag puts the original argv[0] behind the program's path.
     if (qemu && (getauxval(AT_FLAGS) & BINFMT_PRESERVE_ARGV0) && at + 1 < argc) at++;
     if (!r.kept_given) default_cache(&r);
+    if (r.n_tools || r.progress == PROGRESS_ON) hand_on_progress(&r);
     if (r.n_binds) r.opt.binds = r.binds;
     if (qemu && !(r.opt.log && strstr(r.opt.log, "plugin"))) qemu_plugin_quiet();
     r.opt.self_argv = (const char *const *)r.self;

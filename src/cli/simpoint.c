@@ -1,11 +1,13 @@
 // simpoint.c - `dragoman simpoint`: which intervals of a run to simulate, from its basic-block
 // vectors.
 #include "cli.h"
+#include "progress.h"
 
 #include "tools/page.h"
 #include "tools/simpoint.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -15,6 +17,9 @@ typedef struct Job {
     const char *file, *prefix, *simpoints, *weights, *labels, *html;
     char *const *argv; // the command line, NULL-terminated
     bool json, help;
+    ProgressWish progress;
+    Progress *line;
+    atomic_size_t runs_done, runs; // of k-means; 0: the file is still being read
 } Job;
 
 typedef struct Option {
@@ -86,6 +91,12 @@ static bool set_html(Job *j, const char *arg) {
 static bool set_json(Job *j, const char *arg) {
     return (void)arg, j->json = true;
 }
+static bool set_progress(Job *j, const char *arg) {
+    return (void)arg, j->progress = PROGRESS_ON, true;
+}
+static bool set_no_progress(Job *j, const char *arg) {
+    return (void)arg, j->progress = PROGRESS_OFF, true;
+}
 static bool set_help(Job *j, const char *arg) {
     return (void)arg, j->help = true;
 }
@@ -107,6 +118,8 @@ static const Option options[] = {
     {"--iters", "N", "at most so many steps of k-means in each run (100)", set_iterations},
     {"--restarts", "N", "runs of k-means for each k (5)", set_restarts},
     {"--threads", "N", "at work at once (one for each CPU); the result is the same", set_threads},
+    {"--progress", NULL, "say how far it is, also where stderr is no terminal", set_progress},
+    {"--no-progress", NULL, "do not, though stderr is a terminal", set_no_progress},
     {"--help", NULL, "this text", set_help},
 };
 enum { N_OPTIONS = sizeof options / sizeof *options };
@@ -320,6 +333,7 @@ static bool read_file(const Job *j, SimpointVectors *v) {
     }
     SimpointError error;
     bool good = simpoint_read(from, v, &error);
+    if (!good || v->cut_line) progress_hide(j->line, 0);
     if (!standard) fclose(from);
     if (!good && error.line)
         complain("simpoint: %s:%llu: %s", j->file, (unsigned long long)error.line, error.text);
@@ -335,6 +349,7 @@ static int cluster(const Job *j, const SimpointVectors *v) {
     SimpointPoints p;
     SimpointResult r = {0};
     bool good = simpoint_project(v, &j->opt, &p) && simpoint_search(&p, &j->opt, &r);
+    progress_hide(j->line, -1);
     if (!good) {
         complain("simpoint: %s: out of memory", j->file);
     } else {
@@ -357,6 +372,33 @@ static int cluster(const Job *j, const SimpointVectors *v) {
     return good ? 0 : 1;
 }
 
+static void runs_done(void *ctx, size_t done, size_t all) {
+    Job *j = ctx;
+    atomic_store(&j->runs, all);
+    atomic_store(&j->runs_done, done);
+}
+
+static void say(void *ctx, double seconds, char *out, size_t cap) {
+    Job *j = ctx;
+    size_t all = atomic_load(&j->runs), done = atomic_load(&j->runs_done);
+    if (all)
+        snprintf(out, cap, "k-means: %zu of %zu runs, %.0f s", done, all, seconds);
+    else
+        snprintf(out, cap, "reading %.100s, %.0f s", j->file, seconds);
+}
+
+// Reads, clusters, and takes the status line away before anything is printed.
+static int do_all(Job *j) {
+    SimpointVectors v;
+    bool wanted =
+        j->progress == PROGRESS_ON || (j->progress == PROGRESS_AUTO && progress_possible());
+    j->line = wanted ? progress_start(say, j) : NULL;
+    int status = read_file(j, &v) ? cluster(j, &v) : 1;
+    progress_end(j->line);
+    simpoint_vectors_free(&v);
+    return status;
+}
+
 int cmd_simpoint(int argc, char **argv) {
     Job j = {.opt = simpoint_options_default(), .argv = argv};
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
@@ -369,8 +411,7 @@ int cmd_simpoint(int argc, char **argv) {
         help(stdout);
         return 0;
     }
-    SimpointVectors v;
-    status = read_file(&j, &v) ? cluster(&j, &v) : 1;
-    simpoint_vectors_free(&v);
-    return status;
+    j.opt.progress = runs_done;
+    j.opt.progress_ctx = &j;
+    return do_all(&j);
 }

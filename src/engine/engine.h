@@ -47,7 +47,7 @@ typedef struct Block {
     HostLink *incoming;      // links of other blocks that jump here
     const HostFault *faults; // sorted by host_off
     struct Block *next_in_page;
-    const BlockKept *kept; // NULL: not to be kept, or from there
+    const BlockKept *kept;        // NULL: not to be kept, or from there
     const struct WatchUndo *undo; // n_undo: what tools have counted too much when a fault leaves it
     uint32_t n_undo;
     uint32_t *count_ends; // of a machine that counts: instructions up to the end of each segment
@@ -112,10 +112,10 @@ struct Machine {
     uint8_t *cache_there, *cold_there; // up to here the pages are there
     const Block *falls_into_next;      // the block that ends at cache_at, when it falls through
     BlockTable *blocks;
-    Arena meta;        // Blocks, links and fault tables since the last flush
+    Arena meta;              // Blocks, links and fault tables since the last flush
     struct Persist *persist; // persist.h; NULL: nothing is kept
     uint32_t *relocs;        // the translator's workbench, when something is
-    HostFault *faults; // the translator's workbench
+    HostFault *faults;       // the translator's workbench
     uint32_t cap_faults;
     void *shared;    // Guest.shared_bytes
     IrRegion region; // the translator's workbench
@@ -161,6 +161,9 @@ void machine_fork_prepare(Machine *m);
 void machine_fork_parent(Machine *m);
 void machine_fork_child(Machine *m, Vcpu *self);
 uint64_t machine_insns_executed(Machine *m);
+// As it was when each vCPU was last out of translated code, which they are asked to leave for a
+// moment; and how many vCPUs there are. From any thread.
+uint64_t machine_progress(Machine *m, unsigned *vcpus);
 
 // A vCPU with a copy of guest state, or the guest's reset state when that is NULL. NULL: out of
 // memory.
@@ -191,7 +194,7 @@ Block *block_get(Vcpu *v, uint64_t pc, uint32_t mode,
                  uint32_t max_insns); // translate.c; lock held; NULL: v->m->err
 // Where the next block's code goes, its pages there. Lock held.
 HostCode translate_room(Machine *m);
-BlockTable *block_table_new(void);    // cache.c
+BlockTable *block_table_new(void); // cache.c
 void block_table_free(BlockTable *t);
 void block_table_clear(BlockTable *t);
 bool block_table_add(BlockTable *t, Block *b);

@@ -129,6 +129,18 @@ uint64_t machine_insns_executed(Machine *m) {
     return n;
 }
 
+uint64_t machine_progress(Machine *m, unsigned *vcpus) {
+    pthread_mutex_lock(&m->lock);
+    uint64_t n = m->insns_of_gone;
+    *vcpus = 0;
+    for (Vcpu *v = m->vcpus; v; v = v->next, ++*vcpus) {
+        n += vcpu_insns(v->hot);
+        if (atomic_load(&v->in_code)) vcpu_interrupt(v); // elsewhere it may stand for a signal
+    }
+    pthread_mutex_unlock(&m->lock);
+    return n;
+}
+
 // A vCPU's memory: guard page, return prediction stack, the tools' slots, hot fields, guest state.
 enum { GUARD_BYTES = 4096, RET_STACK_BYTES = 64 << 10 };
 static size_t slot_bytes(const Machine *m) {

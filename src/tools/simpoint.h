@@ -61,6 +61,9 @@ typedef struct SimpointOptions {
     unsigned threads;
     double bic_threshold; // of the range of scores, 0 to 1
     uint64_t seed;
+    // Called on any thread when one more run of k-means is done. NULL: nobody asks.
+    void (*progress)(void *ctx, size_t done, size_t all);
+    void *progress_ctx;
 } SimpointOptions;
 
 // What SimPoint 3.2 takes when nothing is said, but every k up to 30 is tried.

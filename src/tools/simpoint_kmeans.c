@@ -367,7 +367,7 @@ typedef struct Search {
     const SimpointOptions *o;
     Best *best;
     unsigned n, first_k; // best[i] is of first_k + i
-    atomic_size_t next;
+    atomic_size_t next, done;
     atomic_bool failed;
     pthread_mutex_t lock;
 } Search;
@@ -412,6 +412,8 @@ static void *run_some(void *ctx) {
         unsigned i = s->n - 1 - (unsigned)(t / restarts);
         if (!run_once(s, &s->best[i], s->first_k + i, (unsigned)(t % restarts)))
             atomic_store(&s->failed, true);
+        size_t done = atomic_fetch_add(&s->done, 1) + 1;
+        if (s->o->progress) s->o->progress(s->o->progress_ctx, done, tasks);
     }
     return NULL;
 }
