@@ -5,13 +5,18 @@ the model, profiles through callgrind_annotate, and what goes wrong.
 """
 import argparse
 import collections
+import fcntl
+import html.parser
 import json
 import os
+import pty
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import threading
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -232,6 +237,180 @@ class Test:
                 have = {k: got[unit][k] for k in want}
                 assert have == want, (options, unit, have, want)
 
+    # ---- pages ----
+
+    def page(self, path):
+        """The reports in a page, after checking that it is a page: whole, alone, and names in it harmless."""
+        with open(path, encoding="utf-8") as f:
+            text = f.read()
+        page = Page(text)
+        assert not page.open, ("not closed", page.open)
+        assert not [a for a in page.attributes if a[0] in ("src", "href", "action", "data") or a[0].startswith("on")], page.attributes
+        for script in page.reports:
+            assert not re.search("[<>&]", script), "a report could leave its element"
+        rest = text
+        for script in page.reports:
+            rest = rest.replace(script, "")
+        assert not re.search(r"https?:|url\(|@import|fetch\(|innerHTML|import\(", rest), "something from elsewhere"
+        return [json.loads(script) for script in page.reports]
+
+    def drawn(self, path):
+        """What a browser makes of it; None where there is none."""
+        browser = next((b for b in ("chromium-headless-shell", "chromium", "google-chrome") if shutil.which(b)), None)
+        if not browser:
+            return None
+        r = subprocess.run([browser, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000", "--dump-dom",
+                            "file://" + path], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=100)
+        return re.sub(r"<script.*?</script>", "", r.stdout.decode("utf-8", "replace"), flags=re.S)
+
+    def test_pages_say_what_json_says(self):
+        argv = [BUSYBOX, "sort", "-n", os.path.join(TOP, "README.md")]
+        for name, options in (("count", "all,top=100000"), ("hot", "top=100000"), ("cache", "top=100000"), ("syscalls", "detail")):
+            page, out = self.path("p.html"), self.path("p.json")
+            r = self.run(["--tool", f"{name}:html={page},json,out={out},{options}"], argv)
+            assert r.stderr == b"", r.stderr
+            with open(out) as f:
+                want = json.load(f)
+            [got] = self.page(page)
+            assert name in got["command"] and got["command"].endswith("README.md") and got["program"] == BUSYBOX, got["command"]
+            got = {k: v for k, v in got["report"].items() if k in want}
+            assert got == want, (name, str(got)[:300], str(want)[:300])
+            text = self.drawn(page)
+            if text:
+                if name == "count":
+                    assert f">{want['instructions']:,}<" in text, text[:2000]
+                assert text.count("<tr") > 1 and "<svg" in text, (name, text[-1500:])
+            os.remove(page)
+            r = self.run(["--tool", f"{name}:html={page}"], argv)
+            assert r.stderr == b"" and self.page(page), "only a page was asked for"
+
+    def test_page_of_phases(self):
+        page, path = self.path("b.html"), self.path("b.bb")
+        r = self.busybox(["--tool", f"bbv:interval=1009,html={page},out={path},json"], "seq", "1", "20000")
+        said = json.loads(r.stderr)
+        [got] = self.page(page)
+        b = got["report"]
+        [thread] = b["threads"]
+        sums = [sum(int(e.split(":")[-1]) for e in line[1:].split()) for line in open(path)]
+        assert thread["intervals"] == len(sums) == said["threads"][0]["intervals"] == sum(c["intervals"] for c in thread["columns"])
+        assert thread["instructions"] == sum(sums) == sum(c["instructions"] for c in thread["columns"])
+        assert 300 < len(thread["columns"]) <= 1024 and len(sums) > 1024, (len(thread["columns"]), len(sums))
+        for c in thread["columns"]:
+            assert sum(c["places"][1::2]) <= c["instructions"] and max(c["places"][::2]) < len(b["places"]), c
+        text = self.drawn(page)
+        assert text is None or ("Which intervals are alike" in text and text.count("<path") > 3)
+        os.remove(path)
+        self.busybox(["--tool", f"bbv:interval=1M,html={page}"], "true")
+        assert not os.path.exists(path)
+        points = self.path("s.html")
+        self.busybox(["--tool", f"bbv:interval=10000,out={path}"], "seq", "1", "3000")
+        r = subprocess.run([self.args.dragoman, "simpoint", "--html", points, "--json", path], stdout=subprocess.PIPE, check=True)
+        [got] = self.page(points)
+        assert got["report"] == json.loads(r.stdout)
+        text = self.drawn(points)
+        assert text is None or "Simulation points" in text and text.count("<circle") == len(got["report"]["scores"])
+
+    def test_tools_share_a_page(self):
+        """Two configurations of a cache and another tool; once more with results on the way; a second run replaces all."""
+        page = self.path("s.html")
+        tools = ["--tool", f"cache:l1d=8K,html={page}", "--tool", f"cache:l1d=64K,html={page}", "--tool", f"count:html={page}"]
+        for _ in range(2):
+            self.busybox(tools, "env", BUSYBOX, "seq", "1", "500")  # env execs: what was before it stays
+            reports = self.page(page)
+            assert [r["report"]["tool"] for r in reports] == ["cache", "cache", "count"] * 2, [r["report"]["tool"] for r in reports]
+        a, b = (r["report"] for r in reports[3:5])
+        assert a["configuration"] == "l1d=8K" and a["units"]["l1d"]["read_misses"] > b["units"]["l1d"]["read_misses"]
+        text = self.drawn(page)
+        assert text is None or "l1d=64K" in text
+
+    def test_hostile_names_in_pages(self):
+        """A file and a function whose names would leave their element, or run."""
+        source, prog = self.path("n.s"), self.path('x"<img src=x onerror=alert(1)>.bin')
+        name = r'\"</script><script>document.body.id=1</script><!--'
+        with open(source, "w") as f:
+            f.write(f'.text\n.global _start\n_start: mov x1, 1000\n"{name}": subs x1, x1, 1\n b.ne "{name}"\n'
+                    f'.size "{name}", 8\n.type "{name}", %function\n mov x8, 93\n mov x0, 0\n svc 0\n')
+        subprocess.run(["aarch64-linux-gnu-gcc", "-nostdlib", "-static", source, "-o", prog], check=True)
+        page = self.path("h.html")
+        options = [x for t in ("count", "hot", "cache", "syscalls", "bbv:interval=100") for x in ("--tool", t + (":" if ":" not in t else ",") + "html=" + page)]
+        self.run(options, [prog])
+        reports = self.page(page)
+        assert len(reports) == 5
+        assert any("</script>" in f.get("function", "") for f in reports[0]["report"]["functions"]), reports[0]
+        text = self.drawn(page)
+        assert text is None or ('<body id="1"' not in text and "<img" not in text and "&lt;/script&gt;" in text)
+
+    def test_pages_that_cannot_be_written(self):
+        for tool in ("count", "hot", "cache", "syscalls", "bbv", "profile"):
+            for path, why in (("/no/such/x.html", "No such file"), ("/dev/full", "No space left")):
+                r = self.busybox(["--tool", f"{tool}:html={path}"], "true")
+                assert r.stderr.count(b"\n") == 1 and path in r.stderr.decode() and why in r.stderr.decode(), (tool, r.stderr)
+        r = self.busybox(["--tool", "count:html="], "true", check=2)
+        assert b"no file is named" in r.stderr
+        path = self.path("b.bb")
+        self.busybox(["--tool", f"bbv:interval=1000,out={path}"], "true")
+        r = subprocess.run([self.args.dragoman, "simpoint", "--html", "/dev/full", path], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert r.returncode == 1 and r.stderr.count(b"\n") == 1 and b"No space left" in r.stderr, r.stderr
+
+    # ---- progress ----
+
+    def on_terminal(self, options, argv, stdout_too=False, width=80):
+        """What came on a terminal that is stderr."""
+        master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
+
+        def own():
+            os.setsid()
+            fcntl.ioctl(2, termios.TIOCSCTTY, 0)
+        p = subprocess.Popen([self.args.dragoman] + options + argv, stdin=subprocess.DEVNULL, stderr=slave,
+                             stdout=slave if stdout_too else subprocess.DEVNULL, preexec_fn=own,
+                             env={"DRAGOMAN_CACHE": "off", "PATH": "/bin", "TERM": "xterm"})
+        os.close(slave)
+        out = b""
+        while True:
+            try:
+                data = os.read(master, 65536)
+            except OSError:
+                break
+            if not data:
+                break
+            out += data
+        os.close(master)
+        assert p.wait(timeout=60) == 0, out
+        return out.decode()
+
+    def test_progress(self):
+        busy = [BUSYBOX, "sleep", "4"]
+        line = r"\r[\d.]+ ?[kMG]? instructions, [\d.]+ ?[kMG]?/s, \d+ s\x1b\[K"
+        out = self.on_terminal(["run", "--tool", "count"], busy)
+        assert len(re.findall(line, out)) >= 2, repr(out)
+        before, after = out.rsplit("\r\x1b[K", 1)
+        assert re.fullmatch(r"instructions +[\d,]+\r\n", after), ("the line is not erased", repr(out))
+        for options, argv, both in ((["run", "--tool", "count"], busy, True), (["run", "--no-progress", "--tool", "count"], busy, False),
+                                    (["run"], busy, False)):
+            out = self.on_terminal(options, argv, both)
+            assert "\x1b" not in out and "/s" not in out, (options, repr(out))
+        out = self.on_terminal(["run", "--progress", "--tool", "count"], busy, True)
+        assert re.search(line, out), repr(out)
+        out = self.on_terminal(["run", "--tool", "count"], busy, width=20)
+        assert all(len(x) <= 20 for x in re.findall(r"\r([^\r\x1b]*)\x1b", out)) and "instr" in out, repr(out)
+        assert b"/s" not in self.run(["--tool", "count"], busy).stderr
+        # the program's own output: the line goes before it, and nothing comes while its line has no end
+        out = self.on_terminal(["run", "--progress", "--tool", "count"],
+                               [BUSYBOX, "ash", "-c", "read -t 3 x <&1; echo one >&2; read -t 4 x <&1; printf 'two? ' >&2; read -t 4 x <&1; true"], True)
+        assert re.search(r"\x1b\[K\r\x1b\[Kone\r\n", out) and re.search("two\\? instructions", out), repr(out)
+
+    def test_progress_counts_all_threads(self):
+        """It does not change what is counted, and what it says last is not more than that."""
+        argv = [BUSYBOX, "awk", "BEGIN { for (i = 0; i < 3000000; i++) s += i; print s }"]
+        out = self.on_terminal(["run", "--no-progress", "--tool", "count:blocks"], argv)
+        want = re.findall(r"(instructions|blocks) +([\d,]+)\r", out)
+        out = self.on_terminal(["run", "--tool", "count:blocks"], argv)
+        assert re.findall(r"(instructions|blocks) +([\d,]+)\r", out) == want, (out, want)
+        unit = {"": 1, " k": 1e3, " M": 1e6, " G": 1e9, " T": 1e12}
+        said = [float(n) * unit[u] for n, u in re.findall(r"\r([\d.]+)( ?[kMGT]?) instructions", out)]
+        assert said == sorted(said) and (not said or 0 < said[-1] <= int(want[0][1].replace(",", "")) * 1.06), (said, want)
+
     # ---- profiles ----
 
     def test_profile_through_callgrind_annotate(self):
@@ -330,6 +509,34 @@ class Test:
         timer.start()
         _, err = p.communicate(timeout=20)
         assert p.returncode == -2 and b"instructions" in err, (p.returncode, err)
+
+
+class Page(html.parser.HTMLParser):
+    """The elements of a page: those left open, all attributes, the texts of its reports."""
+    ALONE = {"meta", "br", "hr", "img", "input", "link"}
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.attributes, self.reports = [], [], []
+        self.in_report = False
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        if tag not in self.ALONE:
+            self.open.append(tag)
+        self.attributes += attributes
+        self.in_report = ("class", "report") in attributes
+        if self.in_report:
+            self.reports.append("")
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open.pop() == tag, f"</{tag}> where it does not belong"
+        self.in_report = False
+
+    def handle_data(self, data):
+        if self.in_report:
+            self.reports[-1] += data
 
 
 def feed(sim, text):
