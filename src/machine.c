@@ -195,6 +195,7 @@ int dgm_machine_load(dgm_machine *m, const char *path, char *const argv[], char 
         return e;
     }
     m->m = machine;
+    if (m->watches) m->watches->machine = machine;
     return 0;
 }
 
@@ -218,6 +219,14 @@ void dgm_machine_stats(const dgm_machine *m, dgm_stats *out) {
                        .loaded = s->loaded,
                        .invalidations = s->invalidations,
                        .flushes = s->flushes};
+}
+
+char *dgm_host_text(dgm_watch *w, uint64_t address) {
+    Buf text = {0};
+    Machine *machine = w->ws->machine;
+    if (machine && machine_host_text(machine, address, &text) && text.data) return text.data;
+    buf_free(&text);
+    return NULL;
 }
 
 void dgm_machine_progress(dgm_machine *m, dgm_progress *out) {

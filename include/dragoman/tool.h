@@ -84,6 +84,11 @@ DGM_API const dgm_insn *dgm_block_insn(const dgm_block *b, unsigned i);
 DGM_API unsigned dgm_disassemble(dgm_watch *w, const uint8_t *bytes, size_t n, uint64_t address,
                                  char *out, size_t cap);
 
+// What the block that begins at this address became: the host's instructions as text, with all that
+// tools have asked for among them; to be freed. NULL: it is not translated (any more), or there is
+// no disassembler here. In finish.
+DGM_API char *dgm_host_text(dgm_watch *w, uint64_t address);
+
 // ---- what a tool can ask for at instruction `insn` of the block ----
 //
 // "Before" means: all earlier instructions are done, this one has done nothing. An instruction that

@@ -165,6 +165,10 @@ uint64_t machine_insns_executed(Machine *m);
 // moment; and how many vCPUs there are. From any thread.
 uint64_t machine_progress(Machine *m, unsigned *vcpus);
 
+// Host code of the block that begins at this guest pc, as text; false: there is none, or nobody can
+// tell. From any thread.
+bool machine_host_text(Machine *m, uint64_t pc, Buf *text);
+
 // A vCPU with a copy of guest state, or the guest's reset state when that is NULL. NULL: out of
 // memory.
 Vcpu *vcpu_new(Machine *m, const void *state);

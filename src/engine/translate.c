@@ -62,6 +62,19 @@ static void log_host_code(const Machine *m, const Block *b, const HostOutput *ou
     log_text(m, &text);
 }
 
+bool machine_host_text(Machine *m, uint64_t pc, Buf *text) {
+    bool found = false;
+    pthread_mutex_lock(&m->lock);
+    for (uint32_t i = block_table_made(m->blocks); i-- && !found && m->host->disassemble;) {
+        const Block *b = block_table_nth(m->blocks, i);
+        if (b->pc != pc || b->dead || b->mode >> BLOCK_CUT_SHIFT) continue;
+        m->host->disassemble(b->entry, b->code_bytes, text);
+        found = true;
+    }
+    pthread_mutex_unlock(&m->lock);
+    return found;
+}
+
 // One line for Linux perf: where the block lies and which guest code it is. The file is opened for
 // each line: it belongs to the process that runs, also behind a fork.
 static void name_to_perf(const Block *b) {

@@ -135,6 +135,20 @@ static void write_source(dgm_watch *w, FILE *f, const HotBlock *x) {
     fputc(']', f);
 }
 
+// What the block became, a line an instruction.
+static void write_host(dgm_watch *w, FILE *f, const HotBlock *x) {
+    char *text = dgm_host_text(w, x->address), *at = text;
+    if (!text) return;
+    fprintf(f, ", \"host\": [");
+    for (char *line; (line = strsep(&at, "\n"));) {
+        if (!*line) continue;
+        if (line != text) fputs(", ", f);
+        report_string(f, line);
+    }
+    fputc(']', f);
+    free(text);
+}
+
 static void write_code(dgm_watch *w, FILE *f, const HotBlock *x, bool json) {
     if (json) fprintf(f, ", \"code\": [");
     each_insn(w, x, f, json ? insn_json : insn_text);
@@ -202,6 +216,7 @@ static void write_loops(dgm_watch *w, Hot *h, FILE *f, HotBlock *const *rows, si
 
 static void write_blocks(dgm_watch *w, Hot *h, FILE *f, HotBlock *const *rows, size_t n,
                          uint64_t total) {
+    enum { HOST_ROWS = 50 }; // of which a page has the host's code, too
     if (h->report.json)
         fprintf(f, "{\"tool\": \"hot\", \"instructions\": %" PRIu64 ", \"blocks\": [", total);
     else
@@ -221,6 +236,7 @@ static void write_blocks(dgm_watch *w, Hot *h, FILE *f, HotBlock *const *rows, s
             fprintf(f, ", %u instructions\n", x->insns);
         }
         if (h->code) write_code(w, f, x, h->report.json);
+        if (h->code && h->report.page && i < HOST_ROWS) write_host(w, f, x);
         if (h->report.json) fprintf(f, "}");
     }
     if (h->report.json) fprintf(f, "]");
