@@ -57,17 +57,15 @@ tools.bbv = (reports, box) => {
             const i = c.places.findIndex((v, k) => k % 2 === 0 && v === p);
             return i < 0 ? 0 : c.places[i + 1] / c.instructions;
         };
+        // An edge as steps: [x where it begins, y], neighbours of one height put together.
+        const edge = heights => heights.map((v, i) => [f.x(ends[i]).toFixed(1), f.y(v).toFixed(1)])
+            .filter(([, y], i, list) => !i || y !== list[i - 1][1]);
         [...top, -1].forEach((p, k) => {
-            const up = [], down = [];
-            t.columns.forEach((c, i) => {
-                const to = p < 0 ? 1 : Math.min(1, below[i] + part(c, p));
-                const a = f.x(ends[i]).toFixed(1), b = f.x(ends[i + 1]).toFixed(1);
-                up.push(`${a} ${f.y(to).toFixed(1)}L${b} ${f.y(to).toFixed(1)}`);
-                down.push(`${b} ${f.y(below[i]).toFixed(1)}L${a} ${f.y(below[i]).toFixed(1)}`);
-                below[i] = to;
-            });
-            f.svg.append(shape('path', {d: `M${up.join('L')}L${down.reverse().join('L')}z`,
-                style: `fill: ${p < 0 ? 'var(--other)' : colour(k)}`}));
+            const above = t.columns.map((c, i) => p < 0 ? 1 : Math.min(1, below[i] + part(c, p)));
+            const lower = edge(below), d = edge(above).map(([x, y], i) => i ? `H${x}V${y}` : `M${x} ${y}`).join('') + `H${f.right}`;
+            const back = lower.map(([x, y], i) => `V${y}H${i ? x : f.left}`).reverse().join('');
+            f.svg.append(shape('path', {d: d + back + 'z', style: `fill: ${p < 0 ? 'var(--other)' : colour(k)}`}));
+            above.forEach((v, i) => { below[i] = v; });
         });
         return withTip(f.svg, event => {
             const at = f.from(inPicture(f.svg, event)[0]), i = ends.findIndex(e => e > at) - 1, c = t.columns[i];
