@@ -28,7 +28,7 @@ class Test:
         return os.path.join(self.scratch, name)
 
     def run(self, options, argv, check=0, timeout=120):
-        r = subprocess.run([self.args.dragoman, "run"] + options + argv, env={"DRAGOMAN_CACHE": "off", "PATH": "/bin"},
+        r = subprocess.run([self.args.dragoman, "run"] + options + argv, env={**os.environ, "DRAGOMAN_CACHE": "off", "PATH": "/bin"},
                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout)
         if check is not None and r.returncode != check:
             raise AssertionError(f"{options} {argv}: exit {r.returncode}: {r.stderr[:400]!r}")
@@ -324,7 +324,7 @@ class Test:
         assert r.returncode == 1 and b"not a trace" in r.stderr
 
     def test_results_on_sigint(self):
-        p = subprocess.Popen([self.args.dragoman, "run", "--tool", "count", BUSYBOX, "sleep", "30"], env={"DRAGOMAN_CACHE": "off"},
+        p = subprocess.Popen([self.args.dragoman, "run", "--tool", "count", BUSYBOX, "sleep", "30"], env={**os.environ, "DRAGOMAN_CACHE": "off"},
                              stderr=subprocess.PIPE)
         timer = threading.Timer(1, lambda: p.send_signal(2))
         timer.start()
