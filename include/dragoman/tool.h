@@ -204,6 +204,33 @@ DGM_API void dgm_at_new_record(dgm_block *b, unsigned insn, uint64_t address, dg
 // What this thread's buffer holds goes to the tool now.
 DGM_API void dgm_buffer_flush(dgm_vcpu *v, dgm_buffer *buffer);
 
+// ---- calling contexts ----
+//
+// Who called whom: for each thread a tree whose nodes are functions as called along one path (main,
+// then f from here, then g from there), with what they cost. Translated code follows calls and
+// returns; tail calls, longjmp, signal handlers and code without symbols find their place.
+
+typedef struct dgm_call_node {
+    struct dgm_call_node *parent, *child, *sibling; // NULL: none. The root has no parent
+    uint64_t low, high; // the function: [low, high), high is low + 1 when no symbol says
+    uint64_t calls;     // how often it was called
+    uint64_t self;      // instructions executed in it, without what it called
+    uint64_t back;      // where it returns to
+    uint64_t site;      // an address in the instruction that called it; 0: the root
+} dgm_call_node;
+typedef struct dgm_call_tree dgm_call_tree;
+// NULL: no memory, or no more room. In start.
+DGM_API dgm_call_tree *dgm_call_tree_new(dgm_watch *w);
+// The block's part in it: for every block that the tool is shown.
+DGM_API void dgm_follow_calls(dgm_block *b, dgm_call_tree *c);
+// The root of a thread's tree, which holds what was executed outside of known functions; NULL: no
+// such thread. Recursion through the same call goes back to the node that it came from, so that
+// trees stay small. While the thread runs, read it only in callbacks on that thread; the tree is
+// valid until the machine is freed.
+DGM_API const dgm_call_node *dgm_call_tree_root(dgm_call_tree *c, uint32_t thread);
+// Where the thread is, and its tree is up to date. In callbacks that may read registers, and events.
+DGM_API const dgm_call_node *dgm_call_now(dgm_vcpu *v, dgm_call_tree *c);
+
 // ---- a thread's CPU, in callbacks ----
 
 DGM_API uint32_t dgm_vcpu_thread(dgm_vcpu *v); // 0, 1, 2... in the order of their start

@@ -29,6 +29,7 @@ Watches *watches_new(void) {
 void watches_free(Watches *ws) {
     if (!ws) return;
     buffers_free(ws);
+    contexts_free(ws);
     for (dgm_watch *w = ws->first, *next; w; w = next) {
         next = w->next;
         if (ws->started && w->tool->free) w->tool->free(w);
@@ -231,11 +232,11 @@ void observe_undo(VcpuHot *hot, const WatchUndo *undo, uint32_t n, uint32_t off)
 bool observe_thread_start(Watches *ws, dgm_vcpu *v, uint32_t tid) {
     VcpuHot *hot = hot_of(v);
     struct WatchThread *t = calloc(1, sizeof *t);
-    if (!t || !buffers_open(ws, hot)) {
+    *vcpu_slot(hot, SLOT_THREAD) = atomic_fetch_add(&ws->n_threads, 1);
+    if (!t || !buffers_open(ws, hot) || !contexts_open(ws, hot)) {
         free(t);
         return false;
     }
-    *vcpu_slot(hot, SLOT_THREAD) = atomic_fetch_add(&ws->n_threads, 1);
     *vcpu_slot(hot, SLOT_TID) = tid;
     t->hot = hot;
     pthread_mutex_lock(&ws->lock);
@@ -263,6 +264,7 @@ void observe_thread_end(Watches *ws, dgm_vcpu *v) {
     for (dgm_watch *w = ws->first; w; w = w->next)
         if (w->tool->thread_end) w->tool->thread_end(w, v);
     buffers_close(ws, hot);
+    contexts_close(ws, hot);
     pthread_mutex_lock(&ws->lock);
     for (struct WatchThread **at = &ws->threads; *at; at = &(*at)->next)
         if ((*at)->hot == hot) {
@@ -293,8 +295,9 @@ void observe_forked(Watches *ws, dgm_vcpu *v, uint32_t tid) {
     for (uint32_t i = FIRST_FREE_SLOT; i < n; i++) {
         const dgm_buffer *b = ws->buffers;
         while (b && (i < b->slot || i >= b->slot + BUFFER_SLOTS)) b = b->next;
-        if (!b) *vcpu_slot(hot, i) = 0;
+        if (!b && !contexts_own(ws, i)) *vcpu_slot(hot, i) = 0;
     }
+    contexts_forked(ws, hot);
     *vcpu_slot(hot, SLOT_AHEAD) = 0;
     *vcpu_slot(hot, SLOT_THREAD) = 0;
     *vcpu_slot(hot, SLOT_TID) = tid;
@@ -311,6 +314,7 @@ void observe_finish(Watches *ws, dgm_vcpu *v, bool last) {
     if (v) {
         *vcpu_slot(hot_of(v), SLOT_AHEAD) = 0;
         buffers_drain(ws, hot_of(v));
+        contexts_settle(ws, hot_of(v));
     }
     buffers_settle(ws);
     for (dgm_watch *w = ws->first; w; w = w->next)
@@ -340,6 +344,7 @@ void observe_syscall_done(Watches *ws, dgm_vcpu *v, dgm_syscall *s) {
 }
 
 void observe_signal(Watches *ws, dgm_vcpu *v, int signo) {
+    contexts_signal(ws, hot_of(v));
     for (dgm_watch *w = ws->first; w; w = w->next)
         if (w->tool->signal) w->tool->signal(w, v, signo);
 }

@@ -1,7 +1,7 @@
 // filter.c - which code a tool is shown: options that every tool has, so that none needs its own.
 //
-// What is not shown is not asked about, so it costs nothing. Where looking begins or ends at run time
-// (a function, a number of instructions, dgm_enable), all code is translated anew.
+// What is not shown is not asked about, so it costs nothing. Where looking begins or ends at run
+// time (a function, a number of instructions, dgm_enable), all code is translated anew.
 #include "observe/observe.h"
 
 #include <errno.h>

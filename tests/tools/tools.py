@@ -271,6 +271,20 @@ class Test:
             assert got == n, (edge, got, n, [(k, v) for k, v in calls.items() if edge[1] in k])
         assert calls["deep", "deep"] == 3 * 9, calls["deep", "deep"]
         assert sum(v for (a, b), v in calls.items() if b == "handler") == 2
+        assert calls["main", "spin"] == 4 and calls["main", "fork_like"] + calls["fork_like", "fork_like"] == 465, calls
+        self.run(["--host", "interp", "--tool", f"profile:json,out={out}2"], [prog])
+        by_interp = json.load(open(out + "2"))
+        shapes = [sorted((t["functions"][n["function"]]["name"], n["calls"], n["self"]) for n in t["nodes"][1:]) for t in (tree, by_interp)]
+        assert shapes[0] == shapes[1], [(a, b) for a, b in zip(*shapes) if a != b][:10]
+        # without symbols functions are known by being called
+        subprocess.run(["aarch64-linux-gnu-strip", prog], check=True)
+        r = self.run(["--tool", f"profile:json,out={out}", "--tool", "count"], [prog])
+        stripped = json.load(open(out))
+        assert sum(n["self"] for n in stripped["nodes"]) == int(re.findall(r"instructions +([\d,]+)", r.stderr.decode())[-1].replace(",", ""))
+        calls = collections.Counter()
+        for n in stripped["nodes"][1:]:
+            calls[n["function"]] += n["calls"]
+        assert max(calls.values()) == 465 and 4 in calls.values() and 7 in calls.values(), calls
 
     def test_filters(self):
         source, prog = self.path("graph.c"), self.path("graph")
@@ -383,7 +397,12 @@ void after_jump(void) { sink += 3; }
 void callback(int i) { sink += i; }
 void loop(void (*f)(int)) { for (int i = 0; i < 11; i++) f(i); sink++; }
 void handler(int s) { sink += s; }
+int spin(int n);
+__asm__(".globl spin\n.type spin, %function\nspin: subs w0, w0, #1\n b.ne spin\n ret\n.size spin, . - spin\n");
+__attribute__((optimize("O1"))) int fork_like(int n) { return n < 2 ? n : fork_like(n - 1) + fork_like(n - 2); }
 int main(void) {
+    for (int i = 0; i < 4; i++) spin(100);
+    sink += fork_like(12);
     for (int i = 0; i < 7; i++) leaf();
     for (int i = 0; i < 5; i++) tail();
     for (volatile int i = 0; i < 3; i++) {
