@@ -154,6 +154,10 @@ int dgm_machine_attach(dgm_machine *m, const dgm_tool *tool, const char *options
 
 // The tools say what they need before there is code.
 static int start_tools(dgm_machine *m, MachineConfig *mc, const char *path) {
+    if (m->opt.strace) {
+        int e = dgm_machine_attach(m, &strace_tool, NULL);
+        if (e) return e;
+    }
     if (!m->watches) return 0;
     mc->watches = m->watches;
     int e = watches_start(m->watches, mc->guest, path);
@@ -181,7 +185,6 @@ int dgm_machine_load(dgm_machine *m, const char *path, char *const argv[], char 
                       .fake_root_state = m->opt.fake_root_state,
                       .argv0 = m->opt.argv0,
                       .stack_bytes = m->opt.stack_bytes,
-                      .strace = m->opt.strace,
                       .self_argv = m->opt.self_argv};
     e = linux_find_guest(&lc, &mc.guest, &m->err);
     if (!e) e = options_cpu(&m->opt, &mc, &m->err);

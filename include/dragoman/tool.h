@@ -282,10 +282,17 @@ typedef struct dgm_syscall {
     uint64_t number;
     uint64_t args[6];  // before: may be changed
     int64_t result;    // after: may be changed; negative: -errno
+    bool again;        // after: a signal came before it did anything, it will be made again (-EINTR)
     uint64_t start_ns; // CLOCK_MONOTONIC when it began
 } dgm_syscall;
 // The call as strace prints it, without its result; cut to fit.
 DGM_API void dgm_syscall_text(dgm_vcpu *v, const dgm_syscall *call, char *out, size_t cap);
+
+typedef struct dgm_signal {
+    int number, code; // as in siginfo_t: si_signo, si_code
+    uint64_t address; // of a fault; else 0
+    uint32_t pid;     // who sent it; 0: nobody
+} dgm_signal;
 
 // All that is translated is forgotten, and dgm_tool.block is asked again: what tools want has
 // changed. Code that runs goes on as it is until its next jump or so. In any callback; any thread.
@@ -320,8 +327,8 @@ typedef struct dgm_tool {
     void (*module)(dgm_watch *w, const dgm_module *m);          // loaded
     bool (*syscall)(dgm_watch *w, dgm_vcpu *v, dgm_syscall *s); // before; true: not to be made
     void (*syscall_done)(dgm_watch *w, dgm_vcpu *v, dgm_syscall *s);
-    void (*signal)(dgm_watch *w, dgm_vcpu *v,
-                   int signo);                  // its handler is about to run, or it kills
+    // Its handler is about to run, or it kills, or it would be ignored.
+    void (*signal)(dgm_watch *w, dgm_vcpu *v, const dgm_signal *s);
     void (*reached)(dgm_watch *w, dgm_vcpu *v); // dgm_stop_after
     void (*forked)(dgm_watch *w, dgm_vcpu *v);  // in the child, whose counters are 0
     // The program has ended, replaces itself (exec), or the user wants to see what there is

@@ -80,7 +80,7 @@ Machine *machine_new(const MachineConfig *c, DgmErr *err) {
     m->cold_there = (uint8_t *)ALIGN_UP((uintptr_t)m->cache_cold, 4096);
     prefer_huge_pages(m->cache, m->cache_cold);
     prefer_huge_pages(m->cache_cold, m->cache_end);
-    if (c->persist_dir && !m->watches) // what is kept is without tools
+    if (c->persist_dir && !watches_code(m->watches)) // what is kept is without tools
         m->persist = persist_new(m, c->persist_dir,
                                  c->persist_bytes ? c->persist_bytes : DEFAULT_PERSIST_BYTES);
     ir_region_init(&m->region, &m->region_arena, g->fields, g->n_fields, g->pc_field);

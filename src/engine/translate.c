@@ -193,7 +193,7 @@ static IrRegion *lift(Machine *m, GuestLift *how, Observed *seen) {
         r->fp_rules = m->guest->fp_rules;
         r->mark_all = how->watch;
         m->guest->lift(r, how);
-        if (m->watches && !r->failed) ok = observe_region(m->watches, r, how, m->count, seen);
+        if (how->watch && !r->failed) ok = observe_region(m->watches, r, how, m->count, seen);
         if (r->failed || !ok)
             return err_set(&m->err, -ENOMEM, "translating %#lx: out of memory", how->pc), NULL;
     }
@@ -254,8 +254,8 @@ static Block *translate(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t max_insns)
                      .mode = mode,
                      .features = m->features,
                      .max_insns = max_insns,
-                     .count = m->count || m->watches, // there, a count is where a segment begins
-                     .watch = m->watches != NULL,
+                     .count = m->count || watches_code(m->watches), // there, a count is where a segment begins
+                     .watch = watches_code(m->watches),
                      .extend = max_insns == m->max_block_insns && max_insns > 1,
                      .fetch = fetch,
                      .fetch_ctx = m};

@@ -343,10 +343,10 @@ void observe_syscall_done(Watches *ws, dgm_vcpu *v, dgm_syscall *s) {
         if (w->tool->syscall_done) w->tool->syscall_done(w, v, s);
 }
 
-void observe_signal(Watches *ws, dgm_vcpu *v, int signo) {
+void observe_signal(Watches *ws, dgm_vcpu *v, const dgm_signal *s) {
     contexts_signal(ws, hot_of(v));
     for (dgm_watch *w = ws->first; w; w = w->next)
-        if (w->tool->signal) w->tool->signal(w, v, signo);
+        if (w->tool->signal) w->tool->signal(w, v, s);
 }
 
 // ---- stops ----

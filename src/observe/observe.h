@@ -90,6 +90,11 @@ struct Watches {
     bool wants_blocks, wants_syscalls, started, finished;
 };
 
+// Whether they ask for anything in translated code.
+static inline bool watches_code(const Watches *ws) {
+    return ws && (ws->wants_blocks || ws->needs);
+}
+
 // ---- events.c: what the floors above tell the tools ----
 
 Watches *watches_new(void);
@@ -103,7 +108,7 @@ bool observe_thread_start(Watches *ws, dgm_vcpu *v, uint32_t tid); // false: out
 void observe_thread_end(Watches *ws, dgm_vcpu *v);
 bool observe_syscall(Watches *ws, dgm_vcpu *v, dgm_syscall *s); // true: it has its result
 void observe_syscall_done(Watches *ws, dgm_vcpu *v, dgm_syscall *s);
-void observe_signal(Watches *ws, dgm_vcpu *v, int signo);
+void observe_signal(Watches *ws, dgm_vcpu *v, const dgm_signal *s);
 void observe_forked(Watches *ws, dgm_vcpu *v, uint32_t tid);
 // The results are wanted. v: the thread that asks, or NULL when all have ended.
 void observe_finish(Watches *ws, dgm_vcpu *v, bool last);
