@@ -77,7 +77,8 @@ static int parse_log(const char *text, Log *log, DgmErr *err) {
     } names[] = {
         {"guest", LOG_GUEST}, {"in_asm", LOG_GUEST}, {"ir", LOG_IR},     {"op", LOG_IR},
         {"opt", LOG_OPT},     {"op_opt", LOG_OPT},   {"host", LOG_HOST}, {"out_asm", LOG_HOST},
-        {"exec", LOG_EXEC},   {"unimp", LOG_UNIMP},  {"page", LOG_PAGE}, {"signal", LOG_SIGNAL}, {"cache", LOG_CACHE}, {"plugin", 0},
+        {"exec", LOG_EXEC},   {"unimp", LOG_UNIMP},  {"page", LOG_PAGE}, {"signal", LOG_SIGNAL},
+        {"cache", LOG_CACHE}, {"plugin", 0},
     };
     const char *colon = strchr(text, ':');
     const char *end = colon ? colon : text + strlen(text);

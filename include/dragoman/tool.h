@@ -300,9 +300,12 @@ DGM_API void dgm_retranslate(dgm_watch *w);
 
 // Whether the tool is shown code from now on; the counts that it asked for stop where it is not. In any
 // callback; any thread. Every tool also has the options range=LO-HI (hexadecimal), module=NAME,
-// symbol=FUNCTION (only code there), from=FUNCTION, to=FUNCTION (on and off where these begin) and
-// after=N (on when a thread has executed so many).
+// symbol=FUNCTION (only code there), from=FUNCTION, to=FUNCTION (on and off where these begin),
+// marks (on and off at the program's own, see dragoman/mark.h), after=N (on when a thread has
+// executed so many) and only-thread=N (that thread's code and events only).
 DGM_API void dgm_enable(dgm_watch *w, bool on);
+// Whether such an option was given: it sees only a part, and counts of all instructions are not its.
+DGM_API bool dgm_filtered(const dgm_watch *w);
 
 // ---- a tool ----
 

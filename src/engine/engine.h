@@ -47,7 +47,7 @@ typedef struct Block {
     HostLink *incoming;      // links of other blocks that jump here
     const HostFault *faults; // sorted by host_off
     struct Block *next_in_page;
-    const BlockKept *kept; // NULL: not to be kept, or from there
+    const BlockKept *kept;        // NULL: not to be kept, or from there
     const struct WatchUndo *undo; // n_undo: what tools have counted too much when a fault leaves it
     uint32_t n_undo;
     uint32_t *count_ends; // of a machine that counts: instructions up to the end of each segment
@@ -112,10 +112,10 @@ struct Machine {
     uint8_t *cache_there, *cold_there; // up to here the pages are there
     const Block *falls_into_next;      // the block that ends at cache_at, when it falls through
     BlockTable *blocks;
-    Arena meta;        // Blocks, links and fault tables since the last flush
+    Arena meta;              // Blocks, links and fault tables since the last flush
     struct Persist *persist; // persist.h; NULL: nothing is kept
     uint32_t *relocs;        // the translator's workbench, when something is
-    HostFault *faults; // the translator's workbench
+    HostFault *faults;       // the translator's workbench
     uint32_t cap_faults;
     void *shared;    // Guest.shared_bytes
     IrRegion region; // the translator's workbench
@@ -144,9 +144,9 @@ struct Vcpu {
     void *alloc; // what to free
 };
 
-enum {
-    BLOCK_CUT_SHIFT = 8
-}; // Block.mode: guest mode below, instruction limit of a cut block above
+// Block.mode: guest mode, then which tools do not watch the thread, then the instruction limit of a
+// cut block.
+enum { WATCH_MODE_SHIFT = 4, BLOCK_CUT_SHIFT = 8 };
 enum { DEFAULT_BLOCK_INSNS = 64 };
 
 enum { ENGINE_STOPPED = 0, ENGINE_BUDGET = 1 };
@@ -183,6 +183,9 @@ void vcpu_set_reg(Vcpu *v, unsigned field, uint64_t value);
 bool engine_handle_fault(Vcpu *v, int signo, const void *siginfo, void *ucontext);
 
 // ---- within the engine ----
+static inline uint32_t vcpu_mode(const Vcpu *v) {
+    return v->m->guest->mode(v->state) | v->hot->unwatched << WATCH_MODE_SHIFT;
+}
 // Blocks cut short to end on an exact instruction are kept under a mode of their own.
 static inline uint32_t block_key(const Machine *m, uint32_t mode, uint32_t max_insns) {
     return max_insns < m->max_block_insns ? mode | max_insns << BLOCK_CUT_SHIFT : mode;
@@ -191,7 +194,7 @@ Block *block_get(Vcpu *v, uint64_t pc, uint32_t mode,
                  uint32_t max_insns); // translate.c; lock held; NULL: v->m->err
 // Where the next block's code goes, its pages there. Lock held.
 HostCode translate_room(Machine *m);
-BlockTable *block_table_new(void);    // cache.c
+BlockTable *block_table_new(void); // cache.c
 void block_table_free(BlockTable *t);
 void block_table_clear(BlockTable *t);
 bool block_table_add(BlockTable *t, Block *b);

@@ -63,10 +63,10 @@ Machine *machine_new(const MachineConfig *c, DgmErr *err) {
     }
     HostCode stubs = {.at = m->cache, .end = m->cache_end};
     const Guest *g = m->guest;
-    m->host_ctx =
-        m->host->create(g->fields, g->n_fields, g->pc_field, g->state_bytes, g->hot_ints,
-                        g->n_hot_ints, g->hot_vecs, g->n_hot_vecs, c->isa_limit,
-                        (m->count ? HOST_COUNTS : 0u) | (wanted & DGM_CALLS ? HOST_CALLS : 0u), &stubs, err);
+    m->host_ctx = m->host->create(
+        g->fields, g->n_fields, g->pc_field, g->state_bytes, g->hot_ints, g->n_hot_ints,
+        g->hot_vecs, g->n_hot_vecs, c->isa_limit,
+        (m->count ? HOST_COUNTS : 0u) | (wanted & DGM_CALLS ? HOST_CALLS : 0u), &stubs, err);
     if (!m->host_ctx) {
         machine_free(m);
         return NULL;
@@ -162,7 +162,7 @@ Vcpu *vcpu_new(Machine *m, const void *state) {
     v->hot->vcpu = v;
     v->hot->fp.rules = m->guest->fp_rules;
     v->hot->fp.mode = m->guest->fp_mode(v->state);
-    v->hot->mode = m->guest->mode(v->state);
+    v->hot->mode = vcpu_mode(v);
     v->hot->mem_base = space_base(m->as);
     if (m->guest->share) m->guest->share(v->state, (uintptr_t)m->shared - v->hot->mem_base);
     v->hot->jump_cache[0].pc = jump_cache_no_pc(0); // fresh pages make the others empty

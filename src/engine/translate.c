@@ -251,10 +251,12 @@ static Block *translate(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t max_insns)
     uint32_t key = block_key(m, mode, max_insns);
     const IrRegion *r;
     GuestLift how = {.pc = pc,
-                     .mode = mode,
+                     .mode = mode & ((1u << WATCH_MODE_SHIFT) - 1),
+                     .unwatched = mode >> WATCH_MODE_SHIFT,
                      .features = m->features,
                      .max_insns = max_insns,
-                     .count = m->count || watches_code(m->watches), // there, a count is where a segment begins
+                     .count = m->count ||
+                              watches_code(m->watches), // there, a count is where a segment begins
                      .watch = watches_code(m->watches),
                      .extend = max_insns == m->max_block_insns && max_insns > 1,
                      .fetch = fetch,

@@ -215,9 +215,9 @@ static void die(LinuxThread *t, int signo) {
 
 static void tell_tools(Vcpu *v, const siginfo_t *si) {
     if (!v->m->watches) return;
-    bool fault = si->si_code > 0 && (si->si_signo == SIGSEGV || si->si_signo == SIGBUS ||
-                                     si->si_signo == SIGILL || si->si_signo == SIGFPE ||
-                                     si->si_signo == SIGTRAP);
+    bool fault = si->si_code > 0 &&
+                 (si->si_signo == SIGSEGV || si->si_signo == SIGBUS || si->si_signo == SIGILL ||
+                  si->si_signo == SIGFPE || si->si_signo == SIGTRAP);
     bool sent = si->si_code <= 0 && si->si_code != SI_TIMER;
     dgm_signal s = {.number = si->si_signo,
                     .code = si->si_code,
@@ -226,15 +226,16 @@ static void tell_tools(Vcpu *v, const siginfo_t *si) {
     observe_signal(v->m->watches, v->state, &s);
 }
 
-// True when a handler was entered. caught: the host's handler took it, so there was a guest's handler
-// then; when that has gone meanwhile it is still the one to run, as the kernel looks at action and
-// queue at once.
+// True when a handler was entered. caught: the host's handler took it, so there was a guest's
+// handler then; when that has gone meanwhile it is still the one to run, as the kernel looks at
+// action and queue at once.
 static bool deliver(LinuxThread *t, int signo, const siginfo_t *si, bool caught) {
     LinuxProcess *p = t->p;
     pthread_mutex_lock(&p->signal_lock);
     GuestSigaction a = p->actions[signo];
     bool by_default = a.handler == G_SIG_DFL && p->m->watches; // caught for the tools' sake
-    if (caught && !by_default && a.handler <= G_SIG_IGN && p->last_handled[signo].handler > G_SIG_IGN)
+    if (caught && !by_default && a.handler <= G_SIG_IGN &&
+        p->last_handled[signo].handler > G_SIG_IGN)
         a = p->last_handled[signo];
     bool handled = a.handler > G_SIG_IGN;
     if (handled && (a.flags & G_SA_RESETHAND)) {

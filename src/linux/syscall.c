@@ -104,7 +104,8 @@ static int64_t watched_call(Vcpu *v, const Syscall *s, uint64_t nr, uint64_t a[6
     clock_gettime(CLOCK_MONOTONIC, &now);
     dgm_syscall call_seen = {.name = s ? s->name : NULL,
                              .number = nr,
-                             .start_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec};
+                             .start_ns =
+                                 (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec};
     memcpy(call_seen.args, a, sizeof call_seen.args);
     bool answered = observe_syscall(ws, v->state, &call_seen);
     memcpy(a, call_seen.args, sizeof call_seen.args);

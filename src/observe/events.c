@@ -109,9 +109,9 @@ int watches_start(Watches *ws, const Guest *guest, const char *program) {
     ws->started = true;
     for (dgm_watch *w = ws->first; w; w = w->next) {
         ws->err.code = 0;
-        int e = w->tool->start ? w->tool->start(w) : 0;
+        int e = filter_start(w);
+        if (!e && w->tool->start) e = w->tool->start(w);
         if (!e) e = ws->err.code;
-        if (!e) e = filter_start(w);
         if (!e) e = check_asked(w);
         if (e) return e;
         ws->wants_blocks |= w->tool->block != NULL;
@@ -239,6 +239,7 @@ bool observe_thread_start(Watches *ws, dgm_vcpu *v, uint32_t tid) {
     }
     *vcpu_slot(hot, SLOT_TID) = tid;
     t->hot = hot;
+    filter_thread(ws, hot);
     pthread_mutex_lock(&ws->lock);
     t->next = ws->threads;
     ws->threads = t;
@@ -302,6 +303,7 @@ void observe_forked(Watches *ws, dgm_vcpu *v, uint32_t tid) {
     *vcpu_slot(hot, SLOT_THREAD) = 0;
     *vcpu_slot(hot, SLOT_TID) = tid;
     ws->n_threads = 1;
+    filter_thread(ws, hot);
     hot->count_base = (uint64_t)hot->budget; // it has executed nothing yet
     ws->finished = false;
     for (dgm_watch *w = ws->first; w; w = w->next)
@@ -334,19 +336,19 @@ void dgm_retranslate(dgm_watch *w) {
 bool observe_syscall(Watches *ws, dgm_vcpu *v, dgm_syscall *s) {
     bool answered = false;
     for (dgm_watch *w = ws->first; w && !answered; w = w->next)
-        if (w->tool->syscall) answered = w->tool->syscall(w, v, s);
+        if (w->tool->syscall && filter_tells(w, v)) answered = w->tool->syscall(w, v, s);
     return answered;
 }
 
 void observe_syscall_done(Watches *ws, dgm_vcpu *v, dgm_syscall *s) {
     for (dgm_watch *w = ws->first; w; w = w->next)
-        if (w->tool->syscall_done) w->tool->syscall_done(w, v, s);
+        if (w->tool->syscall_done && filter_tells(w, v)) w->tool->syscall_done(w, v, s);
 }
 
 void observe_signal(Watches *ws, dgm_vcpu *v, const dgm_signal *s) {
     contexts_signal(ws, hot_of(v));
     for (dgm_watch *w = ws->first; w; w = w->next)
-        if (w->tool->signal) w->tool->signal(w, v, s);
+        if (w->tool->signal && filter_tells(w, v)) w->tool->signal(w, v, s);
 }
 
 // ---- stops ----

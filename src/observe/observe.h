@@ -54,6 +54,9 @@ struct dgm_watch {
     uint64_t low, high; // addresses; high 0: all
     const char *module, *symbol, *from,
         *to;             // NULL: any; functions where it begins and ends to look
+    bool marks;          // between a program's own marks
+    int64_t thread;      // of this thread only; -1: of all
+    uint32_t thread_bit; // ... in VcpuHot.unwatched; 0: of all
     uint64_t after;      // instructions of a thread before it does
     uint32_t after_slot; // ... as stop_slot
     _Atomic bool off;
@@ -66,6 +69,7 @@ struct Watches {
     DgmErr err;
     dgm_watch *first, **last;
     unsigned needs; // dgm_needs, of all tools
+    unsigned n_thread_bits;
     _Atomic uint32_t n_slots;
     _Atomic uint32_t n_threads; // that ever started
     const char *program;
@@ -123,6 +127,11 @@ int filter_start(dgm_watch *w);
 // Shows the block to the tool if it is to see it.
 void filter_show(dgm_watch *w, dgm_block *b);
 void filter_reached(dgm_watch *w, dgm_vcpu *v); // `after` has come
+void filter_thread(Watches *ws, VcpuHot *hot);  // a thread begins
+// Whether the tool is told what happens to this thread.
+static inline bool filter_tells(const dgm_watch *w, dgm_vcpu *v) {
+    return !(w->thread_bit & hot_of(v)->unwatched);
+}
 
 // ---- symbols.c ----
 

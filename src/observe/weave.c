@@ -606,7 +606,7 @@ bool observe_region(Watches *ws, IrRegion *r, const GuestLift *how, bool countin
     unsigned before = 0;
     for (dgm_block *b = blocks; b; before += b->n_insns, b = b->next) {
         for (dgm_watch *t = ws->first; t; t = t->next)
-            if (t->tool->block) filter_show(t, b);
+            if (t->tool->block && !(how->unwatched & t->thread_bit)) filter_show(t, b);
         if (b->failed) return false;
         asked |= b->first != NULL;
         for (const Request *q = b->first; q; q = q->next)

@@ -302,6 +302,20 @@ class Test:
         assert "leaf" not in late and late["callback"] == whole["callback"] and "_IO_cleanup" not in late, late
         late = functions(",after=2000")
         assert "main" not in whole or sum(late.values()) < sum(whole.values()), late
+        # between the program's own marks, to the instruction; by thread
+        source, prog = self.path("marked.c"), self.path("marked")
+        with open(source, "w") as f:
+            f.write(MARKED)
+        subprocess.run(["aarch64-linux-gnu-gcc", "-O2", "-static", "-pthread", f"-I{TOP}/include", source, "-o", prog], check=True)
+        assert self.tool("count", "marks", [prog])["instructions"] == 2 * (10 + 1), self.tool("count", "marks", [prog])
+        whole = self.tool("count", "functions,top=100000", [prog])
+        one, two = (self.tool("count", f"functions,top=100000,only-thread={n}", [prog]) for n in (1, 2))
+        work = [next((f["instructions"] for f in t["functions"] if f.get("function") == "work"), 0) for t in (whole, one, two)]
+        assert work[0] == work[1] + work[2] and work[2] - work[1] == 20000, work
+        r = self.busybox(["--strace", "--tool", "syscalls:json"], "ls", "/")
+        lines = collections.Counter(re.findall(r"^([a-z_0-9]+)\(", r.stderr.decode(), re.M))
+        for c in json.loads(r.stderr.decode()[r.stderr.decode().index('{"tool"'):])["calls"]:
+            assert lines[c["name"]] == c["calls"], (c, lines)
         r = self.busybox(["--tool", "count:range=5-3"], "true", check=None)
         assert r.returncode == 2 and b"range=5-3" in r.stderr
 
@@ -382,6 +396,28 @@ def feed(sim, text):
             accesses.append((w[2], int(w[3], 16), int(w[4])))
     flush()
 
+
+MARKED = r"""
+#include <dragoman/mark.h>
+#include <pthread.h>
+#define NOPS __asm__ volatile(".rept 10\nnop\n.endr")
+__attribute__((noinline)) void work(long n) { while (n--) __asm__ volatile(""); }
+void *thread(void *n) { work((long)n); return 0; }
+int main(void) {
+    pthread_t t[2];
+    for (long i = 0; i < 2; i++) {
+        DGM_MARK_BEGIN();
+        NOPS;
+        DGM_MARK_END();
+        NOPS;
+    }
+    for (long i = 0; i < 2; i++) {
+        pthread_create(&t[i], 0, thread, (void *)(10000 * (i + 1)));
+        pthread_join(t[i], 0);
+    }
+    return 0;
+}
+"""
 
 GRAPH = r"""
 #include <setjmp.h>
