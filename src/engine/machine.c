@@ -189,15 +189,3 @@ void vcpu_free(Vcpu *v) {
     munmap(v->alloc, vcpu_bytes(m));
     free(v);
 }
-
-uint64_t vcpu_reg(const Vcpu *v, unsigned field) {
-    const IrField *f = &v->m->guest->fields[field];
-    uint64_t value = 0;
-    memcpy(&value, (const char *)v->state + f->offset, MIN(ir_bytes(f->type), 8u));
-    return value;
-}
-
-void vcpu_set_reg(Vcpu *v, unsigned field, uint64_t value) {
-    const IrField *f = &v->m->guest->fields[field];
-    memcpy((char *)v->state + f->offset, &value, MIN(ir_bytes(f->type), 8u));
-}

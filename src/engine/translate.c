@@ -227,6 +227,7 @@ static Block *lift_and_compile(Vcpu *v, GuestLift *how, uint32_t key, HostOutput
     for (bool flushed = false;;) {
         const IrRegion *r = *region = lift(m, how, &seen);
         if (!r) return NULL;
+        block_table_prefetch(m->blocks, how->pc + r->size_bytes);
         switch (compile(m, r, key, &b, out)) {
         case HOST_OK: return keep_undo(m, &seen, b) ? b : NULL;
         case HOST_NO_ROOM:
