@@ -77,7 +77,8 @@ static int parse_log(const char *text, Log *log, DgmErr *err) {
     } names[] = {
         {"guest", LOG_GUEST}, {"in_asm", LOG_GUEST}, {"ir", LOG_IR},     {"op", LOG_IR},
         {"opt", LOG_OPT},     {"op_opt", LOG_OPT},   {"host", LOG_HOST}, {"out_asm", LOG_HOST},
-        {"exec", LOG_EXEC},   {"unimp", LOG_UNIMP},  {"page", LOG_PAGE}, {"signal", LOG_SIGNAL}, {"cache", LOG_CACHE}, {"plugin", 0},
+        {"exec", LOG_EXEC},   {"unimp", LOG_UNIMP},  {"page", LOG_PAGE}, {"signal", LOG_SIGNAL},
+        {"cache", LOG_CACHE}, {"plugin", 0},
     };
     const char *colon = strchr(text, ':');
     const char *end = colon ? colon : text + strlen(text);
@@ -154,6 +155,10 @@ int dgm_machine_attach(dgm_machine *m, const dgm_tool *tool, const char *options
 
 // The tools say what they need before there is code.
 static int start_tools(dgm_machine *m, MachineConfig *mc, const char *path) {
+    if (m->opt.strace) {
+        int e = dgm_machine_attach(m, &strace_tool, NULL);
+        if (e) return e;
+    }
     if (!m->watches) return 0;
     mc->watches = m->watches;
     int e = watches_start(m->watches, mc->guest, path);
@@ -181,7 +186,6 @@ int dgm_machine_load(dgm_machine *m, const char *path, char *const argv[], char 
                       .fake_root_state = m->opt.fake_root_state,
                       .argv0 = m->opt.argv0,
                       .stack_bytes = m->opt.stack_bytes,
-                      .strace = m->opt.strace,
                       .self_argv = m->opt.self_argv};
     e = linux_find_guest(&lc, &mc.guest, &m->err);
     if (!e) e = options_cpu(&m->opt, &mc, &m->err);

@@ -209,6 +209,33 @@ DGM_API void dgm_at_new_record(dgm_block *b, unsigned insn, uint64_t address, dg
 // What this thread's buffer holds goes to the tool now.
 DGM_API void dgm_buffer_flush(dgm_vcpu *v, dgm_buffer *buffer);
 
+// ---- calling contexts ----
+//
+// Who called whom: for each thread a tree whose nodes are functions as called along one path (main,
+// then f from here, then g from there), with what they cost. Translated code follows calls and
+// returns; tail calls, longjmp, signal handlers and code without symbols find their place.
+
+typedef struct dgm_call_node {
+    struct dgm_call_node *parent, *child, *sibling; // NULL: none. The root has no parent
+    uint64_t low, high; // the function: [low, high), high is low + 1 when no symbol says
+    uint64_t calls;     // how often it was called
+    uint64_t self;      // instructions executed in it, without what it called
+    uint64_t back;      // where it returns to
+    uint64_t site;      // an address in the instruction that called it; 0: the root
+} dgm_call_node;
+typedef struct dgm_call_tree dgm_call_tree;
+// NULL: no memory, or no more room. In start.
+DGM_API dgm_call_tree *dgm_call_tree_new(dgm_watch *w);
+// The block's part in it: for every block that the tool is shown.
+DGM_API void dgm_follow_calls(dgm_block *b, dgm_call_tree *c);
+// The root of a thread's tree, which holds what was executed outside of known functions; NULL: no
+// such thread. Recursion through the same call goes back to the node that it came from, so that
+// trees stay small. While the thread runs, read it only in callbacks on that thread; the tree is
+// valid until the machine is freed.
+DGM_API const dgm_call_node *dgm_call_tree_root(dgm_call_tree *c, uint32_t thread);
+// Where the thread is, and its tree is up to date. In callbacks that may read registers, and events.
+DGM_API const dgm_call_node *dgm_call_now(dgm_vcpu *v, dgm_call_tree *c);
+
 // ---- a thread's CPU, in callbacks ----
 
 DGM_API uint32_t dgm_vcpu_thread(dgm_vcpu *v); // 0, 1, 2... in the order of their start
@@ -260,10 +287,17 @@ typedef struct dgm_syscall {
     uint64_t number;
     uint64_t args[6];  // before: may be changed
     int64_t result;    // after: may be changed; negative: -errno
+    bool again;        // after: a signal came before it did anything, it will be made again (-EINTR)
     uint64_t start_ns; // CLOCK_MONOTONIC when it began
 } dgm_syscall;
 // The call as strace prints it, without its result; cut to fit.
 DGM_API void dgm_syscall_text(dgm_vcpu *v, const dgm_syscall *call, char *out, size_t cap);
+
+typedef struct dgm_signal {
+    int number, code; // as in siginfo_t: si_signo, si_code
+    uint64_t address; // of a fault; else 0
+    uint32_t pid;     // who sent it; 0: nobody
+} dgm_signal;
 
 // All that is translated is forgotten, and dgm_tool.block is asked again: what tools want has
 // changed. Code that runs goes on as it is until its next jump or so. In any callback; any thread.
@@ -271,9 +305,12 @@ DGM_API void dgm_retranslate(dgm_watch *w);
 
 // Whether the tool is shown code from now on; the counts that it asked for stop where it is not. In any
 // callback; any thread. Every tool also has the options range=LO-HI (hexadecimal), module=NAME,
-// symbol=FUNCTION (only code there), from=FUNCTION, to=FUNCTION (on and off where these begin) and
-// after=N (on when a thread has executed so many).
+// symbol=FUNCTION (only code there), from=FUNCTION, to=FUNCTION (on and off where these begin),
+// marks (on and off at the program's own, see dragoman/mark.h), after=N (on when a thread has
+// executed so many) and only-thread=N (that thread's code and events only).
 DGM_API void dgm_enable(dgm_watch *w, bool on);
+// Whether such an option was given: it sees only a part, and counts of all instructions are not its.
+DGM_API bool dgm_filtered(const dgm_watch *w);
 
 // ---- a tool ----
 
@@ -298,8 +335,8 @@ typedef struct dgm_tool {
     void (*module)(dgm_watch *w, const dgm_module *m);          // loaded
     bool (*syscall)(dgm_watch *w, dgm_vcpu *v, dgm_syscall *s); // before; true: not to be made
     void (*syscall_done)(dgm_watch *w, dgm_vcpu *v, dgm_syscall *s);
-    void (*signal)(dgm_watch *w, dgm_vcpu *v,
-                   int signo);                  // its handler is about to run, or it kills
+    // Its handler is about to run, or it kills, or it would be ignored.
+    void (*signal)(dgm_watch *w, dgm_vcpu *v, const dgm_signal *s);
     void (*reached)(dgm_watch *w, dgm_vcpu *v); // dgm_stop_after
     void (*forked)(dgm_watch *w, dgm_vcpu *v);  // in the child, whose counters are 0
     // The program has ended, replaces itself (exec), or the user wants to see what there is

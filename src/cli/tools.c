@@ -77,7 +77,8 @@ int cmd_tools(int argc, char **argv) {
         }
         show(t);
         printf("  range=LO-HI, module=NAME, symbol=FUNCTION   only this code\n"
-               "  from=FUNCTION, to=FUNCTION, after=N         on and off at run time\n");
+               "  from=FUNCTION, to=FUNCTION, after=N, marks  on and off at run time\n"
+               "  only-thread=N                               only this thread, from 0\n");
         return 0;
     }
     for (unsigned i = 0; builtin_tools[i]; i++)

@@ -65,10 +65,10 @@ void block_table_clear(BlockTable *t) {
     atomic_store(&t->n_by_code, 0);
 }
 
-static void put(Entry *entries, uint32_t n, Block *b) {
-    uint32_t i = slot_of(b->pc) & (n - 1);
+static void put(Entry *entries, uint32_t n, Entry e) {
+    uint32_t i = slot_of(e.pc) & (n - 1);
     while (entries[i].block) i = (i + 1) & (n - 1);
-    entries[i] = (Entry){b->pc, b};
+    entries[i] = e;
 }
 
 static bool grow(BlockTable *t) {
@@ -76,7 +76,7 @@ static bool grow(BlockTable *t) {
     Entry *entries = pages_alloc(n * sizeof *entries);
     if (!entries) return false;
     for (uint32_t i = 0; i < t->n_entries; i++)
-        if (t->entries[i].block) put(entries, n, t->entries[i].block);
+        if (t->entries[i].block) put(entries, n, t->entries[i]);
     pages_free(t->entries, t->n_entries * sizeof *t->entries);
     t->entries = entries;
     t->n_entries = n;
@@ -88,7 +88,7 @@ bool block_table_add(BlockTable *t, Block *b) {
     if (n == MAX_BLOCKS) return false;
     // a table that cannot grow still works until it is all but full
     if (t->n_used >= t->n_entries / 2 && !grow(t) && t->n_used >= t->n_entries - 1) return false;
-    put(t->entries, t->n_entries, b);
+    put(t->entries, t->n_entries, (Entry){b->pc, b});
     t->n_used++;
     Block **slot = &t->pages[page_bucket(b->pc)];
     b->next_in_page = *slot;
@@ -104,6 +104,10 @@ static Entry *find(const BlockTable *t, uint64_t pc, uint32_t mode) {
         if (!e->block) return NULL;
         if (e->pc == pc && e->block->mode == mode) return e;
     }
+}
+
+void block_table_prefetch(const BlockTable *t, uint64_t pc) {
+    __builtin_prefetch(&t->entries[slot_of(pc) & (t->n_entries - 1)]);
 }
 
 Block *block_table_find(const BlockTable *t, uint64_t pc, uint32_t mode) {

@@ -144,9 +144,9 @@ struct Vcpu {
     void *alloc; // what to free
 };
 
-enum {
-    BLOCK_CUT_SHIFT = 8
-}; // Block.mode: guest mode below, instruction limit of a cut block above
+// Block.mode: guest mode, then which tools do not watch the thread, then the instruction limit of a
+// cut block.
+enum { WATCH_MODE_SHIFT = 4, BLOCK_CUT_SHIFT = 8 };
 enum { DEFAULT_BLOCK_INSNS = 64 };
 
 enum { ENGINE_STOPPED = 0, ENGINE_BUDGET = 1 };
@@ -181,8 +181,24 @@ static inline void vcpu_interrupt(Vcpu *v) {
     v->hot->interrupt = ~0ull;
 }
 // Registers by field id, zero-extended; only while v is not in translated code.
-uint64_t vcpu_reg(const Vcpu *v, unsigned field);
-void vcpu_set_reg(Vcpu *v, unsigned field, uint64_t value);
+static inline uint64_t vcpu_reg(const Vcpu *v, unsigned field) {
+    const IrField *f = &v->m->guest->fields[field];
+    const char *at = (const char *)v->state + f->offset;
+    uint64_t value = 0;
+    if (LIKELY(f->type == IR_I64)) // of a known size: system calls ask for eight of them
+        memcpy(&value, at, 8);
+    else
+        memcpy(&value, at, MIN(ir_bytes(f->type), 8u));
+    return value;
+}
+static inline void vcpu_set_reg(Vcpu *v, unsigned field, uint64_t value) {
+    const IrField *f = &v->m->guest->fields[field];
+    char *at = (char *)v->state + f->offset;
+    if (LIKELY(f->type == IR_I64))
+        memcpy(at, &value, 8);
+    else
+        memcpy(at, &value, MIN(ir_bytes(f->type), 8u));
+}
 
 // The signal handler's question (host_signals.c): was this fault the guest's? Then the context was
 // changed so that the vCPU's enter() returns and the personality gets the fault. v is the thread's
@@ -190,6 +206,9 @@ void vcpu_set_reg(Vcpu *v, unsigned field, uint64_t value);
 bool engine_handle_fault(Vcpu *v, int signo, const void *siginfo, void *ucontext);
 
 // ---- within the engine ----
+static inline uint32_t vcpu_mode(const Vcpu *v) {
+    return v->m->guest->mode(v->state) | v->hot->unwatched << WATCH_MODE_SHIFT;
+}
 // Blocks cut short to end on an exact instruction are kept under a mode of their own.
 static inline uint32_t block_key(const Machine *m, uint32_t mode, uint32_t max_insns) {
     return max_insns < m->max_block_insns ? mode | max_insns << BLOCK_CUT_SHIFT : mode;
@@ -202,6 +221,8 @@ BlockTable *block_table_new(void); // cache.c
 void block_table_free(BlockTable *t);
 void block_table_clear(BlockTable *t);
 bool block_table_add(BlockTable *t, Block *b);
+// It will be looked for soon.
+void block_table_prefetch(const BlockTable *t, uint64_t pc);
 Block *block_table_find(const BlockTable *t, uint64_t pc, uint32_t mode);
 // Blocks in order of their making since the last clear, also those that were removed.
 uint32_t block_table_made(const BlockTable *t);

@@ -133,9 +133,10 @@ static void name_crash(int signo, const void *ucontext) {
     char line[256];
     void *pc = (void *)(uintptr_t)((const ucontext_t *)ucontext)->uc_mcontext.gregs[REG_RIP];
     bool known = dladdr(pc, &at) && at.dli_fname;
-    int n = snprintf(line, sizeof line, "dragoman: a tool crashed: %s in %s%s%s\n",
-                     sigdescr_np(signo), known ? at.dli_fname : "unknown code",
-                     known && at.dli_sname ? ", function " : "", known && at.dli_sname ? at.dli_sname : "");
+    int n =
+        snprintf(line, sizeof line, "dragoman: a tool crashed: %s in %s%s%s\n", sigdescr_np(signo),
+                 known ? at.dli_fname : "unknown code", known && at.dli_sname ? ", function " : "",
+                 known && at.dli_sname ? at.dli_sname : "");
     if (n > 0) (void)!write(2, line, MIN((size_t)n, sizeof line - 1));
 }
 

@@ -63,10 +63,10 @@ Machine *machine_new(const MachineConfig *c, DgmErr *err) {
     }
     HostCode stubs = {.at = m->cache, .end = m->cache_end};
     const Guest *g = m->guest;
-    m->host_ctx =
-        m->host->create(g->fields, g->n_fields, g->pc_field, g->state_bytes, g->hot_ints,
-                        g->n_hot_ints, g->hot_vecs, g->n_hot_vecs, c->isa_limit,
-                        (m->count ? HOST_COUNTS : 0u) | (wanted & DGM_CALLS ? HOST_CALLS : 0u), &stubs, err);
+    m->host_ctx = m->host->create(
+        g->fields, g->n_fields, g->pc_field, g->state_bytes, g->hot_ints, g->n_hot_ints,
+        g->hot_vecs, g->n_hot_vecs, c->isa_limit,
+        (m->count ? HOST_COUNTS : 0u) | (wanted & DGM_CALLS ? HOST_CALLS : 0u), &stubs, err);
     if (!m->host_ctx) {
         machine_free(m);
         return NULL;
@@ -80,7 +80,7 @@ Machine *machine_new(const MachineConfig *c, DgmErr *err) {
     m->cold_there = (uint8_t *)ALIGN_UP((uintptr_t)m->cache_cold, 4096);
     prefer_huge_pages(m->cache, m->cache_cold);
     prefer_huge_pages(m->cache_cold, m->cache_end);
-    if (c->persist_dir && !m->watches) // what is kept is without tools
+    if (c->persist_dir && !watches_code(m->watches)) // what is kept is without tools
         m->persist = persist_new(m, c->persist_dir,
                                  c->persist_bytes ? c->persist_bytes : DEFAULT_PERSIST_BYTES);
     ir_region_init(&m->region, &m->region_arena, g->fields, g->n_fields, g->pc_field);
@@ -174,7 +174,7 @@ Vcpu *vcpu_new(Machine *m, const void *state) {
     v->hot->vcpu = v;
     v->hot->fp.rules = m->guest->fp_rules;
     v->hot->fp.mode = m->guest->fp_mode(v->state);
-    v->hot->mode = m->guest->mode(v->state);
+    v->hot->mode = vcpu_mode(v);
     v->hot->mem_base = space_base(m->as);
     if (m->guest->share) m->guest->share(v->state, (uintptr_t)m->shared - v->hot->mem_base);
     v->hot->jump_cache[0].pc = jump_cache_no_pc(0); // fresh pages make the others empty
@@ -200,16 +200,4 @@ void vcpu_free(Vcpu *v) {
     pthread_mutex_unlock(&m->lock);
     munmap(v->alloc, vcpu_bytes(m));
     free(v);
-}
-
-uint64_t vcpu_reg(const Vcpu *v, unsigned field) {
-    const IrField *f = &v->m->guest->fields[field];
-    uint64_t value = 0;
-    memcpy(&value, (const char *)v->state + f->offset, MIN(ir_bytes(f->type), 8u));
-    return value;
-}
-
-void vcpu_set_reg(Vcpu *v, unsigned field, uint64_t value) {
-    const IrField *f = &v->m->guest->fields[field];
-    memcpy((char *)v->state + f->offset, &value, MIN(ir_bytes(f->type), 8u));
 }

@@ -194,7 +194,7 @@ static Block *find_or_translate(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t ma
 static int64_t run_code(Vcpu *v, Run *run, uint32_t max_insns) {
     Machine *m = v->m;
     uint64_t pc = vcpu_reg(v, m->guest->pc_field);
-    uint32_t mode = m->guest->mode(v->state);
+    uint32_t mode = vcpu_mode(v);
     if (mode != v->hot->mode) {
         jumps_forget(v);
         v->hot->mode = mode;

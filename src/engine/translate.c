@@ -206,7 +206,7 @@ static IrRegion *lift(Machine *m, GuestLift *how, Observed *seen) {
         r->fp_rules = m->guest->fp_rules;
         r->mark_all = how->watch;
         m->guest->lift(r, how);
-        if (m->watches && !r->failed) ok = observe_region(m->watches, r, how, m->count, seen);
+        if (how->watch && !r->failed) ok = observe_region(m->watches, r, how, m->count, seen);
         if (r->failed || !ok)
             return err_set(&m->err, -ENOMEM, "translating %#lx: out of memory", how->pc), NULL;
     }
@@ -240,6 +240,7 @@ static Block *lift_and_compile(Vcpu *v, GuestLift *how, uint32_t key, HostOutput
     for (bool flushed = false;;) {
         const IrRegion *r = *region = lift(m, how, &seen);
         if (!r) return NULL;
+        block_table_prefetch(m->blocks, how->pc + r->size_bytes);
         switch (compile(m, r, key, &b, out)) {
         case HOST_OK: return keep_undo(m, &seen, b) ? b : NULL;
         case HOST_NO_ROOM:
@@ -264,11 +265,13 @@ static Block *translate(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t max_insns)
     uint32_t key = block_key(m, mode, max_insns);
     const IrRegion *r;
     GuestLift how = {.pc = pc,
-                     .mode = mode,
+                     .mode = mode & ((1u << WATCH_MODE_SHIFT) - 1),
+                     .unwatched = mode >> WATCH_MODE_SHIFT,
                      .features = m->features,
                      .max_insns = max_insns,
-                     .count = m->count || m->watches, // there, a count is where a segment begins
-                     .watch = m->watches != NULL,
+                     .count = m->count ||
+                              watches_code(m->watches), // there, a count is where a segment begins
+                     .watch = watches_code(m->watches),
                      .extend = max_insns == m->max_block_insns && max_insns > 1,
                      .fetch = fetch,
                      .fetch_ctx = m};

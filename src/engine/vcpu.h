@@ -1,8 +1,9 @@
 // vcpu.h - the part of a vCPU that translated code and helpers touch, and where guest state lies.
 //
-// Layout: [ watch slots | VcpuHot | guest state ]. The `state` pointer that hosts keep in a register
-// and helpers get points at the guest state, so hot fields are at negative, guest registers at
-// positive offsets. One thread runs a vCPU; only `interrupt` is written by others (and signal handlers).
+// Layout: [ watch slots | VcpuHot | guest state ]. The `state` pointer that hosts keep in a
+// register and helpers get points at the guest state, so hot fields are at negative, guest
+// registers at positive offsets. One thread runs a vCPU; only `interrupt` is written by others (and
+// signal handlers).
 #ifndef DGM_ENGINE_VCPU_H
 #define DGM_ENGINE_VCPU_H
 
@@ -27,14 +28,15 @@ typedef struct VcpuHot {
     uint64_t spill[64]; // host backends: integer spills
     uint64_t ret_sp, ret_top, ret_guard; // host backends: return prediction, a stack that grows
                                          // down from ret_top to the guard page at ret_guard
-    int64_t budget;      // guest instructions left (IR_count, IR_budget; hosts keep it in a register)
-    uint64_t count_base; // what `budget` counts down from: executed are count_base - budget
+    int64_t budget; // guest instructions left (IR_count, IR_budget; hosts keep it in a register)
+    uint64_t count_base;    // what `budget` counts down from: executed are count_base - budget
     IrFpEnv fp;             // mode and rules; flags here plus those the host FPU holds
     uint32_t host_fp_saved; // the host's own FP control while translated code runs
     uint32_t
         guest_fp_control; // host backends: FP control with the guest's rounding, and sticky flags
     uint64_t host_sp;     // host backends: C's stack pointer inside `enter`
     uint32_t mode;        // translation mode of jump_cache and of the running code
+    uint32_t unwatched;   // tools that do not watch this thread: dgm_watch.thread_bit (a few bits)
     uint64_t mem_base;    // host address of guest address 0
     uint64_t exclusive_addr, exclusive_value[2]; // free for guests' load-exclusive
     uint64_t flush_lo, flush_hi;                 // range of IR_TRAP_FLUSH_CODE
@@ -43,8 +45,8 @@ typedef struct VcpuHot {
     uint64_t trap_addr;                          // of IR_TRAP_ALIGN, value 1
     const void *trap_code;                       // ... and the host code of the block it (or a
                                                  // helper that can fault) was in
-    const void *exit_link; // host backends: the link by which code was left (see host.h)
-    uint8_t in_helper;     // a can_fault helper runs; guest state is in memory, exact
+    const void *exit_link;       // host backends: the link by which code was left (see host.h)
+    uint8_t in_helper;           // a can_fault helper runs; guest state is in memory, exact
     volatile uint64_t interrupt; // ~0: leave translated code soon (checked on backward and indirect
                                  // jumps), else 0: hosts may compare it with a pointer
 } __attribute__((aligned(64))) VcpuHot;
@@ -55,8 +57,8 @@ static inline VcpuHot *vcpu_hot(const void *state) {
 static inline void *vcpu_mem(const void *state, uint64_t addr) {
     return (void *)(uintptr_t)(vcpu_hot(state)->mem_base + addr);
 }
-// 64-bit words for tools (src/observe), as many as the machine's tools have asked for; slot 0 is the
-// highest.
+// 64-bit words for tools (src/observe), as many as the machine's tools have asked for; slot 0 is
+// the highest.
 static inline uint64_t *vcpu_slot(VcpuHot *hot, uint32_t slot) {
     return (uint64_t *)(void *)hot - 1 - slot;
 }

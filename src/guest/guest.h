@@ -24,9 +24,10 @@ typedef struct GuestLift {
     uint64_t features;  // in: of the vCPU's GuestCpu
     uint32_t max_insns; // in: stop after so many (1..)
     bool count;         // in: emit IR_count for --stats and budgets, at the start of each segment
-    bool watch;         // in: for who sees everything: every instruction has its mark, a segment ends at
-                        // branches only, what the limit is may be passed to finish one
-    bool extend;        // in: go on past conditional branches: a segment ends at each exit_if
+    uint32_t unwatched; // in: tools that are not to see it (VcpuHot.unwatched)
+    bool watch;  // in: for who sees everything: every instruction has its mark, a segment ends at
+                 // branches only, what the limit is may be passed to finish one
+    bool extend; // in: go on past conditional branches: a segment ends at each exit_if
     // in: how code is read. Returns a pointer to `bytes` readable bytes of guest memory at pc, or
     // NULL when they cannot be fetched (the lifter then ends the block with IR_TRAP_FETCH at that
     // pc).
@@ -67,8 +68,8 @@ typedef struct Guest {
     // Which fields deserve a host register most, best first (integers, then 128-bit vectors).
     const uint16_t *hot_ints, *hot_vecs;
     uint32_t n_hot_ints, n_hot_vecs;
-    uint64_t unseen; // features whose instructions access memory where nobody who watches sees it: they
-                     // work, but the guest is not told that they are there
+    uint64_t unseen; // features whose instructions access memory where nobody who watches sees it:
+                     // they work, but the guest is not told that they are there
     const GuestCpu *cpus; // the first is the default; ends with name == NULL
     void (*reset)(void *state, uint64_t features);
     // Memory that all vCPUs of a machine share, zeroed, for the guest's own use; share() is told of
@@ -84,8 +85,16 @@ typedef struct Guest {
     // FP mode bits (IrFpMode) and whether sticky flags live in state is the IR's business: the
     // guest reads and writes them by fp_flags / fp_setflags / fp_setmode.
     uint32_t (*fp_mode)(const void *state);
-    // Lifts one basic block (how->extend: and those that it falls through to) into r (already reset). Never fails: undecodable bytes end in a trap.
+    // Lifts one basic block (how->extend: and those that it falls through to) into r (already
+    // reset). Never fails: undecodable bytes end in a trap.
     void (*lift)(IrRegion *r, const GuestLift *how);
+    // Where a program says that looking is to begin or end: an instruction that does nothing
+    // (include/dragoman/mark.h) but leave translated code while somebody watches.
+    enum GuestMark {
+        GUEST_NO_MARK,
+        GUEST_MARK_BEGIN,
+        GUEST_MARK_END
+    } (*mark)(const uint8_t *bytes, unsigned size);
     // One instruction as text; returns its size in bytes, 0 when the bytes are no instruction.
     unsigned (*disassemble)(const uint8_t *bytes, size_t n, uint64_t pc, Buf *out);
     const GuestLinuxAbi *linux_abi;

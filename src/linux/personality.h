@@ -5,8 +5,11 @@
 #ifndef DGM_LINUX_PERSONALITY_H
 #define DGM_LINUX_PERSONALITY_H
 
+#include "dragoman/tool.h"
 #include "engine/engine.h"
 #include "memory/space.h"
+
+extern const dgm_tool strace_tool; // --strace; strace.c
 
 typedef struct LinuxConfig {
     const char *path;         // the program, as the user gave it (a path of the host, or in rootfs)
@@ -23,7 +26,6 @@ typedef struct LinuxConfig {
     const char *limit_as;        // --limit-as: "SOFT,HARD" of RLIMIT_AS over exec; NULL: none
     int seccomp_fd;              // --seccomp-fd: filters that come over exec; 0: none
     size_t stack_bytes;          // 0: 8 MiB
-    bool strace;
     const char *const
         *self_argv; // how to start a guest program anew, NULL-terminated; NULL: cannot
 } LinuxConfig;

@@ -74,7 +74,6 @@ typedef struct LinuxProcess {
     char **self_argv;      // how to start a guest program; NULL: cannot
     char *exe_guest;       // /proc/self/exe as the guest sees it: absolute
     char *exe_host;        // and where that is
-    bool strace;
     bool published; // the host's /proc/self/cmdline, environ and auxv are the guest's; publish.c
     char *cmdline, *environ; // /proc/self/cmdline, environ: strings with their NULs
     size_t cmdline_bytes, environ_bytes;
@@ -147,8 +146,6 @@ typedef int64_t (*SyscallFn)(Vcpu *v, const uint64_t a[6]);
 // Personality.syscall, in syscall.c. On LINUX_RESTART it calls thread_restart and leaves the
 // registers alone.
 void linux_syscall(Vcpu *v, unsigned imm);
-// One line of --strace about something that is no system call ("--- SIGINT {...} ---"); strace.c.
-void strace_signal(Vcpu *v, const siginfo_t *si);
 // dgm_syscall_text.
 void strace_text(dgm_vcpu *v, const dgm_syscall *call, char *out, size_t cap);
 // The call that just returned this LINUX_RESTART... is to be done again or to give -EINTR:

@@ -8,6 +8,7 @@
 #include "linux/syscall.h"
 
 #include "engine/host_signals.h"
+#include "observe/observe.h"
 
 #include <errno.h>
 #include <sys/mman.h>
@@ -212,15 +213,29 @@ static void die(LinuxThread *t, int signo) {
     process_exit(t->v, 0, signo);
 }
 
-// True when a handler was entered. caught: the host's handler took it, so there was a guest's handler
-// then; when that has gone meanwhile it is still the one to run, as the kernel looks at action and
-// queue at once.
+static void tell_tools(Vcpu *v, const siginfo_t *si) {
+    if (!v->m->watches) return;
+    bool fault = si->si_code > 0 &&
+                 (si->si_signo == SIGSEGV || si->si_signo == SIGBUS || si->si_signo == SIGILL ||
+                  si->si_signo == SIGFPE || si->si_signo == SIGTRAP);
+    bool sent = si->si_code <= 0 && si->si_code != SI_TIMER;
+    dgm_signal s = {.number = si->si_signo,
+                    .code = si->si_code,
+                    .address = fault ? (uintptr_t)si->si_addr : 0,
+                    .pid = sent ? (uint32_t)si->si_pid : 0};
+    observe_signal(v->m->watches, v->state, &s);
+}
+
+// True when a handler was entered. caught: the host's handler took it, so there was a guest's
+// handler then; when that has gone meanwhile it is still the one to run, as the kernel looks at
+// action and queue at once.
 static bool deliver(LinuxThread *t, int signo, const siginfo_t *si, bool caught) {
     LinuxProcess *p = t->p;
     pthread_mutex_lock(&p->signal_lock);
     GuestSigaction a = p->actions[signo];
     bool by_default = a.handler == G_SIG_DFL && p->m->watches; // caught for the tools' sake
-    if (caught && !by_default && a.handler <= G_SIG_IGN && p->last_handled[signo].handler > G_SIG_IGN)
+    if (caught && !by_default && a.handler <= G_SIG_IGN &&
+        p->last_handled[signo].handler > G_SIG_IGN)
         a = p->last_handled[signo];
     bool handled = a.handler > G_SIG_IGN;
     if (handled && (a.flags & G_SA_RESETHAND)) {
@@ -229,8 +244,7 @@ static bool deliver(LinuxThread *t, int signo, const siginfo_t *si, bool caught)
         dispose(p, signo, &p->actions[signo]);
     }
     pthread_mutex_unlock(&p->signal_lock);
-    if (p->strace) strace_signal(t->v, si);
-    if (p->m->watches) observe_signal(p->m->watches, t->v->state, signo);
+    tell_tools(t->v, si);
     if (!handled) {
         if (a.handler == G_SIG_IGN || default_ignores(signo)) return false;
         if (default_stops(signo))
@@ -297,7 +311,7 @@ void signals_force(Vcpu *v, const siginfo_t *si) {
     int signo = si->si_signo;
     GuestSigaction a = action_of(t->p, signo);
     if (a.handler <= G_SIG_IGN || (t->sigmask & bit(signo))) {
-        if (t->p->strace) strace_signal(v, si);
+        tell_tools(v, si);
         die(t, signo);
         return;
     }

@@ -52,7 +52,7 @@ static size_t fill_auxv(LinuxProcess *p, const StackPlan *plan, uint64_t random,
     const GuestLinuxAbi *abi = p->m->guest->linux_abi;
     uint64_t hwcap = 0, hwcap2 = 0;
     uint32_t(*id)[N_IDS] = p->fake ? p->fake->id : NULL;
-    uint64_t unseen = p->m->watches ? p->m->guest->unseen : 0;
+    uint64_t unseen = watches_code(p->m->watches) ? p->m->guest->unseen : 0;
     abi->hwcaps(p->m->features & ~unseen, &hwcap, &hwcap2);
     const struct {
         uint64_t type, value;

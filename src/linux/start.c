@@ -333,7 +333,6 @@ int linux_start(Machine *m, const LinuxConfig *c, DgmErr *err) {
         free(g);
         return e;
     }
-    p->strace = c->strace;
     if (m->watches) m->watches->syscall_text = strace_text;
     static const int kept[N_LIMITS] = {[LIMIT_AS] = RLIMIT_AS, [LIMIT_DATA] = RLIMIT_DATA};
     for (unsigned i = 0; i < N_LIMITS; i++) {

@@ -1,6 +1,8 @@
 // strace.c - system calls as strace prints them, from the argument letters of syscalls.def.
 #include "linux/syscall.h"
 
+#include "observe/observe.h"
+
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -139,16 +141,20 @@ static void put_call(Vcpu *v, Buf *b, const Syscall *s, const uint64_t a[6], int
     buf_printf(b, ")");
 }
 
+static void put_any_call(Buf *b, dgm_vcpu *v, const dgm_syscall *call) {
+    const Syscall *s = syscall_find(call->number);
+    const uint64_t *a = call->args;
+    if (s)
+        put_call(hot_of(v)->vcpu, b, s, a, call->result);
+    else
+        buf_printf(b, "syscall_%lu(%#lx, %#lx, %#lx, %#lx, %#lx, %#lx)", call->number, a[0], a[1],
+                   a[2], a[3], a[4], a[5]);
+}
+
 // What tools get as dgm_syscall_text: the call as it looks when it begins, or with its result.
 void strace_text(dgm_vcpu *v, const dgm_syscall *call, char *out, size_t cap) {
-    Vcpu *vcpu = hot_of(v)->vcpu;
-    const Syscall *s = syscall_find(call->number);
     Buf b = {0};
-    if (s)
-        put_call(vcpu, &b, s, call->args, call->result);
-    else
-        buf_printf(&b, "syscall_%lu(%#lx, %#lx, %#lx, %#lx, %#lx, %#lx)", call->number, call->args[0],
-                   call->args[1], call->args[2], call->args[3], call->args[4], call->args[5]);
+    put_any_call(&b, v, call);
     if (cap) snprintf(out, cap, "%s", b.data ? b.data : "");
     buf_free(&b);
 }
@@ -165,24 +171,29 @@ static bool gives_address(const Syscall *s) {
            !strcmp(s->name, "shmat");
 }
 
-void strace_enter(Vcpu *v, const Syscall *s, uint64_t nr, const uint64_t a[6]) {
-    if (!s) {
-        log_printf(&v->m->log, "syscall_%lu(%#lx, %#lx, %#lx, %#lx, %#lx, %#lx)\n", nr, a[0], a[1],
-                   a[2], a[3], a[4], a[5]);
-        return;
-    }
-    if (!never_returns(s)) return;
-    Buf b = {0};
-    put_call(v, &b, s, a, 0);
-    if (b.data) log_printf(&v->m->log, "%s = ?\n", b.data);
-    buf_free(&b);
+// ---- --strace: one line a call, written when it returns (exits before) ----
+
+static Vcpu *vcpu_of(dgm_vcpu *v) {
+    return hot_of(v)->vcpu;
 }
 
-void strace_leave(Vcpu *v, const Syscall *s, const uint64_t a[6], int64_t result) {
-    if (!s || (never_returns(s) && result >= 0) || result == LINUX_NO_RESULT) return;
+static bool before(dgm_watch *w, dgm_vcpu *v, dgm_syscall *call) {
+    const Syscall *s = syscall_find(call->number);
+    if (s && !never_returns(s)) return false;
     Buf b = {0};
-    put_call(v, &b, s, a, result);
-    if (is_restart(result))
+    put_any_call(&b, v, call);
+    if (b.data) log_printf(&vcpu_of(v)->m->log, s ? "%s = ?\n" : "%s\n", b.data);
+    buf_free(&b);
+    return (void)w, false;
+}
+
+static void after(dgm_watch *w, dgm_vcpu *v, dgm_syscall *call) {
+    const Syscall *s = syscall_find(call->number);
+    int64_t result = call->result;
+    if (!s || (never_returns(s) && result >= 0)) return;
+    Buf b = {0};
+    put_any_call(&b, v, call);
+    if (call->again)
         buf_printf(&b, " = ? ERESTARTSYS (To be restarted if SA_RESTART is set)");
     else if (result < 0 && result > -4096)
         buf_printf(&b, " = -1 %s (%s)", strerrorname_np((int)-result),
@@ -191,12 +202,23 @@ void strace_leave(Vcpu *v, const Syscall *s, const uint64_t a[6], int64_t result
         buf_printf(&b, " = %#lx", result);
     else
         buf_printf(&b, " = %ld", result);
-    if (b.data) log_printf(&v->m->log, "%s\n", b.data);
+    if (b.data) log_printf(&vcpu_of(v)->m->log, "%s\n", b.data);
     buf_free(&b);
+    (void)w;
 }
 
-void strace_signal(Vcpu *v, const siginfo_t *si) {
-    const char *name = sigabbrev_np(si->si_signo);
-    log_printf(&v->m->log, "--- SIG%s {si_signo=SIG%s, si_code=%d, si_addr=%p} ---\n",
-               name ? name : "RT", name ? name : "RT", si->si_code, si->si_addr);
+static void signal_comes(dgm_watch *w, dgm_vcpu *v, const dgm_signal *s) {
+    const char *name = sigabbrev_np(s->number);
+    log_printf(&vcpu_of(v)->m->log, "--- SIG%s {si_signo=SIG%s, si_code=%d, si_addr=%#lx} ---\n",
+               name ? name : "RT", name ? name : "RT", s->code, s->address);
+    (void)w;
 }
+
+const dgm_tool strace_tool = {
+    .version = DGM_TOOL_VERSION,
+    .name = "strace",
+    .summary = "prints every system call, as strace does",
+    .syscall = before,
+    .syscall_done = after,
+    .signal = signal_comes,
+};

@@ -91,6 +91,12 @@ static int64_t call(Vcpu *v, const Syscall *s, uint64_t nr, const uint64_t a[6])
     return s->host_nr >= 0 ? pass(v, s, a) : refuse(v, s, nr);
 }
 
+static int64_t allowed_call(Vcpu *v, const Syscall *s, uint64_t nr, const uint64_t a[6]) {
+    int64_t r;
+    if (thread_of(v)->seccomp_mode && !seccomp_allows(v, nr, a, &r)) return r;
+    return call(v, s, nr, a);
+}
+
 // The same with tools that look on, and may change arguments and result, or answer themselves.
 static int64_t watched_call(Vcpu *v, const Syscall *s, uint64_t nr, uint64_t a[6]) {
     Watches *ws = v->m->watches;
@@ -98,15 +104,17 @@ static int64_t watched_call(Vcpu *v, const Syscall *s, uint64_t nr, uint64_t a[6
     clock_gettime(CLOCK_MONOTONIC, &now);
     dgm_syscall call_seen = {.name = s ? s->name : NULL,
                              .number = nr,
-                             .start_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec};
+                             .start_ns =
+                                 (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec};
     memcpy(call_seen.args, a, sizeof call_seen.args);
     bool answered = observe_syscall(ws, v->state, &call_seen);
     memcpy(a, call_seen.args, sizeof call_seen.args);
-    int64_t r = answered ? call_seen.result : call(v, s, nr, a);
-    if (r == LINUX_NO_RESULT || is_restart(r)) return r; // it did not return
-    call_seen.result = r;
+    int64_t r = answered ? call_seen.result : allowed_call(v, s, nr, a);
+    if (r == LINUX_NO_RESULT) return r; // it did not return
+    call_seen.again = is_restart(r);
+    call_seen.result = call_seen.again ? -EINTR : r;
     observe_syscall_done(ws, v->state, &call_seen);
-    return call_seen.result;
+    return call_seen.again ? r : call_seen.result;
 }
 
 void linux_syscall(Vcpu *v, unsigned imm) {
@@ -118,13 +126,8 @@ void linux_syscall(Vcpu *v, unsigned imm) {
     uint64_t nr = vcpu_reg(v, abi->syscall_nr), a[6];
     for (unsigned i = 0; i < 6; i++) a[i] = vcpu_reg(v, abi->syscall_args[i]);
     const Syscall *s = syscall_find(nr);
-    bool strace = process_of(v)->strace;
-    if (strace) strace_enter(v, s, nr, a);
-    int64_t r;
-    if (!thread_of(v)->seccomp_mode || seccomp_allows(v, nr, a, &r))
-        r = v->m->watches && v->m->watches->wants_syscalls ? watched_call(v, s, nr, a)
-                                                           : call(v, s, nr, a);
-    if (strace) strace_leave(v, s, a, r);
+    bool watched = v->m->watches && v->m->watches->wants_syscalls;
+    int64_t r = watched ? watched_call(v, s, nr, a) : allowed_call(v, s, nr, a);
     if (r == LINUX_NO_RESULT) return;
     if (is_restart(r))
         thread_restart(v, (int)r);

@@ -32,9 +32,6 @@ const Syscall *syscall_find(uint64_t nr);
 #undef EMUL
 #undef FAKE
 
-// strace.c: one line a call, written when it returns (exits before).
-void strace_enter(Vcpu *v, const Syscall *s, uint64_t nr, const uint64_t a[6]);
-void strace_leave(Vcpu *v, const Syscall *s, const uint64_t a[6], int64_t result);
 
 // True for descriptors that are Dragoman's, which the guest must not see or close.
 bool fd_is_ours(Vcpu *v, int fd);

@@ -29,6 +29,7 @@ Watches *watches_new(void) {
 void watches_free(Watches *ws) {
     if (!ws) return;
     buffers_free(ws);
+    contexts_free(ws);
     for (dgm_watch *w = ws->first, *next; w; w = next) {
         next = w->next;
         if (ws->started && w->tool->free) w->tool->free(w);
@@ -108,9 +109,9 @@ int watches_start(Watches *ws, const Guest *guest, const char *program) {
     ws->started = true;
     for (dgm_watch *w = ws->first; w; w = w->next) {
         ws->err.code = 0;
-        int e = w->tool->start ? w->tool->start(w) : 0;
+        int e = filter_start(w);
+        if (!e && w->tool->start) e = w->tool->start(w);
         if (!e) e = ws->err.code;
-        if (!e) e = filter_start(w);
         if (!e) e = check_asked(w);
         if (e) return e;
         ws->wants_blocks |= w->tool->block != NULL;
@@ -231,13 +232,14 @@ void observe_undo(VcpuHot *hot, const WatchUndo *undo, uint32_t n, uint32_t off)
 bool observe_thread_start(Watches *ws, dgm_vcpu *v, uint32_t tid) {
     VcpuHot *hot = hot_of(v);
     struct WatchThread *t = calloc(1, sizeof *t);
-    if (!t || !buffers_open(ws, hot)) {
+    *vcpu_slot(hot, SLOT_THREAD) = atomic_fetch_add(&ws->n_threads, 1);
+    if (!t || !buffers_open(ws, hot) || !contexts_open(ws, hot)) {
         free(t);
         return false;
     }
-    *vcpu_slot(hot, SLOT_THREAD) = atomic_fetch_add(&ws->n_threads, 1);
     *vcpu_slot(hot, SLOT_TID) = tid;
     t->hot = hot;
+    filter_thread(ws, hot);
     pthread_mutex_lock(&ws->lock);
     t->next = ws->threads;
     ws->threads = t;
@@ -263,6 +265,7 @@ void observe_thread_end(Watches *ws, dgm_vcpu *v) {
     for (dgm_watch *w = ws->first; w; w = w->next)
         if (w->tool->thread_end) w->tool->thread_end(w, v);
     buffers_close(ws, hot);
+    contexts_close(ws, hot);
     pthread_mutex_lock(&ws->lock);
     for (struct WatchThread **at = &ws->threads; *at; at = &(*at)->next)
         if ((*at)->hot == hot) {
@@ -293,12 +296,14 @@ void observe_forked(Watches *ws, dgm_vcpu *v, uint32_t tid) {
     for (uint32_t i = FIRST_FREE_SLOT; i < n; i++) {
         const dgm_buffer *b = ws->buffers;
         while (b && (i < b->slot || i >= b->slot + BUFFER_SLOTS)) b = b->next;
-        if (!b) *vcpu_slot(hot, i) = 0;
+        if (!b && !contexts_own(ws, i)) *vcpu_slot(hot, i) = 0;
     }
+    contexts_forked(ws, hot);
     *vcpu_slot(hot, SLOT_AHEAD) = 0;
     *vcpu_slot(hot, SLOT_THREAD) = 0;
     *vcpu_slot(hot, SLOT_TID) = tid;
     ws->n_threads = 1;
+    filter_thread(ws, hot);
     hot->count_base = (uint64_t)hot->budget; // it has executed nothing yet
     ws->finished = false;
     for (dgm_watch *w = ws->first; w; w = w->next)
@@ -311,6 +316,7 @@ void observe_finish(Watches *ws, dgm_vcpu *v, bool last) {
     if (v) {
         *vcpu_slot(hot_of(v), SLOT_AHEAD) = 0;
         buffers_drain(ws, hot_of(v));
+        contexts_settle(ws, hot_of(v));
     }
     buffers_settle(ws);
     for (dgm_watch *w = ws->first; w; w = w->next)
@@ -330,18 +336,19 @@ void dgm_retranslate(dgm_watch *w) {
 bool observe_syscall(Watches *ws, dgm_vcpu *v, dgm_syscall *s) {
     bool answered = false;
     for (dgm_watch *w = ws->first; w && !answered; w = w->next)
-        if (w->tool->syscall) answered = w->tool->syscall(w, v, s);
+        if (w->tool->syscall && filter_tells(w, v)) answered = w->tool->syscall(w, v, s);
     return answered;
 }
 
 void observe_syscall_done(Watches *ws, dgm_vcpu *v, dgm_syscall *s) {
     for (dgm_watch *w = ws->first; w; w = w->next)
-        if (w->tool->syscall_done) w->tool->syscall_done(w, v, s);
+        if (w->tool->syscall_done && filter_tells(w, v)) w->tool->syscall_done(w, v, s);
 }
 
-void observe_signal(Watches *ws, dgm_vcpu *v, int signo) {
+void observe_signal(Watches *ws, dgm_vcpu *v, const dgm_signal *s) {
+    contexts_signal(ws, hot_of(v));
     for (dgm_watch *w = ws->first; w; w = w->next)
-        if (w->tool->signal) w->tool->signal(w, v, signo);
+        if (w->tool->signal && filter_tells(w, v)) w->tool->signal(w, v, s);
 }
 
 // ---- stops ----

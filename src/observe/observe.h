@@ -52,9 +52,13 @@ struct dgm_watch {
     unsigned n_options;
     // Which code it is shown: the options that every tool has (filter.c).
     uint64_t low, high; // addresses; high 0: all
-    const char *module, *symbol, *from, *to; // NULL: any; functions where it begins and ends to look
-    uint64_t after;                          // instructions of a thread before it does
-    uint32_t after_slot;                     // ... as stop_slot
+    const char *module, *symbol, *from,
+        *to;             // NULL: any; functions where it begins and ends to look
+    bool marks;          // between a program's own marks
+    int64_t thread;      // of this thread only; -1: of all
+    uint32_t thread_bit; // ... in VcpuHot.unwatched; 0: of all
+    uint64_t after;      // instructions of a thread before it does
+    uint32_t after_slot; // ... as stop_slot
     _Atomic bool off;
     uint32_t stop_slot; // instruction count at which `reached` is called; 0: never
 };
@@ -65,6 +69,7 @@ struct Watches {
     DgmErr err;
     dgm_watch *first, **last;
     unsigned needs; // dgm_needs, of all tools
+    unsigned n_thread_bits;
     _Atomic uint32_t n_slots;
     _Atomic uint32_t n_threads; // that ever started
     const char *program;
@@ -76,6 +81,7 @@ struct Watches {
     } classes[1 << 12];
     struct WatchHelper *helpers;
     dgm_buffer *buffers;
+    dgm_call_tree *contexts;
     // under `lock`
     pthread_mutex_t lock;
     struct WatchThread *threads; // that run
@@ -87,6 +93,11 @@ struct Watches {
     _Atomic bool stale;               // dgm_retranslate: the engine has still to forget
     bool wants_blocks, wants_syscalls, started, finished;
 };
+
+// Whether they ask for anything in translated code.
+static inline bool watches_code(const Watches *ws) {
+    return ws && (ws->wants_blocks || ws->needs);
+}
 
 // ---- events.c: what the floors above tell the tools ----
 
@@ -101,7 +112,7 @@ bool observe_thread_start(Watches *ws, dgm_vcpu *v, uint32_t tid); // false: out
 void observe_thread_end(Watches *ws, dgm_vcpu *v);
 bool observe_syscall(Watches *ws, dgm_vcpu *v, dgm_syscall *s); // true: it has its result
 void observe_syscall_done(Watches *ws, dgm_vcpu *v, dgm_syscall *s);
-void observe_signal(Watches *ws, dgm_vcpu *v, int signo);
+void observe_signal(Watches *ws, dgm_vcpu *v, const dgm_signal *s);
 void observe_forked(Watches *ws, dgm_vcpu *v, uint32_t tid);
 // The results are wanted. v: the thread that asks, or NULL when all have ended.
 void observe_finish(Watches *ws, dgm_vcpu *v, bool last);
@@ -116,6 +127,11 @@ int filter_start(dgm_watch *w);
 // Shows the block to the tool if it is to see it.
 void filter_show(dgm_watch *w, dgm_block *b);
 void filter_reached(dgm_watch *w, dgm_vcpu *v); // `after` has come
+void filter_thread(Watches *ws, VcpuHot *hot);  // a thread begins
+// Whether the tool is told what happens to this thread.
+static inline bool filter_tells(const dgm_watch *w, dgm_vcpu *v) {
+    return !(w->thread_bit & hot_of(v)->unwatched);
+}
 
 // ---- symbols.c ----
 
@@ -135,7 +151,12 @@ typedef enum RequestKind {
     ASK_CALL,
     ASK_CALL_IF,
     ASK_RECORD,
-    ASK_TAKEN
+    ASK_TAKEN,
+    ASK_ENTER,    // a function begins: data is its Callee
+    ASK_LEAVE,    // it returns
+    ASK_PUSH,     // it is called, and will not say so itself
+    ASK_INDIRECT, // somebody is called
+    ASK_JUMP,     // from one function to where another begins
 } RequestKind;
 typedef enum RequestWhen { BEFORE_INSN, AFTER_ACCESS, AT_BRANCH } RequestWhen;
 typedef struct Request {
@@ -147,7 +168,8 @@ typedef struct Request {
     void *data;
     dgm_buffer *buffer;
     dgm_filter *filter; // of a record; NULL: all
-    uint64_t address;   // ... that is about no access
+    dgm_call_tree *contexts;
+    uint64_t address; // ... that is about no access
     struct Request *next;
 } Request;
 
@@ -171,6 +193,71 @@ struct dgm_block { // one segment of a region
 uint32_t access_info(const IrInst *in);
 // The region's segments, each with what it is made of. NULL: out of memory.
 dgm_block *plan_blocks(Watches *ws, const IrRegion *r, const GuestLift *how);
+
+void plan_ask(dgm_block *b, unsigned insn, Request what);
+
+// ---- context.c ----
+
+// A place in translated code where calls are followed; on `keep`.
+typedef struct CallSite {
+    dgm_call_tree *contexts;
+    uint64_t low, high; // ASK_ENTER, ASK_PUSH: the function
+    uint64_t back;      // ASK_PUSH, ASK_INDIRECT: where it will return to; ASK_JUMP: whose it is
+    uint64_t ahead;     // see SLOT_AHEAD
+} CallSite;
+typedef struct ContextFrame {
+    uint64_t back, sp; // where it returns to; the stack pointer when it began
+    dgm_call_node *node;
+    uint64_t unused;
+} ContextFrame;
+// An edge of the tree that was used lately, by a hash of what it is; see context_hash().
+typedef struct ContextEdge {
+    dgm_call_node *from;
+    uint64_t back, low;
+    dgm_call_node *to;
+} ContextEdge;
+enum {
+    CONTEXT_EDGES = 1 << 13,
+    CONTEXT_TARGETS = 1 << 12,
+};
+// Slots of a dgm_call_tree.
+enum {
+    CONTEXT_THREAD,
+    CONTEXT_TOP,   // frame
+    CONTEXT_LIMIT, // the last that it may be
+    CONTEXT_EDGE_TABLE,
+    CONTEXT_TARGET_TABLE, // functions that say themselves that they begin, by a hash
+    CONTEXT_LAST,         // instructions charged so far
+    CONTEXT_WHERE_TO,     // where a return or call goes
+    CONTEXT_SLOTS
+};
+struct dgm_call_tree {
+    Watches *ws;
+    dgm_call_tree *next;
+    uint32_t slot;
+    struct ContextThread *threads; // all that ever started; under `lock`
+    pthread_mutex_t lock;
+    struct ContextCallees *callees; // that have no symbol
+};
+// Offset in the tables, in bytes; weave.c emits the same.
+static inline uint64_t context_hash(uint64_t node, uint64_t back, uint64_t low) {
+    return ((node >> 1) ^ (back << 3) ^ (low << 3)) & (CONTEXT_EDGES - 1) * sizeof(ContextEdge);
+}
+static inline uint64_t context_target_hash(uint64_t target) {
+    return target << 1 & (CONTEXT_TARGETS - 1) * sizeof(uint64_t);
+}
+bool contexts_open(Watches *ws, VcpuHot *hot);
+void contexts_close(Watches *ws, VcpuHot *hot);
+void contexts_signal(Watches *ws, VcpuHot *hot); // a handler is about to run
+void contexts_settle(Watches *ws, VcpuHot *hot); // trees are up to date
+void contexts_forked(Watches *ws, VcpuHot *hot);
+bool contexts_own(const Watches *ws, uint32_t slot); // it is no counter
+void contexts_free(Watches *ws);
+// Called by translated code where what it expected is not so: each makes it so. They find CallSite.
+void context_enter(void *state, uint64_t site);
+void context_leave(void *state, uint64_t site);
+void context_push(void *state, uint64_t site);
+void context_indirect(void *state, uint64_t site);
 
 // ---- weave.c ----
 

@@ -220,7 +220,7 @@ const dgm_insn *dgm_block_insn(const dgm_block *b, unsigned i) {
     return i < b->n_insns ? &b->insns[i] : NULL;
 }
 
-static void ask(dgm_block *b, unsigned insn, Request what) {
+void plan_ask(dgm_block *b, unsigned insn, Request what) {
     if (insn >= b->n_insns) return;
     Request *r = arena_alloc(&b->ws->work, sizeof *r);
     if (!r) {
@@ -234,46 +234,47 @@ static void ask(dgm_block *b, unsigned insn, Request what) {
 }
 
 void dgm_at_count(dgm_block *b, unsigned insn, dgm_counter c, uint32_t n) {
-    if (c < WATCH_SLOTS && n) ask(b, insn, (Request){.kind = ASK_COUNT, .counter = c, .n = n});
+    if (c < WATCH_SLOTS && n) plan_ask(b, insn, (Request){.kind = ASK_COUNT, .counter = c, .n = n});
 }
 
 void dgm_at_branch_count(dgm_block *b, unsigned insn, dgm_counter c) {
     if (c < WATCH_SLOTS)
-        ask(b, insn, (Request){.kind = ASK_TAKEN, .when = AT_BRANCH, .counter = c});
+        plan_ask(b, insn, (Request){.kind = ASK_TAKEN, .when = AT_BRANCH, .counter = c});
 }
 
 void dgm_at_set(dgm_block *b, unsigned insn, dgm_counter c, uint64_t n) {
-    if (c < WATCH_SLOTS) ask(b, insn, (Request){.kind = ASK_SET, .counter = c, .n = n});
+    if (c < WATCH_SLOTS) plan_ask(b, insn, (Request){.kind = ASK_SET, .counter = c, .n = n});
 }
 
 void dgm_at_call(dgm_block *b, unsigned insn, dgm_call_fn fn, dgm_regs regs, void *data) {
-    ask(b, insn,
+    plan_ask(
+        b, insn,
         (Request){.kind = ASK_CALL, .regs = (uint8_t)regs, .fn = (void (*)(void))fn, .data = data});
 }
 
 void dgm_at_call_if(dgm_block *b, unsigned insn, dgm_counter c, dgm_compare how, uint64_t value,
                     dgm_call_fn fn, void *data) {
     if (c >= WATCH_SLOTS) return;
-    ask(b, insn,
-        (Request){.kind = how == DGM_ALWAYS ? ASK_CALL : ASK_CALL_IF,
-                  .compare = (uint8_t)how,
-                  .regs = DGM_READ_REGS,
-                  .counter = c,
-                  .n = value,
-                  .fn = (void (*)(void))fn,
-                  .data = data});
+    plan_ask(b, insn,
+             (Request){.kind = how == DGM_ALWAYS ? ASK_CALL : ASK_CALL_IF,
+                       .compare = (uint8_t)how,
+                       .regs = DGM_READ_REGS,
+                       .counter = c,
+                       .n = value,
+                       .fn = (void (*)(void))fn,
+                       .data = data});
 }
 
 void dgm_at_access(dgm_block *b, unsigned insn, unsigned kinds, dgm_access_fn fn, dgm_regs regs,
                    void *data) {
     if (regs == DGM_WRITE_REGS) regs = DGM_READ_REGS; // in the middle of an instruction
-    ask(b, insn,
-        (Request){.kind = ASK_CALL,
-                  .when = AFTER_ACCESS,
-                  .access = (uint8_t)kinds,
-                  .regs = (uint8_t)regs,
-                  .fn = (void (*)(void))fn,
-                  .data = data});
+    plan_ask(b, insn,
+             (Request){.kind = ASK_CALL,
+                       .when = AFTER_ACCESS,
+                       .access = (uint8_t)kinds,
+                       .regs = (uint8_t)regs,
+                       .fn = (void (*)(void))fn,
+                       .data = data});
 }
 
 void dgm_at_access_count(dgm_block *b, unsigned insn, unsigned kinds, dgm_counter c, uint32_t n) {
@@ -286,37 +287,38 @@ void dgm_at_access_count(dgm_block *b, unsigned insn, unsigned kinds, dgm_counte
 }
 
 void dgm_at_record(dgm_block *b, unsigned insn, dgm_buffer *buffer, uint64_t data) {
-    ask(b, insn, (Request){.kind = ASK_RECORD, .buffer = buffer, .n = data});
+    plan_ask(b, insn, (Request){.kind = ASK_RECORD, .buffer = buffer, .n = data});
 }
 
 void dgm_at_access_record(dgm_block *b, unsigned insn, unsigned kinds, dgm_buffer *buffer,
                           uint64_t data) {
-    ask(b, insn,
-        (Request){.kind = ASK_RECORD,
-                  .when = AFTER_ACCESS,
-                  .access = (uint8_t)kinds,
-                  .buffer = buffer,
-                  .n = data});
+    plan_ask(b, insn,
+             (Request){.kind = ASK_RECORD,
+                       .when = AFTER_ACCESS,
+                       .access = (uint8_t)kinds,
+                       .buffer = buffer,
+                       .n = data});
 }
 
 void dgm_at_branch_record(dgm_block *b, unsigned insn, dgm_buffer *buffer, uint64_t data) {
-    ask(b, insn, (Request){.kind = ASK_RECORD, .when = AT_BRANCH, .buffer = buffer, .n = data});
+    plan_ask(b, insn,
+             (Request){.kind = ASK_RECORD, .when = AT_BRANCH, .buffer = buffer, .n = data});
 }
 
 void dgm_at_new_access_record(dgm_block *b, unsigned insn, unsigned kinds, dgm_filter *f,
                               dgm_buffer *buffer, uint64_t data) {
-    ask(b, insn,
-        (Request){.kind = ASK_RECORD,
-                  .when = AFTER_ACCESS,
-                  .access = (uint8_t)kinds,
-                  .buffer = buffer,
-                  .filter = f,
-                  .n = data});
+    plan_ask(b, insn,
+             (Request){.kind = ASK_RECORD,
+                       .when = AFTER_ACCESS,
+                       .access = (uint8_t)kinds,
+                       .buffer = buffer,
+                       .filter = f,
+                       .n = data});
 }
 
 void dgm_at_new_record(dgm_block *b, unsigned insn, uint64_t address, dgm_filter *f,
                        dgm_buffer *buffer, uint64_t data) {
-    ask(b, insn,
-        (Request){
-            .kind = ASK_RECORD, .buffer = buffer, .filter = f, .address = address, .n = data});
+    plan_ask(b, insn,
+             (Request){
+                 .kind = ASK_RECORD, .buffer = buffer, .filter = f, .address = address, .n = data});
 }

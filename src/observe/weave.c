@@ -28,6 +28,9 @@ static IrRef konst(Weave *w, uint64_t value) {
     return ir_const(w->to, IR_I64, value);
 }
 
+static IrRef get_reg(Weave *w, unsigned field) {
+    return ir_append(w->to, (IrInst){.op = IR_get, .type = IR_I64, .imm = field});
+}
 static IrRef slot_get(Weave *w, uint32_t slot) {
     return ir_append(w->to, (IrInst){.op = IR_slot_get, .type = IR_I64, .imm = slot});
 }
@@ -118,12 +121,8 @@ static IrRef field_value(Weave *w, const Request *q, unsigned field, const About
     case DGM_F_INFO: return konst(w, a->info);
     case DGM_F_TAKEN: return a->taken;
     case DGM_F_TARGET: return a->target;
-    case DGM_F_RETURN:
-        return ir_append(
-            w->to, (IrInst){.op = IR_get, .type = IR_I64, .imm = w->ws->guest->linux_abi->link});
-    case DGM_F_STACK:
-        return ir_append(
-            w->to, (IrInst){.op = IR_get, .type = IR_I64, .imm = w->ws->guest->linux_abi->sp});
+    case DGM_F_RETURN: return get_reg(w, w->ws->guest->linux_abi->link);
+    case DGM_F_STACK: return get_reg(w, w->ws->guest->linux_abi->sp);
     default: return 0;
     }
 }
@@ -219,6 +218,124 @@ static void record(Weave *w, const Request *q, const About *a) {
     ir_append(w->to, (IrInst){.op = IR_slot_add, .a = bytes, .imm = b->slot + BUFFER_AT});
 }
 
+// ---- calling contexts: the usual case of context.c ----
+
+static IrRef peek(Weave *w, IrRef at, size_t offset) {
+    return ir_append(w->to,
+                     (IrInst){.op = IR_peek, .type = IR_I64, .a = at, .imm = (int64_t)offset});
+}
+static void poke(Weave *w, IrRef at, size_t offset, IrRef v) {
+    ir_append(w->to, (IrInst){.op = IR_poke, .a = at, .b = v, .imm = (int64_t)offset});
+}
+static IrRef not_same(Weave *w, IrRef a, IrRef b) { // not 0
+    return ir_op2(w->to, IR_xor, IR_I64, a, b);
+}
+
+// To the node on top, with `more` of what IR_count has announced and is not done.
+static void charge(Weave *w, const dgm_call_tree *c, IrRef node, uint64_t ahead) {
+    IrRegion *r = w->to;
+    IrRef now = ir_append(r, (IrInst){.op = IR_executed, .type = IR_I64});
+    if (ahead) now = ir_sub(r, now, konst(w, ahead));
+    IrRef spent = ir_sub(r, now, slot_get(w, c->slot + CONTEXT_LAST));
+    IrRef self = ir_add(r, peek(w, node, offsetof(dgm_call_node, self)), spent);
+    poke(w, node, offsetof(dgm_call_node, self), self);
+    slot_put(w, c->slot + CONTEXT_LAST, now);
+}
+
+static void context_call_if(Weave *w, IrRef cond, void (*fn)(void *, uint64_t), CallSite *site) {
+    call_when(w, cond, helper_for(w, (void (*)(void))fn, DGM_READ_REGS), (uintptr_t)site);
+}
+
+static void enter_function(Weave *w, CallSite *site) {
+    IrRegion *r = w->to;
+    const dgm_call_tree *c = site->contexts;
+    const GuestLinuxAbi *abi = w->ws->guest->linux_abi;
+    IrRef top = slot_get(w, c->slot + CONTEXT_TOP);
+    IrRef node = peek(w, top, offsetof(ContextFrame, node));
+    charge(w, c, node, site->ahead);
+    IrRef back = get_reg(w, abi->link), sp = get_reg(w, abi->sp);
+    IrRef hash = not_same(w, ir_shr(r, node, konst(w, 1)), ir_shl(r, back, konst(w, 3)));
+    hash = ir_and(r, not_same(w, hash, konst(w, context_hash(0, 0, site->low))),
+                  konst(w, (CONTEXT_EDGES - 1) * sizeof(ContextEdge)));
+    IrRef edge = ir_add(r, slot_get(w, c->slot + CONTEXT_EDGE_TABLE), hash);
+    IrRef other = not_same(w, peek(w, edge, offsetof(ContextEdge, from)), node);
+    other = ir_or(r, other, not_same(w, peek(w, edge, offsetof(ContextEdge, back)), back));
+    other = ir_or(r, other,
+                  not_same(w, peek(w, edge, offsetof(ContextEdge, low)), konst(w, site->low)));
+    // not deeper in the stack, or too deep: the difference is negative
+    IrRef deeper = ir_sub(r, ir_sub(r, peek(w, top, offsetof(ContextFrame, sp)), sp), konst(w, 1));
+    IrRef room = ir_sub(r, slot_get(w, c->slot + CONTEXT_LIMIT), top);
+    other = ir_or(r, other, ir_shr(r, ir_or(r, deeper, room), konst(w, 63)));
+    context_call_if(w, ir_icmp(r, IR_NE, other, konst(w, 0)), context_enter, site);
+    top = slot_get(w, c->slot + CONTEXT_TOP);
+    node = peek(w, edge, offsetof(ContextEdge, to));
+    IrRef calls = ir_add(r, peek(w, node, offsetof(dgm_call_node, calls)), konst(w, 1));
+    poke(w, node, offsetof(dgm_call_node, calls), calls);
+    const size_t next = sizeof(ContextFrame);
+    poke(w, top, next + offsetof(ContextFrame, back), back);
+    poke(w, top, next + offsetof(ContextFrame, sp), sp);
+    poke(w, top, next + offsetof(ContextFrame, node), node);
+    slot_add(w, c->slot + CONTEXT_TOP, next);
+}
+
+static void leave_function(Weave *w, CallSite *site, IrRef to) {
+    const dgm_call_tree *c = site->contexts;
+    IrRef top = slot_get(w, c->slot + CONTEXT_TOP);
+    charge(w, c, peek(w, top, offsetof(ContextFrame, node)), site->ahead - 1);
+    slot_put(w, c->slot + CONTEXT_WHERE_TO, to);
+    IrRef fits = peek(w, top, offsetof(ContextFrame, back));
+    context_call_if(w, ir_icmp(w->to, IR_NE, fits, to), context_leave, site);
+    slot_add(w, c->slot + CONTEXT_TOP, -sizeof(ContextFrame));
+}
+
+static void call_indirect(Weave *w, CallSite *site, IrRef to) {
+    IrRegion *r = w->to;
+    const dgm_call_tree *c = site->contexts;
+    slot_put(w, c->slot + CONTEXT_WHERE_TO, to);
+    IrRef hash =
+        ir_and(r, ir_shl(r, to, konst(w, 1)), konst(w, (CONTEXT_TARGETS - 1) * sizeof(uint64_t)));
+    IrRef known = peek(w, ir_add(r, slot_get(w, c->slot + CONTEXT_TARGET_TABLE), hash), 0);
+    context_call_if(w, ir_icmp(r, IR_NE, known, to), context_indirect, site);
+}
+
+// When it is taken, and the frame on top is that of the function that jumps.
+static void jump_to_function(Weave *w, CallSite *site, IrRef taken) {
+    IrRegion *r = w->to;
+    const dgm_call_tree *c = site->contexts;
+    IrRef top = slot_get(w, c->slot + CONTEXT_TOP);
+    IrRef node = peek(w, top, offsetof(ContextFrame, node));
+    IrRef sp = get_reg(w, w->ws->guest->linux_abi->sp);
+    IrRef other =
+        ir_or(r, not_same(w, peek(w, top, offsetof(ContextFrame, sp)), sp),
+              not_same(w, peek(w, node, offsetof(dgm_call_node, low)), konst(w, site->back)));
+    IrRef own = ir_op1(r, IR_zext, IR_I64, ir_icmp(r, IR_EQ, other, konst(w, 0)));
+    IrRef gone = ir_and(r, own, taken);
+    charge(w, c, node, site->ahead - 1);
+    if (site->low == site->back) { // it is called once however often it begins
+        IrRef calls = ir_sub(r, peek(w, node, offsetof(dgm_call_node, calls)), gone);
+        poke(w, node, offsetof(dgm_call_node, calls), calls);
+    }
+    IrRef less = ir_mul(r, gone, konst(w, -sizeof(ContextFrame)));
+    ir_append(r, (IrInst){.op = IR_slot_add, .a = less, .imm = c->slot + CONTEXT_TOP});
+}
+
+static void follow_calls(Weave *w, const Request *q, IrRef to, IrRef taken) {
+    CallSite *site = q->data;
+    site->ahead = ahead(w);
+    switch ((RequestKind)q->kind) {
+    case ASK_ENTER: enter_function(w, site); break;
+    case ASK_LEAVE: leave_function(w, site, to); break;
+    case ASK_PUSH: {
+        const IrHelper *h = helper_for(w, (void (*)(void))context_push, DGM_READ_REGS);
+        IrRef args[] = {konst(w, (uintptr_t)site)};
+        if (h) ir_call(w->to, IR_VOID, h, 1, args, 0);
+        break;
+    }
+    case ASK_INDIRECT: call_indirect(w, site, to); break;
+    default: jump_to_function(w, site, taken); break;
+    }
+}
+
 // ---- what an access is about ----
 
 // The 64-bit integer of the low `bits` of a scalar or of a vector's lane.
@@ -292,11 +409,15 @@ static void at_branch(Weave *w, const IrInst *in) {
     else
         a.target = konst(w, (uint64_t)in->imm);
     if (in->op == IR_exit_if) a.taken = ir_op1(w->to, IR_zext, IR_I64, in->a);
-    for (const Request *q = w->b->first; q; q = q->next)
-        if (q->when == AT_BRANCH && q->insn == w->insn && q->kind == ASK_RECORD)
+    for (const Request *q = w->b->first; q; q = q->next) {
+        if (q->when != AT_BRANCH || q->insn != w->insn) continue;
+        if (q->kind == ASK_RECORD)
             record(w, q, &a);
-        else if (q->when == AT_BRANCH && q->insn == w->insn)
+        else if (q->kind == ASK_TAKEN)
             ir_append(w->to, (IrInst){.op = IR_slot_add, .a = a.taken, .imm = q->counter});
+        else
+            follow_calls(w, q, a.target, a.taken);
+    }
 }
 
 // ---- the walk ----
@@ -327,7 +448,8 @@ static void before_insn(Weave *w) {
             insn.low = wants_value(q) ? field_value(w, q, DGM_F_INSNS, &insn) : 0;
             record(w, q, &insn);
             break;
-        case ASK_TAKEN: break; // not before
+        case ASK_ENTER: follow_calls(w, q, 0, 0); break;
+        default: break; // not before
         }
     }
 }
@@ -484,7 +606,7 @@ bool observe_region(Watches *ws, IrRegion *r, const GuestLift *how, bool countin
     unsigned before = 0;
     for (dgm_block *b = blocks; b; before += b->n_insns, b = b->next) {
         for (dgm_watch *t = ws->first; t; t = t->next)
-            if (t->tool->block) filter_show(t, b);
+            if (t->tool->block && !(how->unwatched & t->thread_bit)) filter_show(t, b);
         if (b->failed) return false;
         asked |= b->first != NULL;
         for (const Request *q = b->first; q; q = q->next)

@@ -28,6 +28,8 @@ typedef struct Count {
     Report report;
     bool blocks, classes, memory, functions, threads;
     uint64_t top;
+    bool filtered;
+    dgm_counter insn; // filtered: what was shown of it
     dgm_counter block, load, store, class[DGM_CLASS_COUNT];
     Map by_function;
     Function *all;
@@ -50,6 +52,8 @@ static int start(dgm_watch *w) {
     c->functions = dgm_option(w, "functions") || all;
     c->threads = dgm_option(w, "threads") || all;
     c->top = dgm_option_number(w, "top", 20, 1, 1000000);
+    c->filtered = dgm_filtered(w);
+    c->insn = dgm_counter_new(w);
     c->block = dgm_counter_new(w);
     c->load = dgm_counter_new(w);
     c->store = dgm_counter_new(w);
@@ -92,8 +96,13 @@ static void count_insn(dgm_watch *w, Count *c, dgm_block *b, unsigned i) {
 static void block(dgm_watch *w, dgm_block *b) {
     Count *c = dgm_context(w);
     if (c->blocks) dgm_at_count(b, 0, c->block, 1);
+    for (unsigned i = 0; c->filtered && i < dgm_block_insns(b); i++) dgm_at_count(b, i, c->insn, 1);
     if (!c->classes && !c->memory && !c->functions) return;
     for (unsigned i = 0; i < dgm_block_insns(b); i++) count_insn(w, c, b, i);
+}
+
+static uint64_t insns_of(const Count *c, dgm_vcpu *v) {
+    return c->filtered ? dgm_counter_of(v, c->insn) : dgm_vcpu_insns(v);
 }
 
 // A thread that begins or was forked has counted nothing.
@@ -106,10 +115,10 @@ static void thread_end(dgm_watch *w, dgm_vcpu *v) {
     Count *c = dgm_context(w);
     ThreadCount *t = calloc(1, sizeof *t);
     pthread_mutex_lock(&c->lock);
-    c->others += dgm_vcpu_insns(v);
+    c->others += insns_of(c, v);
     if (c->first == v) c->first = NULL;
     if (t) {
-        *t = (ThreadCount){dgm_vcpu_thread(v), dgm_vcpu_tid(v), dgm_vcpu_insns(v), c->ended};
+        *t = (ThreadCount){dgm_vcpu_thread(v), dgm_vcpu_tid(v), insns_of(c, v), c->ended};
         c->ended = t;
     }
     pthread_mutex_unlock(&c->lock);
@@ -202,7 +211,7 @@ static void write_threads(Count *c, FILE *f) {
 
 static void write_report(dgm_watch *w, FILE *f) {
     Count *c = dgm_context(w);
-    uint64_t insns = c->others + (c->first ? dgm_vcpu_insns(c->first) : 0);
+    uint64_t insns = c->others + (c->first ? insns_of(c, c->first) : 0);
     char number[32];
     if (c->report.json)
         fprintf(f, "{\"tool\": \"count\",\n \"instructions\": %" PRIu64, insns);

@@ -1,15 +1,7 @@
 // profile.c - the `profile` tool: which function called which, and what that cost in instructions.
 //
-// Translated code writes a record where a known function begins (with where it will return to) and
-// where one returns; each thread follows its own with a stack of frames, and charges the
-// instructions between two records to the frame on top. A function is known by its symbol; code
-// without symbols is by being called: a record at the call says so.
-//
-// The stack stays right because nothing is believed: a function that begins with the return address
-// of the frame on top was jumped to by that frame (a tail call); one that will return into a
-// function further down was called after a longjmp (the frames between are gone); a return goes to
-// the nearest frame that it fits. A signal handler returns to the kernel's trampoline like any
-// call.
+// The library follows calls in translated code (dgm_follow_calls) and keeps the tree; here it
+// becomes a report.
 //
 // What each instruction cost comes from counters of blocks, loops from the backward branches among
 // them.
@@ -18,13 +10,9 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-enum { MAX_THREADS = 4096, BUFFER_RECORDS = 4096, MAX_DEPTH = 1 << 20 };
-typedef enum Event { EVENT_ENTER, EVENT_CALL, EVENT_RETURN, EVENT_BITS = 2 } Event;
 
 typedef struct Function {
     uint64_t low, high;   // high is low + 1 while nobody knows
@@ -32,27 +20,6 @@ typedef struct Function {
     uint64_t self, lined; // instructions there: by frames, by lines
     struct Function *next;
 } Function;
-
-typedef struct Node { // of one thread's tree
-    Function *function;
-    struct Node *parent, *child, *sibling;
-    uint64_t site, calls, insns;
-    uint32_t index;
-} Node;
-
-typedef struct Frame {
-    uint64_t back, sp; // where it returns to; the stack pointer when it began
-    Node *node;
-    bool fresh; // pushed by a call; the function's own record may follow
-} Frame;
-
-typedef struct Thread {
-    Node root;
-    Frame *frames;
-    uint32_t depth, cap;
-    uint64_t last;  // instructions charged so far
-    uint32_t floor; // frames below are those that a signal interrupted
-} Thread;
 
 typedef struct Block {
     uint64_t address, target; // target: of a backward branch
@@ -67,19 +34,15 @@ typedef struct Profile {
     int stderr_fd;
     bool lines, json;
     const char *out[5]; // by format
-    dgm_buffer *buffer;
-    pthread_mutex_t lock; // functions (also of other threads' records)
+    dgm_call_tree *contexts;
     Map by_address;
     Function *functions;
     uint32_t n_functions;
     Map by_block;
     Block *blocks;
     size_t n_blocks;
-    Thread *threads[MAX_THREADS];
     Report report;
 } Profile;
-
-static void follow(dgm_watch *w, uint32_t thread, const uint64_t *r, size_t n, void *data);
 
 static const struct {
     const char *key;
@@ -91,39 +54,18 @@ static const struct {
 enum { N_FORMATS = sizeof formats / sizeof *formats };
 
 static int start(dgm_watch *w) {
-    static const dgm_field fields[] = {DGM_F_DATA, DGM_F_INSNS, DGM_F_TARGET, DGM_F_RETURN,
-                                       DGM_F_STACK};
     Profile *p = calloc(1, sizeof *p);
     if (!p) return dgm_fail(w, -ENOMEM, "out of memory");
     dgm_set_context(w, p);
-    pthread_mutex_init(&p->lock, NULL);
     for (unsigned i = 0; i < N_FORMATS; i++) {
         p->out[i] = dgm_option(w, formats[i].key);
         if (p->out[i] && !*p->out[i])
             return dgm_fail(w, -EINVAL, "%s=: no file is named", formats[i].key);
     }
     p->lines = !dgm_option(w, "nolines");
-    p->buffer = dgm_buffer_new(w, fields, 5, BUFFER_RECORDS, follow, 0, p);
-    if (!p->buffer) return dgm_fail(w, -ENOMEM, "out of memory");
-    dgm_want(w, DGM_COUNTS);
+    p->contexts = dgm_call_tree_new(w);
+    if (!p->contexts) return dgm_fail(w, -ENOMEM, "out of memory");
     return report_start(&p->report, w);
-}
-
-// ---- functions ----
-
-// The function at this address, which is its first when no symbol says otherwise. Lock held.
-static Function *function_at(dgm_watch *w, Profile *p, uint64_t address) {
-    dgm_symbol s;
-    bool named = dgm_symbol_at(w, address, &s);
-    uint64_t low = named ? s.address : address;
-    Function **at = (Function **)map_at(&p->by_address, low);
-    if (!at || *at) return at ? *at : NULL;
-    Function *f = *at = calloc(1, sizeof *f);
-    if (!f) return NULL;
-    uint64_t bytes = named && s.bytes ? s.bytes : 1;
-    *f = (Function){.low = low, .high = low + bytes, .next = p->functions};
-    p->n_functions++;
-    return p->functions = f;
 }
 
 // ---- asking ----
@@ -152,199 +94,14 @@ static Block *block_at(dgm_watch *w, Profile *p, const dgm_block *b) {
     return p->blocks = x;
 }
 
-static void ask_calls(dgm_watch *w, Profile *p, dgm_block *b) {
-    unsigned n = dgm_block_insns(b);
-    const dgm_insn *last = dgm_block_insn(b, n - 1);
-    uint64_t address = dgm_block_address(b);
-    dgm_symbol s;
-    if (dgm_symbol_at(w, address, &s) && s.address == address) {
-        Function *f = function_at(w, p, address);
-        if (f) dgm_at_record(b, 0, p->buffer, (uintptr_t)f | EVENT_ENTER);
-    }
-    if (last->classes & DGM_CLASS_RETURN) dgm_at_branch_record(b, n - 1, p->buffer, EVENT_RETURN);
-    if (!(last->classes & DGM_CLASS_CALL)) return;
-    bool known = last->target && dgm_symbol_at(w, last->target, &s) && s.address == last->target;
-    if (!known) // low 48 bits of the call's own address
-        dgm_at_branch_record(b, n - 1, p->buffer, last->address << EVENT_BITS | EVENT_CALL);
-}
-
 static void block(dgm_watch *w, dgm_block *b) {
     Profile *p = dgm_context(w);
     unsigned n = dgm_block_insns(b);
-    pthread_mutex_lock(&p->lock);
     Block *x = p->lines ? block_at(w, p, b) : NULL;
-    ask_calls(w, p, b);
-    pthread_mutex_unlock(&p->lock);
+    dgm_follow_calls(b, p->contexts);
     if (!x) return;
     dgm_at_count(b, 0, x->entered, 1);
     if (x->target) dgm_at_branch_count(b, n - 1, x->taken);
-}
-
-// ---- following ----
-
-static Node *child_of(Node *parent, Function *f, uint64_t site) {
-    Node **at = &parent->child;
-    for (; *at; at = &(*at)->sibling)
-        if ((*at)->function == f && (*at)->site == site) break;
-    Node *n = *at;
-    if (!n) {
-        n = calloc(1, sizeof *n);
-        if (!n) return parent;
-        *n = (Node){.function = f, .parent = parent, .site = site};
-    } else {
-        *at = n->sibling;
-    }
-    n->sibling = parent->child; // what was called last is called next, as a rule
-    parent->child = n;
-    return n;
-}
-
-static Node *top(Thread *t) {
-    return t->depth ? t->frames[t->depth - 1].node : &t->root;
-}
-
-static void push(Thread *t, Function *f, Frame frame, uint64_t site) {
-    if (t->depth == t->cap) {
-        uint32_t cap = t->cap ? t->cap * 2 : 256;
-        Frame *more = cap <= MAX_DEPTH ? realloc(t->frames, cap * sizeof *more) : NULL;
-        if (!more) return;
-        t->frames = more;
-        t->cap = cap;
-    }
-    frame.node = child_of(top(t), f, site);
-    frame.node->calls++;
-    t->frames[t->depth++] = frame;
-}
-
-static bool within(const Function *f, uint64_t address) {
-    return f && address - f->low < f->high - f->low;
-}
-
-// Frames that a longjmp or a switch of stacks has left: the stack pointer is above where they
-// began, or there again and the call comes from elsewhere. Not beyond a signal's: its handler may
-// have another stack.
-static void drop_left(Thread *t, uint64_t back, uint64_t sp) {
-    for (; t->depth > t->floor; t->depth--) {
-        const Frame *last = &t->frames[t->depth - 1];
-        const Function *f = last->node->function;
-        if (last->sp > sp) return;
-        if (last->sp == sp && (last->back == back || within(f, back - 1) || f->high == f->low + 1))
-            return;
-    }
-}
-
-// When a handler was left by longjmp: the newest frame below it that the call can have come from.
-static void leave_handler(Thread *t, uint64_t back, uint64_t sp) {
-    if (!t->floor || within(top(t)->function, back - 1)) return;
-    for (uint32_t i = t->floor; i-- > 0;)
-        if (t->frames[i].sp > sp && within(t->frames[i].node->function, back - 1)) {
-            t->depth = i + 1;
-            t->floor = 0;
-            return;
-        }
-}
-
-// A function begins that will return to `back`.
-static void enter(Thread *t, Function *f, uint64_t back, uint64_t sp) {
-    drop_left(t, back, sp);
-    leave_handler(t, back, sp);
-    Frame *last = t->depth ? &t->frames[t->depth - 1] : NULL;
-    Frame frame = {.back = back, .sp = sp};
-    if (last && last->back == back && last->sp == sp && t->depth > t->floor) {
-        // its call has been seen, or the frame has jumped: to the very beginning, or elsewhere
-        last->fresh = false;
-        if (last->node->function == f) return;
-        uint64_t site = last->node->site;
-        t->depth--;
-        push(t, f, frame, site);
-        return;
-    }
-    push(t, f, frame, back - 4);
-}
-
-static void leave(Thread *t, uint64_t to) {
-    for (uint32_t i = t->depth; i-- > 0;)
-        if (t->frames[i].back == to) {
-            t->depth = i;
-            if (t->depth < t->floor) t->floor = 0;
-            return;
-        }
-}
-
-static void follow(dgm_watch *w, uint32_t thread, const uint64_t *r, size_t n, void *data) {
-    Profile *p = data;
-    Thread *t = thread < MAX_THREADS ? p->threads[thread] : NULL;
-    if (!t) return;
-    for (const uint64_t *end = r + 5 * n; r < end; r += 5) {
-        top(t)->insns += r[1] - t->last;
-        t->last = r[1];
-        uint64_t what = r[0] >> EVENT_BITS;
-        switch ((Event)(r[0] & ((1 << EVENT_BITS) - 1))) {
-        case EVENT_ENTER: enter(t, (Function *)(uintptr_t)(what << EVENT_BITS), r[3], r[4]); break;
-        case EVENT_CALL: {
-            pthread_mutex_lock(&p->lock);
-            Function *f = function_at(w, p, r[2]);
-            pthread_mutex_unlock(&p->lock);
-            drop_left(t, what + 4, r[4]);
-            if (f) push(t, f, (Frame){.back = what + 4, .sp = r[4], .fresh = true}, what);
-            break;
-        }
-        default: leave(t, r[2]); break;
-        }
-    }
-}
-
-// ---- threads ----
-
-static void thread_start(dgm_watch *w, dgm_vcpu *v) {
-    Profile *p = dgm_context(w);
-    uint32_t i = dgm_vcpu_thread(v);
-    if (i < MAX_THREADS) p->threads[i] = calloc(1, sizeof(Thread));
-}
-
-// The frames so far were interrupted.
-static void signal_begins(dgm_watch *w, dgm_vcpu *v, int signo) {
-    Profile *p = dgm_context(w);
-    uint32_t i = dgm_vcpu_thread(v);
-    dgm_buffer_flush(v, p->buffer);
-    if (i < MAX_THREADS && p->threads[i]) p->threads[i]->floor = p->threads[i]->depth;
-    (void)signo;
-}
-
-static void settle(Thread *t, dgm_vcpu *v) {
-    uint64_t now = dgm_vcpu_insns(v);
-    top(t)->insns += now - t->last;
-    t->last = now;
-}
-
-static void thread_end(dgm_watch *w, dgm_vcpu *v) {
-    Profile *p = dgm_context(w);
-    uint32_t i = dgm_vcpu_thread(v);
-    if (i < MAX_THREADS && p->threads[i]) settle(p->threads[i], v);
-}
-
-// The node that follows in an order in which parents come first; NULL behind the last.
-static Node *next_node(Node *n) {
-    if (n->child) return n->child;
-    while (n && !n->sibling) n = n->parent;
-    return n ? n->sibling : NULL;
-}
-
-// The child goes on in the middle of the parent's calls, but what they cost was the parent's.
-static void forked(dgm_watch *w, dgm_vcpu *v) {
-    Profile *p = dgm_context(w);
-    pthread_mutex_init(&p->lock, NULL);
-    Thread *mine = NULL;
-    for (unsigned i = 0; i < MAX_THREADS; i++) {
-        Thread *t = p->threads[i];
-        if (t && t->depth && !mine) mine = t;
-        p->threads[i] = NULL;
-    }
-    p->threads[0] = mine ? mine : calloc(1, sizeof(Thread));
-    if (!p->threads[0]) return;
-    for (Node *n = &p->threads[0]->root; n; n = next_node(n)) n->calls = n->insns = 0;
-    p->threads[0]->last = 0;
-    (void)v;
 }
 
 // ---- the finished tree ----
@@ -368,6 +125,34 @@ static int by_low(const void *a, const void *b) {
 static const char *keep_name(uint64_t address) {
     char *name = NULL;
     return asprintf(&name, "0x%" PRIx64, address) < 0 ? NULL : name;
+}
+
+static bool within(const Function *f, uint64_t address) {
+    return address - f->low < f->high - f->low;
+}
+
+// The node that follows in an order in which parents come first; NULL behind the last.
+static const dgm_call_node *next_node(const dgm_call_node *n) {
+    if (n->child) return n->child;
+    while (n && !n->sibling) n = n->parent;
+    return n ? n->sibling : NULL;
+}
+
+// The functions that nodes are of.
+static bool find_functions(Profile *p) {
+    const dgm_call_node *root;
+    for (uint32_t i = 0; (root = dgm_call_tree_root(p->contexts, i)); i++)
+        for (const dgm_call_node *n = root->child; n; n = next_node(n)) {
+            Function **at = (Function **)map_at(&p->by_address, n->low);
+            if (!at) return false;
+            if (*at) continue;
+            Function *f = *at = calloc(1, sizeof *f);
+            if (!f) return false;
+            *f = (Function){.low = n->low, .high = n->high, .next = p->functions};
+            p->functions = f;
+            p->n_functions++;
+        }
+    return true;
 }
 
 // The last function is for what ran in none.
@@ -407,25 +192,36 @@ static CallNode *add_node(Tree *t) {
     return &t->nodes[t->t.n_nodes++];
 }
 
+// One thread's; *ids: which node of the finished tree each is.
+static bool thread_nodes(Profile *p, Tree *t, const dgm_call_node *root, Map *ids) {
+    CallNode *c;
+    for (const dgm_call_node *n = root->child; n; n = next_node(n)) {
+        Function *f = map_find(&p->by_address, n->low);
+        void **id = map_at(ids, (uintptr_t)n);
+        if (!id) return false;
+        *id = (void *)(uintptr_t)t->t.n_nodes;
+        uint32_t parent = (uint32_t)(uintptr_t)map_find(ids, (uintptr_t)n->parent); // the root: 0
+        if (!(c = add_node(t))) return false;
+        *c = (CallNode){f->index, parent, n->calls, n->self, n->site};
+        f->self += n->self;
+    }
+    if (!root->self) return true;
+    if (!(c = add_node(t))) return false;
+    *c = (CallNode){t->n_sorted, 0, 1, root->self, 0};
+    return true;
+}
+
 static bool tree_nodes(Profile *p, Tree *t) {
     CallNode *c = add_node(t);
     if (!c) return false;
     *c = (CallNode){.function = CALLTREE_ROOT};
-    for (unsigned i = 0; i < MAX_THREADS; i++) {
-        Thread *thread = p->threads[i];
-        if (!thread) continue;
-        thread->root.index = 0;
-        for (Node *n = thread->root.child; n; n = next_node(n)) {
-            n->index = t->t.n_nodes;
-            if (!(c = add_node(t))) return false;
-            *c = (CallNode){n->function->index, n->parent->index, n->calls, n->insns, n->site};
-            n->function->self += n->insns;
-        }
-        if (!thread->root.insns) continue;
-        if (!(c = add_node(t))) return false;
-        *c = (CallNode){t->n_sorted, 0, 1, thread->root.insns, 0};
-    }
-    return true;
+    Map ids = {0};
+    const dgm_call_node *root;
+    bool ok = true;
+    for (uint32_t i = 0; ok && (root = dgm_call_tree_root(p->contexts, i)); i++)
+        ok = thread_nodes(p, t, root, &ids);
+    map_free(&ids);
+    return ok;
 }
 
 static Function *function_of(Tree *t, uint64_t address) {
@@ -552,8 +348,8 @@ static void finish(dgm_watch *w, bool last) {
     Profile *p = dgm_context(w);
     Tree t = {.t = {.command = dgm_watch_program(w), .pid = (uint32_t)getpid()}};
     for (Block *b = p->blocks; b; b = b->next) b->n = dgm_counter_read(w, b->entered);
-    bool ok = tree_functions(w, p, &t) && tree_nodes(p, &t) && tree_lines(w, p, &t) &&
-              tree_loops(w, p, &t);
+    bool ok = find_functions(p) && tree_functions(w, p, &t) && tree_nodes(p, &t) &&
+              tree_lines(w, p, &t) && tree_loops(w, p, &t);
     if (ok)
         write_all(w, p, &t.t);
     else
@@ -570,24 +366,9 @@ static void finish(dgm_watch *w, bool last) {
     (void)last;
 }
 
-static void free_nodes(Thread *t) {
-    Node *n = t->root.child;
-    while (n) { // a node without children goes, then its sibling's turn comes, then its parent's
-        while (n->child) n = n->child;
-        Node *parent = n->parent, *next = n->sibling;
-        parent->child = next;
-        free(n);
-        n = next ? next : parent == &t->root ? NULL : parent;
-    }
-    free(t->frames);
-    free(t);
-}
-
 static void release(dgm_watch *w) {
     Profile *p = dgm_context(w);
     if (!p) return;
-    for (unsigned i = 0; i < MAX_THREADS; i++)
-        if (p->threads[i]) free_nodes(p->threads[i]);
     for (Function *f = p->functions, *next; f; f = next) {
         next = f->next;
         free(f);
@@ -620,10 +401,6 @@ const dgm_tool tool_profile = {
     .options = options,
     .start = start,
     .block = block,
-    .thread_start = thread_start,
-    .thread_end = thread_end,
-    .signal = signal_begins,
-    .forked = forked,
     .finish = finish,
     .free = release,
 };

@@ -259,6 +259,7 @@ static bool before_syscall(dgm_watch *w, dgm_vcpu *v, dgm_syscall *s) {
 }
 
 static void after_syscall(dgm_watch *w, dgm_vcpu *v, dgm_syscall *s) {
+    if (s->again) return;
     current = v;
     for (unsigned i = 0; i < host.n_plugins; i++)
         if (host.plugin[i].syscall_ret && !host.plugin[i].gone)

@@ -38,7 +38,7 @@ static void done(dgm_watch *w, dgm_vcpu *v, dgm_syscall *call) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     uint64_t ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec - call->start_ns;
-    if (call->number >= MAX_CALLS) return;
+    if (call->number >= MAX_CALLS || call->again) return;
     Call *c = &s->call[call->number];
     pthread_mutex_lock(&s->lock);
     c->name = call->name;

@@ -490,6 +490,7 @@ static void forked(dgm_watch *w, dgm_vcpu *v) {
 static void syscall_done(dgm_watch *w, dgm_vcpu *v, dgm_syscall *s) {
     Trace *t = dgm_context(w);
     struct timespec now;
+    if (s->again) return;
     clock_gettime(CLOCK_MONOTONIC, &now);
     pthread_mutex_lock(&t->lock);
     uint8_t *at = put_number(t->calls.at, dgm_vcpu_insns(v));

@@ -40,7 +40,7 @@ CPU = "cortex-a72"  # what both have all of
 
 def run(emulator, plugin, argv):
     command = [emulator, "-cpu", CPU, "-d", "plugin", "-plugin", plugin, BUSYBOX] + argv
-    r = subprocess.run(command, env={"DRAGOMAN_CACHE": "off"}, stdout=subprocess.DEVNULL,
+    r = subprocess.run(command, env={**os.environ, "DRAGOMAN_CACHE": "off"}, stdout=subprocess.DEVNULL,
                        stderr=subprocess.PIPE, timeout=120)
     return r.stderr.decode(errors="replace")
 
@@ -94,7 +94,7 @@ def all_run(args, release):
         plugin = path + (",outfile=" + os.devnull if name == "libbbv.so" else "")
         plugin += ",filename=" + os.devnull if name == "libdrcov.so" else ""
         r = subprocess.run([args.dragoman + "-aarch64", "-d", "plugin", "-plugin", plugin, BUSYBOX, "seq", "3"],
-                           env={"DRAGOMAN_CACHE": "off"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=120)
+                           env={**os.environ, "DRAGOMAN_CACHE": "off"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=120)
         want = refuse.get(name, 0)
         ok = r.returncode == want and (want or r.stdout == b"1\n2\n3\n")
         failed += not ok

@@ -33,7 +33,7 @@ class Test:
         return os.path.join(self.scratch, name)
 
     def run(self, options, argv, check=0, timeout=120):
-        r = subprocess.run([self.args.dragoman, "run"] + options + argv, env={"DRAGOMAN_CACHE": "off", "PATH": "/bin"},
+        r = subprocess.run([self.args.dragoman, "run"] + options + argv, env={**os.environ, "DRAGOMAN_CACHE": "off", "PATH": "/bin"},
                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout)
         if check is not None and r.returncode != check:
             raise AssertionError(f"{options} {argv}: exit {r.returncode}: {r.stderr[:400]!r}")
@@ -453,6 +453,20 @@ class Test:
             assert got == n, (edge, got, n, [(k, v) for k, v in calls.items() if edge[1] in k])
         assert calls["deep", "deep"] == 3 * 9, calls["deep", "deep"]
         assert sum(v for (a, b), v in calls.items() if b == "handler") == 2
+        assert calls["main", "spin"] == 4 and calls["main", "fork_like"] + calls["fork_like", "fork_like"] == 465, calls
+        self.run(["--host", "interp", "--tool", f"profile:json,out={out}2"], [prog])
+        by_interp = json.load(open(out + "2"))
+        shapes = [sorted((t["functions"][n["function"]]["name"], n["calls"], n["self"]) for n in t["nodes"][1:]) for t in (tree, by_interp)]
+        assert shapes[0] == shapes[1], [(a, b) for a, b in zip(*shapes) if a != b][:10]
+        # without symbols functions are known by being called
+        subprocess.run(["aarch64-linux-gnu-strip", prog], check=True)
+        r = self.run(["--tool", f"profile:json,out={out}", "--tool", "count"], [prog])
+        stripped = json.load(open(out))
+        assert sum(n["self"] for n in stripped["nodes"]) == int(re.findall(r"instructions +([\d,]+)", r.stderr.decode())[-1].replace(",", ""))
+        calls = collections.Counter()
+        for n in stripped["nodes"][1:]:
+            calls[n["function"]] += n["calls"]
+        assert max(calls.values()) == 465 and 4 in calls.values() and 7 in calls.values(), calls
 
     def test_filters(self):
         source, prog = self.path("graph.c"), self.path("graph")
@@ -470,6 +484,20 @@ class Test:
         assert "leaf" not in late and late["callback"] == whole["callback"] and "_IO_cleanup" not in late, late
         late = functions(",after=2000")
         assert "main" not in whole or sum(late.values()) < sum(whole.values()), late
+        # between the program's own marks, to the instruction; by thread
+        source, prog = self.path("marked.c"), self.path("marked")
+        with open(source, "w") as f:
+            f.write(MARKED)
+        subprocess.run(["aarch64-linux-gnu-gcc", "-O2", "-static", "-pthread", f"-I{TOP}/include", source, "-o", prog], check=True)
+        assert self.tool("count", "marks", [prog])["instructions"] == 2 * (10 + 1), self.tool("count", "marks", [prog])
+        whole = self.tool("count", "functions,top=100000", [prog])
+        one, two = (self.tool("count", f"functions,top=100000,only-thread={n}", [prog]) for n in (1, 2))
+        work = [next((f["instructions"] for f in t["functions"] if f.get("function") == "work"), 0) for t in (whole, one, two)]
+        assert work[0] == work[1] + work[2] and work[2] - work[1] == 20000, work
+        r = self.busybox(["--strace", "--tool", "syscalls:json"], "ls", "/")
+        lines = collections.Counter(re.findall(r"^([a-z_0-9]+)\(", r.stderr.decode(), re.M))
+        for c in json.loads(r.stderr.decode()[r.stderr.decode().index('{"tool"'):])["calls"]:
+            assert lines[c["name"]] == c["calls"], (c, lines)
         r = self.busybox(["--tool", "count:range=5-3"], "true", check=None)
         assert r.returncode == 2 and b"range=5-3" in r.stderr
 
@@ -506,7 +534,7 @@ class Test:
         assert r.returncode == 1 and b"not a trace" in r.stderr
 
     def test_results_on_sigint(self):
-        p = subprocess.Popen([self.args.dragoman, "run", "--tool", "count", BUSYBOX, "sleep", "30"], env={"DRAGOMAN_CACHE": "off"},
+        p = subprocess.Popen([self.args.dragoman, "run", "--tool", "count", BUSYBOX, "sleep", "30"], env={**os.environ, "DRAGOMAN_CACHE": "off"},
                              stderr=subprocess.PIPE)
         timer = threading.Timer(1, lambda: p.send_signal(2))
         timer.start()
@@ -579,6 +607,28 @@ def feed(sim, text):
     flush()
 
 
+MARKED = r"""
+#include <dragoman/mark.h>
+#include <pthread.h>
+#define NOPS __asm__ volatile(".rept 10\nnop\n.endr")
+__attribute__((noinline)) void work(long n) { while (n--) __asm__ volatile(""); }
+void *thread(void *n) { work((long)n); return 0; }
+int main(void) {
+    pthread_t t[2];
+    for (long i = 0; i < 2; i++) {
+        DGM_MARK_BEGIN();
+        NOPS;
+        DGM_MARK_END();
+        NOPS;
+    }
+    for (long i = 0; i < 2; i++) {
+        pthread_create(&t[i], 0, thread, (void *)(10000 * (i + 1)));
+        pthread_join(t[i], 0);
+    }
+    return 0;
+}
+"""
+
 GRAPH = r"""
 #include <setjmp.h>
 #include <signal.h>
@@ -593,7 +643,12 @@ void after_jump(void) { sink += 3; }
 void callback(int i) { sink += i; }
 void loop(void (*f)(int)) { for (int i = 0; i < 11; i++) f(i); sink++; }
 void handler(int s) { sink += s; }
+int spin(int n);
+__asm__(".globl spin\n.type spin, %function\nspin: subs w0, w0, #1\n b.ne spin\n ret\n.size spin, . - spin\n");
+__attribute__((optimize("O1"))) int fork_like(int n) { return n < 2 ? n : fork_like(n - 1) + fork_like(n - 2); }
 int main(void) {
+    for (int i = 0; i < 4; i++) spin(100);
+    sink += fork_like(12);
     for (int i = 0; i < 7; i++) leaf();
     for (int i = 0; i < 5; i++) tail();
     for (volatile int i = 0; i < 3; i++) {

@@ -58,5 +58,6 @@ const Guest guest_aarch64 = {
     .fp_mode = a64_fp_mode,
     .lift = a64_lift_block,
     .disassemble = a64_disassemble,
+    .mark = a64_mark,
     .linux_abi = &a64_linux_abi,
 };

@@ -13,6 +13,7 @@ void a64_faulted(void *state, const void *insn_at, bool write);
 uint32_t a64_mode(const void *state);
 uint32_t a64_fp_mode(const void *state);
 void a64_lift_block(IrRegion *r, const GuestLift *how);
+enum GuestMark a64_mark(const uint8_t *bytes, unsigned size); // system.c
 unsigned a64_disassemble(const uint8_t *bytes, size_t n, uint64_t pc, Buf *out);
 extern const GuestLinuxAbi a64_linux_abi;
 // cpuid.c: value of the read-only register 3, 0, c0, c<crm>, <op2> as Linux lets user mode see it.

@@ -62,6 +62,7 @@ static bool goes_on(const Lift *l, const GuestLift *how, const Segment *s, uint3
 void a64_lift_block(IrRegion *r, const GuestLift *how) {
     Lift l = {.r = r, .pc = how->pc, .mode = how->mode, .features = how->features};
     l.extend = how->extend;
+    l.watch = how->watch;
     r->fp_exact = how->mode & 1;
     r->fp_rules = IR_FP_ARM;
     ir_block_begin(r, how->pc);

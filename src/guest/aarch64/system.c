@@ -55,6 +55,8 @@ typedef enum HintNumber {
     HINT_AUTIASP = 29,
     HINT_AUTIBZ = 30,
     HINT_AUTIBSP = 31,
+    HINT_MARK_BEGIN = 112, // nobody else's: see a64_mark
+    HINT_MARK_END = 113,
 } HintNumber;
 
 // The pointer authentication hints: X17 with X16, or X30 with zero or SP.
@@ -68,6 +70,16 @@ static void pauth_hint(Lift *l, HintNumber h) {
                  authenticate ? lift_auth(l, p, modifier, key) : lift_sign(l, p, modifier, key));
 }
 
+enum GuestMark a64_mark(const uint8_t *bytes, unsigned size) {
+    uint32_t word;
+    if (size != 4) return GUEST_NO_MARK;
+    memcpy(&word, bytes, 4);
+    const uint32_t hint = 0xd503201f;
+    return word == (hint | HINT_MARK_BEGIN << 5) ? GUEST_MARK_BEGIN
+           : word == (hint | HINT_MARK_END << 5) ? GUEST_MARK_END
+                                                 : GUEST_NO_MARK;
+}
+
 // HINT #<imm>; NOP, YIELD, WFE, WFI, SEV, BTI, PACIASP, XPACLRI...
 bool lift_hint(Lift *l, const Args_hint *a) {
     HintNumber h = (HintNumber)(a->crm << 3 | a->op2);
@@ -75,6 +87,10 @@ bool lift_hint(Lift *l, const Args_hint *a) {
     case HINT_YIELD:
     case HINT_WFE:
     case HINT_WFI: lift_trap(l, IR_TRAP_YIELD, 0, l->pc + 4); break;
+    case HINT_MARK_BEGIN:
+    case HINT_MARK_END:
+        if (l->watch) lift_trap(l, IR_TRAP_YIELD, 0, l->pc + 4);
+        break;
     case HINT_XPACLRI:
         if (lift_has(l, A64_FEAT(pauth))) lift_put_reg(l, 30, lift_strip(l, lift_x(l, 30)));
         break;
