@@ -230,6 +230,7 @@ static bool deliver(LinuxThread *t, int signo, const siginfo_t *si, bool caught)
     }
     pthread_mutex_unlock(&p->signal_lock);
     if (p->strace) strace_signal(t->v, si);
+    if (handled) settle_restart(t, &a); // so that tools see where the program goes on
     if (p->m->watches) observe_signal(p->m->watches, t->v->state, signo);
     if (!handled) {
         if (a.handler == G_SIG_IGN || default_ignores(signo)) return false;
@@ -239,7 +240,6 @@ static bool deliver(LinuxThread *t, int signo, const siginfo_t *si, bool caught)
             die(t, signo);
         return false;
     }
-    settle_restart(t, &a);
     uint64_t mask = t->has_saved_sigmask ? t->saved_sigmask : t->sigmask;
     t->has_saved_sigmask = false;
     if (!push_frame(t, signo, si, &a, mask)) {
