@@ -55,7 +55,13 @@ static void help(void) {
 
 static int walk(TraceJob *j, bool one_thread, uint32_t thread, trace_record_fn fn, void *state) {
     dgm_trace_record r;
-    uint64_t end = j->count ? j->from + j->count : UINT64_MAX;
+    dgm_trace_info info;
+    uint64_t end = j->count && j->count < UINT64_MAX - j->from ? j->from + j->count : UINT64_MAX;
+    dgm_trace_get_info(j->t, &info);
+    if (thread && thread >= info.threads) {
+        complain("%s: no thread %u; there are %u", j->path, thread, info.threads);
+        return 1;
+    }
     if (one_thread) dgm_trace_choose(j->t, thread);
     int e = j->from ? dgm_trace_seek(j->t, thread, j->from) : 0;
     if (e == -ENOENT)

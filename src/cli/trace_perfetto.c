@@ -97,10 +97,9 @@ static void put_call(Perfetto *p, const Item *it) {
     put_name(p, "syscall", known ? known : name);
     fprintf(p->j->out, ",\"args\":{\"instruction\":%" PRIu64 ",\"arguments\":\"", e->insn);
     for (unsigned i = 0; i < 6; i++) fprintf(p->j->out, "%s0x%" PRIx64, i ? ", " : "", e->args[i]);
-    if (it->kind == ITEM_CALL)
-        fprintf(p->j->out, "\",\"result\":%" PRId64 "}}", e->result);
-    else
-        fprintf(p->j->out, "\"},\"s\":\"t\"}");
+    fputc('"', p->j->out);
+    if (e->kind == DGM_TRACE_CALL) fprintf(p->j->out, ",\"result\":%" PRId64, e->result);
+    fprintf(p->j->out, it->kind == ITEM_CALL ? "}}" : "},\"s\":\"t\"}");
 }
 
 static void put_item(Perfetto *p, const Item *it) {
@@ -198,10 +197,19 @@ static bool is_sigreturn(const Perfetto *p, const dgm_trace_event *e) {
     return name && !strcmp(name, "rt_sigreturn");
 }
 
+// A call that is begun anew after a signal lasted until that came.
+static uint64_t end_of(const Perfetto *p, const dgm_trace_event *e) {
+    const dgm_trace_event *next = e + 1;
+    if (e->kind == DGM_TRACE_LEFT && next < p->time.events + p->time.n &&
+        next->kind == DGM_TRACE_SIGNAL && next->insn == e->insn)
+        return next->start_ns;
+    return e->kind == DGM_TRACE_CALL ? e->end_ns : 0;
+}
+
 static void add_event(Perfetto *p, const dgm_trace_event *e) {
     // the clock stands at the call's begin, or later, and passes to its end
-    uint64_t start = e->start_ns > p->time.last ? e->start_ns : p->time.last;
-    Item it = {.kind = e->kind == DGM_TRACE_CALL ? ITEM_CALL : ITEM_LEFT, .ns = start, .e = e};
+    uint64_t start = e->start_ns > p->time.last ? e->start_ns : p->time.last, end = end_of(p, e);
+    Item it = {.kind = end ? ITEM_CALL : ITEM_LEFT, .ns = start, .e = e};
     if (e->kind == DGM_TRACE_SIGNAL) {
         it.kind = ITEM_SIGNAL;
         it.signal = (int)e->number;
@@ -209,8 +217,8 @@ static void add_event(Perfetto *p, const dgm_trace_event *e) {
     p->time.last = start;
     decide(p, p->calls.n, e->insn);
     add(p, &it);
-    if (e->kind != DGM_TRACE_CALL) return;
-    if (e->end_ns > p->time.last) p->time.last = e->end_ns;
+    if (!end) return;
+    if (end > p->time.last) p->time.last = end;
     add(p, &(Item){.kind = ITEM_END, .ns = p->time.last});
 }
 
