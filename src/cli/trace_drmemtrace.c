@@ -274,6 +274,10 @@ static int write_thread(DrMemtrace *d, uint32_t thread) {
     if (d->seen.at) memset(d->seen.at, 0, d->seen.cap * sizeof *d->seen.at);
     if (trace_time_open(&d->time, d->j, thread, d->info.pid)) return 1;
     int e = trace_walk_thread(d->j, thread, drmemtrace_record, d);
+    if (!d->out && !d->directory && !e && !d->failed) {
+        complain("%s: no instructions of thread %u", d->j->path, thread);
+        return 1;
+    }
     if (!d->out) return e || d->failed;
     write_until(d, d->held.insn + 1, d->held.next);
     entry(d, DR_THREAD_EXIT, 4, d->time.tid);
