@@ -15,25 +15,34 @@
 
 enum { MOST_RECORDS = 2000 };
 
-static TraceZstd zstd;
-
 static unsigned two_bytes(const uint8_t *at) {
     return at[0] | (unsigned)at[1] << 8;
 }
 
+// A zstd frame of one block that is not compressed (RFC 8878, 3.1.1), for packing would take most
+// of the time.
+static void add_frame(Buf *to, const uint8_t *data, size_t n) {
+    enum { SINGLE_SEGMENT_SIZE_4 = 0xa0, LAST_RAW_BLOCK = 1 };
+    uint32_t block = (uint32_t)n << 3 | LAST_RAW_BLOCK, bytes = (uint32_t)n;
+    buf_add(to, (uint8_t[]){0x28, 0xb5, 0x2f, 0xfd, SINGLE_SEGMENT_SIZE_4}, 5);
+    buf_add(to, &bytes, 4);
+    buf_add(to, &block, 3);
+    buf_add(to, data, n);
+}
+
 static void add_chunk(Buf *file, const uint8_t *at, const uint8_t *data, size_t n) {
-    char stored[1 << 17];
-    size_t k = zstd.compress(stored, sizeof stored, data, n, 1);
-    require(!zstd.is_error(k));
+    Buf stored = {0};
+    add_frame(&stored, data, n);
     ChunkHeader h = {.kind = at[0],
                      .thread = at[1],
                      .first = two_bytes(at + 2),
                      .count = two_bytes(at + 4),
                      .bytes = (uint32_t)n,
-                     .stored = (uint32_t)k};
-    h.check = trace_check(&h, stored);
+                     .stored = (uint32_t)stored.len};
+    h.check = trace_check(&h, stored.data);
     buf_add(file, &h, sizeof h);
-    buf_add(file, stored, k);
+    buf_add(file, stored.data, stored.len);
+    buf_free(&stored);
 }
 
 static void build(Buf *file, const uint8_t *data, size_t n) {
@@ -91,7 +100,6 @@ static void read_events(dgm_trace *t, uint32_t threads) {
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
     char path[64], error[256] = "";
     Buf file = {0};
-    if (!zstd.library && !trace_zstd(&zstd)) return 0;
     build(&file, data, n);
     int fd = memfd_create("trace", MFD_CLOEXEC);
     require(fd >= 0 && write(fd, file.data, file.len) == (ssize_t)file.len);
