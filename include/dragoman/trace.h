@@ -65,7 +65,8 @@ typedef struct dgm_trace_info {
 
 // NULL with a message.
 DGM_API dgm_trace *dgm_trace_open(const char *path, char *error, size_t cap);
-// 1: *out is the next record; 0: there is none; -EBADMSG: the file is damaged here.
+// 1: *out is the next record; 0: there is none; -EBADMSG: the file is damaged here; the next call
+// goes on behind that.
 DGM_API int dgm_trace_next(dgm_trace *t, dgm_trace_record *out);
 // Goes on with this thread's piece that holds its n-th instruction, at that instruction. 0, or
 // -ENOENT.

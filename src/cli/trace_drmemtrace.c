@@ -213,9 +213,13 @@ static void write_until(DrMemtrace *d, uint64_t insn, uint64_t to) {
     write_held(d, signal ? signal->address : to);
     for (; d->event < d->time.n && d->time.events[d->event].insn <= insn; d->event++) {
         signal = next_signal(d, d->event + 1, insn);
-        if (d->time.events[d->event].insn >= d->j->from)
-            write_event(d, &d->time.events[d->event], signal ? signal->address : to);
+        write_event(d, &d->time.events[d->event], signal ? signal->address : to);
     }
+}
+
+// What happened where the trace has no instructions.
+static void skip_until(DrMemtrace *d, uint64_t insn) {
+    while (d->event < d->time.n && d->time.events[d->event].insn <= insn) d->event++;
 }
 
 static bool open_file(DrMemtrace *d) {
@@ -250,10 +254,13 @@ static bool drmemtrace_record(void *state, const dgm_trace_record *r) {
             d->failed = !open_file(d);
             if (d->failed) return false;
             write_header(d, r->insn);
+            if (r->insn) skip_until(d, r->insn);
+        } else if (d->held.insn + 1 != r->insn) {
+            write_until(d, d->held.insn + 1, d->held.target);
+            skip_until(d, r->insn);
+            marker(d, DR_WINDOW, ++d->window);
         }
-        bool gap = !first && d->held.insn + 1 != r->insn;
-        write_until(d, r->insn, gap ? d->held.target : r->address);
-        if (gap) marker(d, DR_WINDOW, ++d->window);
+        write_until(d, r->insn, r->address);
         d->held = *r;
         d->have_held = true;
         d->n_accesses = 0;

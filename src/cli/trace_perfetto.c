@@ -228,7 +228,7 @@ static bool pass_events(Perfetto *p, uint64_t insn, uint64_t to) {
     bool diverted = false;
     for (; p->event < p->time.n && p->time.events[p->event].insn <= insn; p->event++) {
         const dgm_trace_event *e = &p->time.events[p->event], *next = e + 1;
-        bool wanted = e->insn >= p->j->from;
+        bool wanted = e->insn > p->j->from || !p->j->from;
         if (!wanted || e->kind == DGM_TRACE_TIME || e->kind == DGM_TRACE_BEGIN ||
             e->kind == DGM_TRACE_END)
             continue;
@@ -270,7 +270,7 @@ static void begin_thread(Perfetto *p, uint32_t thread, uint64_t insn) {
 static bool perfetto_record(void *state, const dgm_trace_record *r) {
     Perfetto *p = state;
     if (r->kind != DGM_TRACE_INSN) return true;
-    if (!p->begun) begin_thread(p, r->thread, r->insn);
+    if (!p->begun) begin_thread(p, r->thread, p->j->from); // not r->insn: others may not be traced
     bool events = p->event < p->time.n && p->time.events[p->event].insn <= r->insn;
     bool diverted = events && pass_events(p, r->insn, r->address);
     bool gap = p->have_before && p->before.insn + 1 != r->insn;

@@ -601,8 +601,7 @@ static void signal_comes(dgm_watch *w, dgm_vcpu *v, int signo) {
     pthread_mutex_unlock(&t->lock);
 }
 
-// Threads that have not ended are those of a program that is replaced: the call for it ended a
-// block.
+// Threads that have not ended stand still now, and will not go on.
 static void finish(dgm_watch *w, bool last) {
     Trace *t = dgm_context(w);
     if (!last || t->fd < 0) return;

@@ -289,7 +289,7 @@ int dgm_trace_events(dgm_trace *t, uint32_t thread, const dgm_trace_event **out,
     int e = t->notes.sorted ? 0 : sort_events(t);
     if (e) return e;
     size_t first = first_of(&t->notes, thread);
-    *out = t->notes.events + first;
+    *out = first < t->notes.n_events ? &t->notes.events[first] : NULL;
     *n = first_of(&t->notes, thread + 1ull) - first;
     return 0;
 }

@@ -257,37 +257,43 @@ int dgm_trace_get_info(dgm_trace *t, dgm_trace_info *out) {
 
 // ---- a piece ----
 
-static int begin_piece(dgm_trace *t, const Chunk *c) {
+static void drop_piece(dgm_trace *t) {
     free(t->piece);
+    t->piece = NULL;
+    t->have_block = t->have_ahead = false;
+    t->now.unseen = 0;
+    t->current = NULL;
+}
+
+static int split_piece(dgm_trace *t, const Chunk *c) {
+    Stream s = {t->piece, t->piece + c->h.bytes};
+    Stream *streams[] = {&t->which, &t->addresses, &t->values, &t->escapes};
+    uint64_t n[4], sum = 0;
+    for (unsigned i = 0; i < 4; i++) {
+        if (!trace_number(&s, &n[i]) || n[i] > MAX_CHUNK_BYTES) return -EBADMSG;
+        sum += n[i];
+    }
+    if (sum != (size_t)(s.end - s.at)) return -EBADMSG;
+    for (unsigned i = 0; i < 4; i++) {
+        *streams[i] = (Stream){s.at, s.at + n[i]};
+        s.at += n[i];
+    }
+    return 0;
+}
+
+static int begin_piece(dgm_trace *t, const Chunk *c) {
+    drop_piece(t);
     t->piece = trace_unpack(t, c);
     if (!t->piece) return -EBADMSG;
     t->piece_number++;
     t->thread = c->h.thread;
     t->insn = c->h.first;
     t->in_run = c->h.kind == CHUNK_RUN;
-    t->have_block = t->have_ahead = false;
-    t->now.unseen = 0;
-    t->current = NULL;
-    Stream s = {t->piece, t->piece + c->h.bytes};
-    if (!t->in_run) {
-        t->calls = s;
-        t->left = c->h.count;
-        return 0;
-    }
     t->left = c->h.count;
-    Stream *streams[] = {&t->which, &t->addresses, &t->values, &t->escapes};
-    uint64_t n[4], sum = 0;
-    for (unsigned i = 0; i < 4; i++) {
-        if (!trace_number(&s, &n[i]) || n[i] > MAX_CHUNK_BYTES)
-            return trace_fail(t, -EBADMSG, "damaged at byte %zu", c->at);
-        sum += n[i];
-    }
-    if (sum != (size_t)(s.end - s.at)) return trace_fail(t, -EBADMSG, "damaged at byte %zu", c->at);
-    for (unsigned i = 0; i < 4; i++) {
-        *streams[i] = (Stream){s.at, s.at + n[i]};
-        s.at += n[i];
-    }
-    return 0;
+    t->calls = (Stream){t->piece, t->piece + c->h.bytes};
+    if (!t->in_run || !split_piece(t, c)) return 0;
+    drop_piece(t);
+    return trace_fail(t, -EBADMSG, "damaged at byte %zu", c->at);
 }
 
 // Which part of the block: all of it, or what the escapes say.
@@ -440,27 +446,48 @@ void dgm_trace_choose(dgm_trace *t, uint32_t thread) {
     t->chosen = true;
     t->only = thread;
     t->next_chunk = 0;
-    free(t->piece);
-    t->piece = NULL;
+    drop_piece(t);
+}
+
+// A record of the piece; 0 at its end, which is checked. A damaged piece is over.
+static int next_of_piece(dgm_trace *t, dgm_trace_record *out) {
+    int r = next_in_piece(t, out);
+    if (r < 0)
+        trace_fail(t, r, "damaged in the piece before chunk %zu", t->next_chunk);
+    else if (!r && t->left && t->in_run)
+        r = trace_fail(t, -EBADMSG, "a piece has fewer instructions than it says");
+    if (r <= 0) drop_piece(t);
+    return r;
 }
 
 int dgm_trace_next(dgm_trace *t, dgm_trace_record *out) {
     for (;;) {
-        if (t->piece) {
-            int r = next_in_piece(t, out);
-            if (r < 0) trace_fail(t, r, "damaged in the piece before chunk %zu", t->next_chunk);
-            if (r) return r;
-            if (t->left && t->in_run)
-                return trace_fail(t, -EBADMSG, "a piece has fewer instructions than it says");
-            free(t->piece);
-            t->piece = NULL;
-        }
+        int r = t->piece ? next_of_piece(t, out) : 0;
+        if (r) return r;
         while (t->next_chunk < t->n_chunks && !is_wanted(t, &t->chunks[t->next_chunk].h))
             t->next_chunk++;
         if (t->next_chunk == t->n_chunks) return 0;
         int e = begin_piece(t, &t->chunks[t->next_chunk++]);
         if (e) return e;
     }
+}
+
+// Up to instruction n, and the accesses of the one before. -ENOENT: the piece says that it is
+// there.
+static int skip_to(dgm_trace *t, uint64_t n) {
+    dgm_trace_record r;
+    while (t->insn < n) {
+        bool between = !t->current || t->access == t->current->n_accesses;
+        if (between && !t->have_block && t->now.unseen) {
+            if (!pass_unseen(t)) return -EBADMSG;
+            continue;
+        }
+        int k = next_in_piece(t, &r);
+        if (k <= 0) return k ? k : -ENOENT;
+    }
+    while (t->current && t->access < t->current->n_accesses)
+        if (read_access(t, &r) < 0) return -EBADMSG;
+    return 0;
 }
 
 int dgm_trace_seek(dgm_trace *t, uint32_t thread, uint64_t n) {
@@ -470,21 +497,10 @@ int dgm_trace_seek(dgm_trace *t, uint32_t thread, uint64_t n) {
             continue;
         t->next_chunk = i + 1;
         int e = begin_piece(t, &t->chunks[i]);
-        while (!e && t->insn < n) {
-            dgm_trace_record r;
-            bool between = !t->current || t->access == t->current->n_accesses;
-            if (between && !t->have_block && t->now.unseen) {
-                if (!pass_unseen(t)) return -EBADMSG;
-                continue;
-            }
-            int k = next_in_piece(t, &r);
-            if (k <= 0) return k ? k : -ENOENT;
-        }
-        while (!e && t->current && t->access < t->current->n_accesses) { // of the one before
-            dgm_trace_record r;
-            if (read_access(t, &r) < 0) return -EBADMSG;
-        }
-        return e;
+        if (e) return e;
+        e = skip_to(t, n);
+        if (e) drop_piece(t);
+        return e == -EBADMSG ? trace_fail(t, e, "damaged before chunk %zu", i + 1) : e;
     }
     return -ENOENT;
 }
