@@ -246,10 +246,10 @@ class Test:
             r = subprocess.run([self.args.dragoman, "trace", "cat", self.path("more.dgt")], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
             assert r.returncode == code and (code or r.stdout.count(b"\n") == len(rows)), (code, r.stderr)
 
-    def graph(self):
+    def graph(self, text=None):
         source, prog = self.path("graph.c"), self.path("graph")
         with open(source, "w") as f:
-            f.write(GRAPH)
+            f.write(text or GRAPH)
         subprocess.run(["aarch64-linux-gnu-gcc", "-O2", "-fno-inline", "-fno-ipa-icf", "-static", "-w", source, "-o", prog], check=True)
         return prog
 
@@ -279,9 +279,11 @@ class Test:
 
     def test_drmemtrace(self):
         """DynamoRIO's format, read by a parser that shares nothing with the writer, against `trace cat`."""
-        for argv in ([BUSYBOX, "awk", "BEGIN { for (i = 0; i < 50; i++) print i * 1.5 }"], [self.graph()],
+        for argv in ([BUSYBOX, "awk", "BEGIN { for (i = 0; i < 50; i++) print i * 1.5 }"], GRAPH, RESTART,
                      [self.program("vectors")], [self.program("threads")]):
             path = self.path("t.dgt")
+            if isinstance(argv, str):
+                argv = [self.graph(argv)]
             self.run(["--tool", "trace:out=" + path], argv)
             threads = json.loads(subprocess.run([self.args.dragoman, "trace", "stat", "--brief", "--json", path],
                                                 stdout=subprocess.PIPE, check=True).stdout)["threads"]
@@ -327,6 +329,11 @@ class Test:
         assert max(s[0] for s in flat if s[4] == "function") == 2
         part, _ = perfetto(self.convert("perfetto", path, "--from", "5000", "--count", "9000"))
         assert part
+
+        self.run(["--tool", "trace:out=" + path], [self.graph(RESTART)])
+        slices, _ = perfetto(self.convert("perfetto", path))
+        assert sum(s[2] == "read" and s[4] == "syscall" for s in slices) == 2  # up to the signal, and anew
+        assert any(s[1:3] == ("signal 14", "tick") for s in slices)
 
         self.run(["--tool", "trace:out=" + path], [self.program("threads")])
         slices, names = perfetto(self.convert("perfetto", path, "--min-insns", "1000"))
@@ -546,7 +553,7 @@ def check_drmemtrace(entries, rows, partly):
                 else:
                     of.append((kind, at, n))
     known, fresh, target, i, stamp, seen_calls = {}, None, None, -1, 0, 0
-    accesses = []
+    accesses, interrupted, resumed = [], [], None
     for t, s, a in entries[9:-2]:
         kind = names[t]
         if kind in ("READ", "WRITE"):
@@ -567,6 +574,9 @@ def check_drmemtrace(entries, rows, partly):
             assert s in (0, 1, 3), s
             if s == 0:  # a signal: where the program was, not its handler, is what the branch before it went to
                 assert a in expected_next(insns[i][0]), (hex(a), insns[i][0])
+                interrupted.append(a)
+            elif s == 1:
+                resumed = interrupted.pop()
         else:
             if i >= 0:
                 assert accesses == insns[i][1], (insns[i], accesses)
@@ -578,6 +588,8 @@ def check_drmemtrace(entries, rows, partly):
             row = insns[i][0]
             at, word = int(row[3], 16), bytes.fromhex(row[4])[::-1]
             assert a == at and s == len(word), (hex(a), row)
+            assert resumed in (None, at), (hex(resumed), row)
+            resumed = None
             if fresh:
                 assert known.get(at) != fresh
                 known[at] = fresh
@@ -648,6 +660,24 @@ int main(void) {
     raise(SIGUSR1);
     loop(callback);
     return 0;
+}
+"""
+
+# A call that a signal cuts short and that is made again.
+RESTART = r"""
+#include <signal.h>
+#include <sys/time.h>
+#include <unistd.h>
+int ends[2];
+void tick(int s) { write(ends[1], "x", 1); }
+int main(void) {
+    char c;
+    struct sigaction a = {.sa_handler = tick, .sa_flags = SA_RESTART};
+    struct itimerval t = {.it_value = {0, 30000}};
+    pipe(ends);
+    sigaction(SIGALRM, &a, 0);
+    setitimer(ITIMER_REAL, &t, 0);
+    return read(ends[0], &c, 1) != 1;
 }
 """
 
