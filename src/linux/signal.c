@@ -244,6 +244,7 @@ static bool deliver(LinuxThread *t, int signo, const siginfo_t *si, bool caught)
         dispose(p, signo, &p->actions[signo]);
     }
     pthread_mutex_unlock(&p->signal_lock);
+    if (handled) settle_restart(t, &a); // so that tools see where the program goes on
     tell_tools(t->v, si);
     if (!handled) {
         if (a.handler == G_SIG_IGN || default_ignores(signo)) return false;
@@ -253,7 +254,6 @@ static bool deliver(LinuxThread *t, int signo, const siginfo_t *si, bool caught)
             die(t, signo);
         return false;
     }
-    settle_restart(t, &a);
     uint64_t mask = t->has_saved_sigmask ? t->saved_sigmask : t->sigmask;
     t->has_saved_sigmask = false;
     if (!push_frame(t, signo, si, &a, mask)) {

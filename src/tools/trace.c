@@ -2,9 +2,7 @@
 // docs/tools/trace.md). Translated code records which block was entered and each of its accesses;
 // each thread packs its own records into streams and compresses them, so threads do not wait for
 // each other but to write a whole chunk. Nothing is ever dropped: a thread that writes waits.
-#include "tools/tools.h"
-
-#include "trace/format.h"
+#include "tools/trace_notes.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -12,11 +10,11 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 enum {
-    MAX_THREADS = 4096,
+    MAX_THREADS = TRACE_MAX_THREADS,
     BUFFER_RECORDS = 4096,
     PIECE_INSNS = 4 << 20,
     STREAM_BYTES = 8 << 20,
@@ -53,10 +51,14 @@ typedef struct Thread {
     bool have_before;
     uint64_t begun;           // instructions done when the block began
     uint64_t first, accesses; // of the piece
+    bool in_call;             // a system call that has not returned
+    dgm_syscall call;
+    uint64_t call_insn;
     uint64_t pending[MAX_BLOCK_ACCESSES][3];
 } Thread;
 
 typedef struct Trace {
+    dgm_watch *watch;
     const char *path;
     bool values;
     dgm_buffer *buffer;
@@ -74,6 +76,7 @@ typedef struct Trace {
     uint32_t n_accesses;
     Stream calls;
     uint64_t n_calls;
+    Notes notes;
     Thread *threads[MAX_THREADS];
 } Trace;
 enum { MAX_BLOCKS = 1 << 22 };
@@ -128,8 +131,20 @@ static void flush_stream(Trace *t, Stream *s, ChunkHeader h) {
     s->at = s->data;
 }
 
-// What runs refer to comes before them. Lock held.
+// What runs and calls refer to comes before them. Lock held.
+static void flush_notes(Trace *t) {
+    if (t->notes.failed) give_up(t, "out of memory");
+    if (t->notes.count) {
+        size_t bytes;
+        ChunkHeader h = {.kind = CHUNK_NOTES};
+        const uint8_t *at = notes_take(&t->notes, &bytes, &h.count);
+        void *stored = compress(t, at, bytes, &h);
+        if (stored) write_chunk(t, &h, stored);
+        free(stored);
+    }
+}
 static void flush_code(Trace *t) {
+    flush_notes(t);
     if (t->code_count)
         flush_stream(
             t, &t->code,
@@ -138,6 +153,7 @@ static void flush_code(Trace *t) {
     t->code_count = 0;
 }
 static void flush_calls(Trace *t, uint32_t thread) {
+    flush_notes(t);
     if (t->n_calls)
         flush_stream(t, &t->calls,
                      (ChunkHeader){.kind = CHUNK_CALLS, .thread = thread, .count = t->n_calls});
@@ -166,6 +182,7 @@ static void open_file(dgm_watch *w, Trace *t) {
     if (!write_all(t->fd, &h, sizeof h) || !write_all(t->fd, guest, strlen(guest) + 1) ||
         !write_all(t->fd, program, strlen(program) + 1))
         give_up(t, strerror(errno));
+    notes_begin(&t->notes);
 }
 
 // ---- starting ----
@@ -175,6 +192,7 @@ static int start(dgm_watch *w) {
     Trace *t = calloc(1, sizeof *t);
     if (!t) return dgm_fail(w, -ENOMEM, "out of memory");
     dgm_set_context(w, t);
+    t->watch = w;
     pthread_mutex_init(&t->lock, NULL);
     t->fd = -1;
     t->path = dgm_option(w, "out");
@@ -258,6 +276,7 @@ static uint32_t block_id(Trace *t, const dgm_block *b) {
     define(t, b, bytes, to);
     *x = (Block){n, accesses, t->n_accesses, bytes, to};
     t->n_accesses += accesses;
+    notes_symbols(&t->notes, t->watch, b);
     t->blocks[id] = x;
     t->n_blocks = id + 1;
     t->code_count++;
@@ -307,7 +326,14 @@ static void pack_access(Trace *t, Thread *x, Site *s, const uint64_t *p, unsigne
     s->high = p[2];
 }
 
-// The block that was begun is over: so many of its instructions were executed.
+// How many instructions of a block are done when so many accesses were made: all that can be.
+static uint64_t insns_done(const Block *b, uint32_t n_accesses) {
+    uint32_t n = 0;
+    while (n < b->n_insns && b->accesses_to[n] <= n_accesses) n++;
+    return n;
+}
+
+// The block that was begun is over: so many instructions were executed since.
 static bool pack_block(Trace *t, Thread *x, uint64_t executed) {
     const Block *b = x->block;
     if (!b) return true;
@@ -324,9 +350,17 @@ static bool pack_block(Trace *t, Thread *x, uint64_t executed) {
         if (!more) return false;
         x->sites = more;
     }
-    if (executed < b->n_insns) {
+    uint64_t unseen = 0;
+    if (executed > b->n_insns) { // other code, which we are not shown, came after it
+        uint64_t done = insns_done(b, x->n_pending);
+        unseen = executed - done;
+        executed = done;
+    }
+    if (executed < b->n_insns || unseen) {
         *x->which.at++ = 1;
+        if (unseen) x->escapes.at = put_number(x->escapes.at, b->n_insns);
         x->escapes.at = put_number(x->escapes.at, executed);
+        if (unseen) x->escapes.at = put_number(x->escapes.at, unseen);
     }
     struct Follower *f = &x->followers[x->before];
     if (x->have_before && f->piece == x->piece && f->block == x->id)
@@ -370,6 +404,7 @@ static void piece_end(Trace *t, Thread *x, uint64_t now) {
         }
         void *stored = compress(t, all, n + head_bytes, &h);
         pthread_mutex_lock(&t->lock);
+        notes_event(&t->notes, NOTE_TIME, x->index, now, NULL, 0, NULL);
         flush_code(t);
         if (stored) write_chunk(t, &h, stored);
         pthread_mutex_unlock(&t->lock);
@@ -404,6 +439,7 @@ static void feed(dgm_watch *w, uint32_t thread, const uint64_t *r, size_t n, voi
                 return;
             }
             if (r[2] - x->first >= PIECE_INSNS || streams_full(x)) piece_end(t, x, r[2]);
+            if (x->which.at == x->which.data) x->first = r[2]; // what came before was not shown
             x->id = (uint32_t)(r[0] >> 1);
             x->block = t->blocks[x->id];
             x->begun = r[2];
@@ -445,22 +481,50 @@ static Thread *thread_new(uint32_t index) {
     return NULL;
 }
 
+static Thread *thread_of(Trace *t, dgm_vcpu *v) {
+    uint32_t i = dgm_vcpu_thread(v);
+    return i < MAX_THREADS ? t->threads[i] : NULL;
+}
+
 static void thread_start(dgm_watch *w, dgm_vcpu *v) {
     Trace *t = dgm_context(w);
     uint32_t i = dgm_vcpu_thread(v);
+    uint64_t tid = dgm_vcpu_tid(v);
     if (i < MAX_THREADS) t->threads[i] = thread_new(i);
     if (i >= MAX_THREADS || !t->threads[i]) give_up(t, "out of memory");
+    pthread_mutex_lock(&t->lock);
+    notes_event(&t->notes, NOTE_BEGIN, i, 0, &tid, 1, NULL);
+    pthread_mutex_unlock(&t->lock);
+}
+
+// A call that has not returned will not do so now. Lock held.
+static void note_left(Trace *t, Thread *x) {
+    uint64_t numbers[7] = {x->call.number};
+    if (!x->in_call) return;
+    memcpy(numbers + 1, x->call.args, sizeof x->call.args);
+    notes_call_name(&t->notes, &x->call);
+    notes_event_at(&t->notes, NOTE_LEFT, x->index, x->call_insn, x->call.start_ns, numbers, 7,
+                   NULL);
+    x->in_call = false;
+}
+
+// Its last piece, and what is left to say of it.
+static void thread_close(Trace *t, Thread *x, uint64_t now, const char *name) {
+    pthread_mutex_lock(&t->lock);
+    note_left(t, x);
+    notes_event(&t->notes, NOTE_END, x->index, now, NULL, 0, name);
+    pthread_mutex_unlock(&t->lock);
+    if (pack_block(t, x, now - x->begun)) piece_end(t, x, now);
+    t->threads[x->index] = NULL;
+    thread_free(x);
 }
 
 static void thread_end(dgm_watch *w, dgm_vcpu *v) {
     Trace *t = dgm_context(w);
-    uint32_t i = dgm_vcpu_thread(v);
-    Thread *x = i < MAX_THREADS ? t->threads[i] : NULL;
-    if (!x) return;
-    uint64_t now = dgm_vcpu_insns(v);
-    if (pack_block(t, x, now - x->begun)) piece_end(t, x, now);
-    thread_free(x);
-    t->threads[i] = NULL;
+    Thread *x = thread_of(t, v);
+    char name[17] = "";
+    prctl(PR_GET_NAME, name);
+    if (x) thread_close(t, x, dgm_vcpu_insns(v), name);
 }
 
 // The child's trace is a file of its own, if its name is.
@@ -476,6 +540,7 @@ static void forked(dgm_watch *w, dgm_vcpu *v) {
     t->failed = true; // until the code is known anew
     t->n_calls = 0;
     t->calls.at = t->calls.data;
+    notes_forget(&t->notes);
     if (!strstr(t->path, "%p")) return;
     map_free(&t->by_block);
     t->failed = false;
@@ -487,26 +552,64 @@ static void forked(dgm_watch *w, dgm_vcpu *v) {
     dgm_retranslate(w);
 }
 
+static void module(dgm_watch *w, const dgm_module *m) {
+    Trace *t = dgm_context(w);
+    pthread_mutex_lock(&t->lock);
+    notes_module(&t->notes, m);
+    pthread_mutex_unlock(&t->lock);
+}
+
+static bool syscall_begins(dgm_watch *w, dgm_vcpu *v, dgm_syscall *s) {
+    Trace *t = dgm_context(w);
+    Thread *x = thread_of(t, v);
+    if (!x) return false;
+    if (x->in_call) {
+        pthread_mutex_lock(&t->lock);
+        note_left(t, x);
+        pthread_mutex_unlock(&t->lock);
+    }
+    x->in_call = true;
+    x->call = *s;
+    x->call_insn = dgm_vcpu_insns(v);
+    return false;
+}
+
 static void syscall_done(dgm_watch *w, dgm_vcpu *v, dgm_syscall *s) {
     Trace *t = dgm_context(w);
-    struct timespec now;
     if (s->again) return;
-    clock_gettime(CLOCK_MONOTONIC, &now);
+    Thread *x = thread_of(t, v);
+    if (x) x->in_call = false;
     pthread_mutex_lock(&t->lock);
+    notes_call_name(&t->notes, s);
     uint8_t *at = put_number(t->calls.at, dgm_vcpu_insns(v));
     at = put_number(at, s->number);
     for (unsigned i = 0; i < 6; i++) at = put_number(at, s->args[i]);
     at = put_number(at, zigzag(s->result));
     at = put_number(at, s->start_ns);
-    t->calls.at = put_number(at, (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec);
+    t->calls.at = put_number(at, notes_now());
     t->n_calls++;
     flush_calls(t, dgm_vcpu_thread(v));
     pthread_mutex_unlock(&t->lock);
 }
 
+static void signal_comes(dgm_watch *w, dgm_vcpu *v, const dgm_signal *s) {
+    Trace *t = dgm_context(w);
+    Thread *x = thread_of(t, v);
+    uint64_t numbers[] = {(uint64_t)s->number, dgm_vcpu_pc(v)};
+    pthread_mutex_lock(&t->lock);
+    if (x) note_left(t, x);
+    notes_event(&t->notes, NOTE_SIGNAL, dgm_vcpu_thread(v), dgm_vcpu_insns(v), numbers, 2, NULL);
+    pthread_mutex_unlock(&t->lock);
+}
+
+// Threads that have not ended stand still now, and will not go on.
 static void finish(dgm_watch *w, bool last) {
     Trace *t = dgm_context(w);
     if (!last || t->fd < 0) return;
+    for (unsigned i = 0; i < MAX_THREADS; i++) {
+        Thread *x = t->threads[i];
+        if (x) thread_close(t, x, x->begun + (x->block ? x->block->n_insns : 0), "");
+    }
     pthread_mutex_lock(&t->lock);
     flush_code(t);
     if (close(t->fd)) give_up(t, strerror(errno));
@@ -523,6 +626,7 @@ static void release(dgm_watch *w) {
     free(t->code.data);
     free(t->calls.data);
     map_free(&t->by_block);
+    notes_free(&t->notes);
     if (t->fd >= 0) close(t->fd);
     trace_zstd_close(&t->zstd);
     free(t);
@@ -544,6 +648,9 @@ const dgm_tool tool_trace = {
     .block = block,
     .thread_start = thread_start,
     .thread_end = thread_end,
+    .module = module,
+    .syscall = syscall_begins,
+    .signal = signal_comes,
     .syscall_done = syscall_done,
     .forked = forked,
     .finish = finish,

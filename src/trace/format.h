@@ -20,7 +20,17 @@
 //   values: for each access the exclusive or with its last in this piece; 16-byte ones two numbers.
 // So a piece can be read without those before it, but for code chunks.
 //
-// CHUNK_CALLS: system calls: thread, instruction, number, six arguments, signed result, start, end.
+// An escape that is the block's whole number of instructions has two more behind it: how many of
+// the block's were executed, and how many of other code, which the tool was not shown, came after.
+//
+// CHUNK_CALLS: system calls of a thread: instruction, number, six arguments, signed result, start,
+// end.
+//
+// CHUNK_NOTES: what is known besides: `count` notes, each its kind, how many bytes follow, and
+// those: numbers, and for some a text that goes to the note's end. Thread, instruction and time
+// (CLOCK_MONOTONIC, in nanoseconds) begin those that are about a thread.
+//
+// A reader skips kinds of chunks and notes that it does not know.
 #ifndef DGM_TRACE_FORMAT_H
 #define DGM_TRACE_FORMAT_H
 
@@ -36,7 +46,7 @@ typedef struct FileHeader {
     uint32_t version, flags, strings_bytes, pid;
 } FileHeader;
 
-enum { CHUNK_CODE = 1, CHUNK_RUN, CHUNK_CALLS };
+enum { CHUNK_CODE = 1, CHUNK_RUN, CHUNK_CALLS, CHUNK_NOTES };
 typedef struct ChunkHeader {
     uint32_t kind, thread;
     uint64_t first, count;
@@ -45,6 +55,20 @@ typedef struct ChunkHeader {
     uint64_t check; // of the header without this, and the stored bytes
 } ChunkHeader;
 
+enum {
+    NOTE_CLOCK = 1, // CLOCK_MONOTONIC, CLOCK_REALTIME at the same moment
+    NOTE_MODULE,    // low, high, bias, path
+    NOTE_SYMBOL,    // address, bytes, name: a function of which code was translated
+    NOTE_CALL_NAME, // number, name: of a system call
+    // about a thread
+    NOTE_BEGIN,  // thread id
+    NOTE_END,    // name
+    NOTE_SIGNAL, // number, where the program was
+    NOTE_LEFT,   // number, six arguments: a system call that did not return
+    NOTE_TIME,
+};
+
+enum { TRACE_MAX_THREADS = 4096 };
 enum { MAX_CHUNK_BYTES = 64 << 20, MAX_BLOCK_INSNS = 4096, MAX_INSN_ACCESSES = 64 };
 
 // An access: bytes | kind << 8, kind 0 read, 1 write, 2 both.

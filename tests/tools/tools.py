@@ -187,12 +187,18 @@ class Test:
             open(cut, "wb").write(whole[:n])
             r = subprocess.run([self.args.dragoman, "trace", "stat", cut], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
             assert r.returncode in (0, 1) and (b"truncated" in r.stdout or r.stderr.count(b"\n") == 1), (n, r)
+            assert n < 300 or r.returncode == 0, (n, r)  # readable up to the cut
+            for to in ("perfetto", "drmemtrace"):
+                r = subprocess.run([self.args.dragoman, "trace", "convert", "--to", to, "-o", self.path("out." + to), cut], stderr=subprocess.PIPE)
+                assert r.returncode == 0 or r.stderr.count(b"\n") == 1, (n, to, r)
+                assert n < 300 or r.returncode == 0 or b"no instructions" in r.stderr, (n, to, r)
         for i in range(40, len(whole), len(whole) // 60):
             broken = bytearray(whole)
             broken[i] ^= 0x55
             open(cut, "wb").write(broken)
-            r = subprocess.run([self.args.dragoman, "trace", "cat", cut], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-            assert r.returncode in (0, 1), (i, r.returncode)
+            for how in (["cat", "--symbols"], ["convert", "--to", "perfetto"]):
+                r = subprocess.run([self.args.dragoman, "trace", *how, cut], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                assert r.returncode in (0, 1) and r.stderr.count(b"\n") == r.returncode, (i, how, r.returncode, r.stderr)
 
     def test_conversions(self):
         path, rows = self.trace([BUSYBOX, "seq", "1", "50"])
@@ -206,9 +212,138 @@ class Test:
                 ip = [int.from_bytes(data[i * 64:i * 64 + 8], "little") for i in range(n)]
                 assert ip == [int(r[3], 16) for r in rows if r[2] == "I"]
             elif to == "perfetto":
-                assert len(json.loads(data)["traceEvents"]) == sum(r[2] == "S" for r in rows)
+                calls = [e for e in json.loads(data)["traceEvents"] if e["ph"] == "B" and e["cat"] == "syscall"]
+                assert len(calls) == sum(r[2] == "S" for r in rows)
             else:
                 assert data.count(b"\n") >= len(rows)
+
+    def test_cut_traces_convert(self):
+        """A long trace that was cut: pieces before the cut are all there, with what is known about threads."""
+        path = self.path("t.dgt")
+        self.run(["--tool", "trace:out=" + path], [self.program("threads")])
+        with open(path, "rb") as f:
+            data = f.read()
+        with open(path, "wb") as f:
+            f.write(data[:-1])
+        slices, names = perfetto(self.convert("perfetto", path, "--min-insns", "1000"))
+        assert len(names) > 2 and "futex" in {s[2] for s in slices}
+        with open(path, "wb") as f:
+            f.write(data[:len(data) * 3 // 4])
+        thread = next(t for t in range(9) if subprocess.run([self.args.dragoman, "trace", "convert", "--to", "drmemtrace", "--thread",
+                      str(t), "-o", self.path("dr"), path], stderr=subprocess.DEVNULL).returncode == 0)
+        assert len(drmemtrace(self.path("dr"))) > 1000, thread
+
+    def test_chunks_of_other_kinds_are_skipped(self):
+        path, rows = self.trace([BUSYBOX, "seq", "1", "5"])
+        data = bytearray(open(path, "rb").read())
+        strings = int.from_bytes(data[16:20], "little")
+        stored = b"some bytes"
+        head = struct.pack("<IIQQIIQ", 99, 0, 0, 0, 0, len(stored), 0)
+        x = 0x9e3779b97f4a7c15
+        for text in (head, stored):
+            for i in range(0, len(text), 8):
+                x = mix(x, text[i:i + 8])
+        at = 24 + strings
+        for check, code in ((x, 0), (x ^ 1, 1)):
+            with open(self.path("more.dgt"), "wb") as f:
+                f.write(data[:at] + head + check.to_bytes(8, "little") + stored + data[at:])
+            r = subprocess.run([self.args.dragoman, "trace", "cat", self.path("more.dgt")], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            assert r.returncode == code and (code or r.stdout.count(b"\n") == len(rows)), (code, r.stderr)
+
+    def graph(self, text=None):
+        source, prog = self.path("graph.c"), self.path("graph")
+        with open(source, "w") as f:
+            f.write(text or GRAPH)
+        subprocess.run(["aarch64-linux-gnu-gcc", "-O2", "-fno-inline", "-fno-ipa-icf", "-static", "-w", source, "-o", prog], check=True)
+        return prog
+
+    def test_trace_of_a_part(self):
+        """A trace of one function only: what was executed in between is counted, and not there."""
+        path, prog = self.path("part.dgt"), self.graph()
+        self.run(["--tool", "trace:out=" + path + ",symbol=loop"], [prog])
+        cat = [self.args.dragoman, "trace", "cat", "--symbols"]
+        rows = [r.split() for r in subprocess.run(cat + [path], stdout=subprocess.PIPE, check=True, text=True).stdout.splitlines()]
+        insns = [r for r in rows if r[2] == "I"]
+        assert insns and all(r[5].startswith("<loop") for r in insns), insns[:3]
+        calls = [i for i, r in enumerate(insns) if "call" in r]
+        gaps = {int(insns[i + 1][1]) - int(insns[i][1]) for i in calls}
+        assert len(calls) == 11 and len(gaps) == 1 and gaps.pop() > 2, (calls, gaps)
+        n = insns[calls[4] + 1][1]
+        for ask in (int(n) - 1, int(n)):  # in the gap; behind it
+            r = subprocess.run(cat + ["--from", str(ask), "--count", "3", path], stdout=subprocess.PIPE, check=True, text=True)
+            assert r.stdout.splitlines()[0].split()[1] == n, (ask, n, r.stdout)
+        out = self.path("part.memtrace")
+        subprocess.run([self.args.dragoman, "trace", "convert", "--to", "drmemtrace", "-o", out, path], check=True)
+        assert sum(m == (DR["MARKER"], 14) for m in ((t, s) for t, s, _ in drmemtrace(out))) == 11
+
+    def convert(self, to, path, *options):
+        out = self.path("converted")
+        subprocess.run([self.args.dragoman, "trace", "convert", "--to", to, "-o", out, *options, path], check=True)
+        return out
+
+    def test_drmemtrace(self):
+        """DynamoRIO's format, read by a parser that shares nothing with the writer, against `trace cat`."""
+        for argv in ([BUSYBOX, "awk", "BEGIN { for (i = 0; i < 50; i++) print i * 1.5 }"], GRAPH, RESTART,
+                     [self.program("vectors")], [self.program("threads")]):
+            path = self.path("t.dgt")
+            if isinstance(argv, str):
+                argv = [self.graph(argv)]
+            self.run(["--tool", "trace:out=" + path], argv)
+            threads = json.loads(subprocess.run([self.args.dragoman, "trace", "stat", "--brief", "--json", path],
+                                                stdout=subprocess.PIPE, check=True).stdout)["threads"]
+            if threads > 1:
+                out = self.path("dr")
+                subprocess.run([self.args.dragoman, "trace", "convert", "--to", "drmemtrace", "-o", out, path], check=True)
+                files = sorted(os.listdir(out + "/trace"), key=lambda name: int(name.split(".")[-2]))
+                assert len(files) == threads
+                r = subprocess.run([self.args.dragoman, "trace", "convert", "--to", "drmemtrace", path], stderr=subprocess.PIPE)
+                assert r.returncode == 1 and b"-o DIR" in r.stderr
+                checked = (0, threads - 1)
+                files = [os.path.join(out, "trace", files[i]) for i in checked]
+            else:
+                checked, files = (0,), [self.convert("drmemtrace", path)]
+            for thread, file in zip(checked, files):
+                count = ["--count", "200000"] if os.path.getsize(file) > 6e6 else []
+                rows = subprocess.run([self.args.dragoman, "trace", "cat", "--thread", str(thread), *count, path],
+                                      stdout=subprocess.PIPE, check=True, text=True).stdout.splitlines()
+                check_drmemtrace(drmemtrace(file), [r.split() for r in rows], bool(count))
+
+    def test_perfetto(self):
+        """Slices nest and have the functions, system calls and threads that the program had."""
+        prog, path = self.graph(), self.path("g.dgt")
+        self.run(["--tool", "trace:out=" + path], [prog])
+        slices, names = perfetto(self.convert("perfetto", path))
+        assert len(names) == 1 and "graph" in list(names.values())[0], names
+        where = collections.Counter((up, name) for _, up, name, _, cat in slices if cat == "function")
+        for edge, n in {("main", "leaf"): 7, ("main", "tail"): 5, ("main", "end_of_tail"): 5, ("main", "deep"): 3,
+                        ("deep", "deep"): 27, ("main", "after_jump"): 3, ("main", "loop"): 1, ("loop", "callback"): 11,
+                        ("signal 10", "handler"): 2}.items():
+            assert where[edge] == n, (edge, n, where[edge])
+        calls = [name for _, _, name, _, cat in slices if cat == "syscall"]
+        assert calls.count("tgkill") == 2 and "rt_sigaction" in calls, calls
+        with open(self.path("converted")) as f:
+            assert any(e["ph"] == "i" and e["name"] == "exit_group" for e in json.load(f)["traceEvents"])
+
+        few, _ = perfetto(self.convert("perfetto", path, "--min-insns", "100"))
+        functions = [s for s in few if s[4] == "function"]
+        assert functions and all(s[3] >= 100 for s in functions) and [s[2] for s in few if s[4] == "syscall"] == calls
+        want = sorted(s[2] for s in slices if s[4] == "function" and s[3] >= 100)
+        assert sorted(s[2] for s in functions) == want
+        flat, _ = perfetto(self.convert("perfetto", path, "--depth", "2"))
+        assert max(s[0] for s in flat if s[4] == "function") == 2
+        part, _ = perfetto(self.convert("perfetto", path, "--from", "5000", "--count", "9000"))
+        assert part
+
+        self.run(["--tool", "trace:out=" + path], [self.graph(RESTART)])
+        slices, _ = perfetto(self.convert("perfetto", path))
+        assert sum(s[2] == "read" and s[4] == "syscall" for s in slices) == 2  # up to the signal, and anew
+        assert any(s[1:3] == ("signal 14", "tick") for s in slices)
+
+        self.run(["--tool", "trace:out=" + path], [self.program("threads")])
+        slices, names = perfetto(self.convert("perfetto", path, "--min-insns", "1000"))
+        assert len(names) > 2 and len(set(names.values())) == len(names), names
+        assert {s[4] for s in slices} == {"thread", "function", "syscall"}
+        assert {"futex", "clone"} & {s[2] for s in slices}
 
     # ---- caches ----
 
@@ -432,10 +567,7 @@ class Test:
 
     def test_call_graph(self):
         """A program whose graph is known: recursion, a tail call, a callback, longjmp, a signal handler."""
-        source, prog = self.path("graph.c"), self.path("graph")
-        with open(source, "w") as f:
-            f.write(GRAPH)
-        subprocess.run(["aarch64-linux-gnu-gcc", "-O2", "-fno-inline", "-fno-ipa-icf", "-static", "-w", source, "-o", prog], check=True)
+        prog = self.graph()
         out = self.path("p.json")
         self.run(["--tool", f"profile:json,out={out}"], [prog])
         tree = json.load(open(out))
@@ -469,10 +601,7 @@ class Test:
         assert max(calls.values()) == 465 and 4 in calls.values() and 7 in calls.values(), calls
 
     def test_filters(self):
-        source, prog = self.path("graph.c"), self.path("graph")
-        with open(source, "w") as f:
-            f.write(GRAPH)
-        subprocess.run(["aarch64-linux-gnu-gcc", "-O2", "-fno-inline", "-fno-ipa-icf", "-static", "-w", source, "-o", prog], check=True)
+        prog = self.graph()
 
         def functions(options):
             got = self.tool("count", "functions,top=100000" + options, [prog])
@@ -629,6 +758,142 @@ int main(void) {
 }
 """
 
+
+def mix(x, word):
+    """One step of the chunks' checksum."""
+    x = (x ^ int.from_bytes(word, "little")) * 0xff51afd7ed558ccd % (1 << 64)
+    return x ^ x >> 32
+
+
+DR = {"READ": 0, "WRITE": 1, "INSTR": 10, "DIRECT_JUMP": 11, "INDIRECT_JUMP": 12, "DIRECT_CALL": 14, "INDIRECT_CALL": 15,
+      "RETURN": 16, "THREAD": 22, "THREAD_EXIT": 23, "PID": 24, "HEADER": 25, "FOOTER": 26, "MARKER": 28, "ENCODING": 47,
+      "TAKEN_JUMP": 48, "UNTAKEN_JUMP": 49}
+
+
+def drmemtrace(path):
+    with open(path, "rb") as f:
+        data = f.read()
+    assert len(data) % 12 == 0
+    return list(struct.iter_unpack("<HHQ", data))
+
+
+def dr_kind(words, taken):
+    if "call" in words:
+        return "INDIRECT_CALL" if "indirect" in words else "DIRECT_CALL"
+    if "return" in words:
+        return "RETURN"
+    if "indirect" in words:
+        return "INDIRECT_JUMP"
+    if "jump" in words:
+        return "DIRECT_JUMP"
+    if "branch" in words:
+        return "TAKEN_JUMP" if taken else "UNTAKEN_JUMP"
+    return "INSTR"
+
+
+def check_drmemtrace(entries, rows, partly):
+    """The entries of one thread against its lines of `trace cat`."""
+    names = {v: k for k, v in DR.items()}
+    head = [(names[t], s) for t, s, _ in entries[:9]]
+    assert head == [("HEADER", 0), ("MARKER", 12), ("MARKER", 9), ("THREAD", 4), ("PID", 4), ("MARKER", 10), ("MARKER", 18),
+                    ("MARKER", 2), ("MARKER", 3)], head
+    assert entries[1][2] == 5 and entries[2][2] == 0x60a and names[entries[-1][0]] == "FOOTER"
+    assert names[entries[-2][0]] == "THREAD_EXIT" and entries[-2][2] == entries[3][2]
+    calls = {int(r[1]): int(r[3]) for r in rows if r[2] == "S"}
+    insns = []
+    for r in rows:
+        if r[2] == "I":
+            insns.append((r, []))
+        elif r[2] in "RWA":
+            at, n, of = int(r[3], 16), int(r[4]), insns[-1][1]
+            kinds = {"R": "R", "W": "W", "A": "RW"}[r[2]]
+            for kind in kinds:
+                if of and r[2] != "A" and of[-1][0] == kind and of[-1][1] + of[-1][2] == at:
+                    of[-1] = (kind, of[-1][1], of[-1][2] + n)
+                else:
+                    of.append((kind, at, n))
+    known, fresh, target, i, stamp, seen_calls = {}, None, None, -1, 0, 0
+    accesses, interrupted, resumed = [], [], None
+    for t, s, a in entries[9:-2]:
+        kind = names[t]
+        if kind in ("READ", "WRITE"):
+            accesses.append((kind[0], a, s))
+            continue
+        if kind == "ENCODING":
+            fresh = a.to_bytes(8, "little")[:s]
+        elif kind == "MARKER" and s == 29:
+            target = a
+        elif kind == "MARKER" and s == 2:
+            assert a >= stamp
+            stamp = a
+        elif kind == "MARKER" and s == 25:
+            n = int(insns[i][0][1]) + 1
+            assert "syscall" in insns[i][0] and calls.get(n, a) == a, (n, a)
+            seen_calls += n in calls
+        elif kind == "MARKER":
+            assert s in (0, 1, 3), s
+            if s == 0:  # a signal: where the program was, not its handler, is what the branch before it went to
+                assert a in expected_next(insns[i][0]), (hex(a), insns[i][0])
+                interrupted.append(a)
+            elif s == 1:
+                resumed = interrupted.pop()
+        else:
+            if i >= 0:
+                assert accesses == insns[i][1], (insns[i], accesses)
+            accesses = []
+            i += 1
+            if i == len(insns):
+                assert partly
+                return
+            row = insns[i][0]
+            at, word = int(row[3], 16), bytes.fromhex(row[4])[::-1]
+            assert a == at and s == len(word), (hex(a), row)
+            assert resumed in (None, at), (hex(resumed), row)
+            resumed = None
+            if fresh:
+                assert known.get(at) != fresh
+                known[at] = fresh
+            assert known[at] == word, row
+            assert kind == dr_kind(row[5:], "->" in row), (kind, row)
+            if kind in ("INDIRECT_CALL", "INDIRECT_JUMP", "RETURN"):
+                assert target == int(row[row.index("->") + 1], 16) if "->" in row else target == at + s, (row, target)
+            else:
+                assert target is None
+            fresh = target = None
+    assert i == len(insns) - 1 and accesses == insns[i][1] and seen_calls == len(calls), (i, len(insns), seen_calls, len(calls))
+
+
+def expected_next(row):
+    """Where the program can be after an instruction: behind it, at it (to be done again), at its target."""
+    at = int(row[3], 16)
+    return [at + 4, at] + [int(w, 16) for w in row if w.startswith("0x")]
+
+
+def perfetto(path):
+    """Slices (depth, the one outside, name, instructions, category) and names of threads; all must nest."""
+    with open(path) as f:
+        events = json.load(f)["traceEvents"]
+    stacks, last, slices, names = collections.defaultdict(list), {}, [], {}
+    for e in events:
+        tid = e["tid"]
+        if e["ph"] == "M":
+            if e["name"] == "thread_name":
+                names[tid] = e["args"]["name"]
+            continue
+        assert e["ts"] >= last.get(tid, 0), e
+        last[tid] = e["ts"]
+        if e["ph"] == "B":
+            stacks[tid].append(e)
+        elif e["ph"] == "E":
+            b = stacks[tid].pop()
+            up = stacks[tid][-1]["name"] if stacks[tid] else None
+            slices.append((len(stacks[tid]), up, b["name"], e.get("args", {}).get("instructions", 0), b["cat"]))
+        else:
+            assert e["ph"] == "i" and stacks[tid]
+    assert not any(stacks.values()) and set(stacks) == set(names)
+    return slices, names
+
+
 GRAPH = r"""
 #include <setjmp.h>
 #include <signal.h>
@@ -660,6 +925,24 @@ int main(void) {
     raise(SIGUSR1);
     loop(callback);
     return 0;
+}
+"""
+
+# A call that a signal cuts short and that is made again.
+RESTART = r"""
+#include <signal.h>
+#include <sys/time.h>
+#include <unistd.h>
+int ends[2];
+void tick(int s) { write(ends[1], "x", 1); }
+int main(void) {
+    char c;
+    struct sigaction a = {.sa_handler = tick, .sa_flags = SA_RESTART};
+    struct itimerval t = {.it_value = {0, 30000}};
+    pipe(ends);
+    sigaction(SIGALRM, &a, 0);
+    setitimer(ITIMER_REAL, &t, 0);
+    return read(ends[0], &c, 1) != 1;
 }
 """
 
