@@ -355,6 +355,8 @@ DGM_API void *dgm_context(const dgm_watch *w);
 // The value of an option; NULL: not given. "" when it was given without one. In start: options that
 // start does not ask for are errors.
 DGM_API const char *dgm_option(dgm_watch *w, const char *key);
+// The same for the name of a file: absolute, for the program may go to another directory.
+DGM_API const char *dgm_option_path(dgm_watch *w, const char *key);
 // The i-th option that was given, or NULL behind the last.
 DGM_API const char *dgm_option_at(dgm_watch *w, unsigned i, const char **value);
 // An option's value as a number (K, M, G for 1000s); `otherwise` when it is not given. A value that

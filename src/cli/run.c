@@ -26,9 +26,9 @@ enum { MAX_SELF_ARGS = 256, MAX_TOOLS = 16, BINFMT_PRESERVE_ARGV0 = 1 };
 
 typedef struct Run {
     dgm_options opt;
-    char **env; // NULL-terminated, ours
-    bool stats, qemu;   // qemu: its command line
-    bool kept_given;    // --cache
+    char **env;       // NULL-terminated, ours
+    bool stats, qemu; // qemu: its command line
+    bool kept_given;  // --cache
     char kept[PATH_MAX];
     char *self[MAX_SELF_ARGS];
     int n_self;
@@ -113,7 +113,9 @@ static int unset_env(Run *r, const char *arg) {
     return 0;
 }
 
-static int set_env_option(Run *r, const char *arg) { return r->qemu ? each_of_list(r, arg, set_env) : set_env(r, arg); }
+static int set_env_option(Run *r, const char *arg) {
+    return r->qemu ? each_of_list(r, arg, set_env) : set_env(r, arg);
+}
 static int unset_env_option(Run *r, const char *arg) {
     return r->qemu ? each_of_list(r, arg, unset_env) : unset_env(r, arg);
 }
@@ -286,7 +288,8 @@ static int show_help(Run *r, const char *arg);
 static const Option options[] = {
     {"-L", "-L", "DIR", "look for the program's interpreter and libraries in DIR first",
      set_sysroot, false, true},
-    {"--rootfs", "-rootfs", "DIR", "DIR is the program's whole file system", set_rootfs, false, true},
+    {"--rootfs", "-rootfs", "DIR", "DIR is the program's whole file system", set_rootfs, false,
+     true},
     {"--bind", "-bind", "HOST[:GUEST]",
      "the program sees HOST at GUEST (at HOST); /proc, /sys, /dev, /etc/resolv.conf by themselves",
      set_bind, false, true},
@@ -410,6 +413,12 @@ static int parse_options(Run *r, int argc, char **argv, bool qemu, int *at) {
             complain("%s: takes no argument", argv[i]);
             return EXIT_USAGE;
         }
+        bool tool_file =
+            (o->set == set_tool || o->set == set_plugin) && memchr(arg, '/', strcspn(arg, ":,"));
+        if (tool_file && !(arg = absolute(r, arg))) {
+            complain("%s: out of memory", argv[i]);
+            return EXIT_NOT_EXECUTABLE;
+        }
         if (o->is_path && strcmp(arg, "off") && !(arg = absolute(r, arg))) {
             complain("%s: out of memory", argv[i]);
             return EXIT_NOT_EXECUTABLE;
@@ -491,7 +500,8 @@ static int attach_tools(Run *r, dgm_machine *m) {
     for (int i = 0; i < r->n_tools && !e; i++) {
         char *with = NULL;
         const char *options = r->tool_options[i];
-        if (r->json && r->tools[i] != &tool_qemu_plugin && asprintf(&with, "%s%sjson", options ? options : "", options ? "," : "") < 0)
+        if (r->json && r->tools[i] != &tool_qemu_plugin &&
+            asprintf(&with, "%s%sjson", options ? options : "", options ? "," : "") < 0)
             return -ENOMEM;
         e = dgm_machine_attach(m, r->tools[i], with ? with : options);
         free(with);

@@ -87,8 +87,9 @@ static int check_header(const Elf64_Ehdr *h, int64_t got, const char *name, DgmE
 static int add_segment(ElfImage *out, const Elf64_Phdr *p, uint64_t file_bytes, const char *name,
                        DgmErr *err) {
     if (!p->p_memsz) return 0;
-    if (p->p_filesz > p->p_memsz || p->p_offset > file_bytes ||
-        p->p_filesz > file_bytes - p->p_offset)
+    bool from_file = p->p_filesz; // else its offset says nothing
+    if (p->p_filesz > p->p_memsz ||
+        (from_file && (p->p_offset > file_bytes || p->p_filesz > file_bytes - p->p_offset)))
         return err_set(err, -ENOEXEC, "%s: truncated ELF program: segment at %#lx", name,
                        (unsigned long)p->p_vaddr);
     if (p->p_memsz > MAX_IMAGE_BYTES || p->p_vaddr >= SPACE_END ||

@@ -155,6 +155,15 @@ const char *dgm_option(dgm_watch *w, const char *key) {
     return value;
 }
 
+const char *dgm_option_path(dgm_watch *w, const char *key) {
+    const char *path = dgm_option(w, key);
+    char *cwd = path && *path && *path != '/' ? getcwd(NULL, 0) : NULL;
+    if (!cwd) return path;
+    const char *whole = arena_printf(&w->ws->keep, "%s/%s", cwd, path);
+    free(cwd);
+    return whole ? whole : path;
+}
+
 const char *dgm_option_at(dgm_watch *w, unsigned i, const char **value) {
     if (i >= w->n_options) return NULL;
     w->asked[i] = true;

@@ -24,8 +24,9 @@ typedef struct Weave {
     bool failed;
 } Weave;
 
+// Not ir_const(), which would find one like it far above, and have it kept in between.
 static IrRef konst(Weave *w, uint64_t value) {
-    return ir_const(w->to, IR_I64, value);
+    return ir_append(w->to, (IrInst){.op = IR_const, .type = IR_I64, .imm = (int64_t)value});
 }
 
 static IrRef get_reg(Weave *w, unsigned field) {

@@ -63,10 +63,10 @@ static int start(dgm_watch *w) {
     dgm_set_context(w, b);
     pthread_mutex_init(&b->lock, NULL);
     b->interval = dgm_option_number(w, "interval", 10000000, 1, 1ull << 40);
-    b->path = dgm_option(w, "out");
+    b->path = dgm_option_path(w, "out");
     int e = report_start_to(&b->report, w, NULL);
     if (!b->path && !b->report.html) b->path = "bbv.out.%p";
-    b->blocks_path = dgm_option(w, "blocks");
+    b->blocks_path = dgm_option_path(w, "blocks");
     b->tail = !dgm_option(w, "notail");
     dgm_want(w, DGM_STOPS);
     return e;

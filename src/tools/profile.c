@@ -58,7 +58,7 @@ static int start(dgm_watch *w) {
     if (!p) return dgm_fail(w, -ENOMEM, "out of memory");
     dgm_set_context(w, p);
     for (unsigned i = 0; i < N_FORMATS; i++) {
-        p->out[i] = dgm_option(w, formats[i].key);
+        p->out[i] = dgm_option_path(w, formats[i].key);
         if (p->out[i] && !*p->out[i])
             return dgm_fail(w, -EINVAL, "%s=: no file is named", formats[i].key);
     }

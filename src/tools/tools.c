@@ -62,13 +62,13 @@ static void name_run(Report *r) {
 }
 
 int report_start(Report *r, dgm_watch *w) {
-    return report_start_to(r, w, dgm_option(w, "out"));
+    return report_start_to(r, w, dgm_option_path(w, "out"));
 }
 
 int report_start_to(Report *r, dgm_watch *w, const char *path) {
     enum { HIGH_FD = 700 };
     r->path = path;
-    r->html = dgm_option(w, "html");
+    r->html = dgm_option_path(w, "html");
     r->json = dgm_option(w, "json") != NULL;
     r->stderr_fd = r->path ? -1 : fcntl(2, F_DUPFD_CLOEXEC, HIGH_FD);
     if (!r->path && r->stderr_fd < 0) r->stderr_fd = fcntl(2, F_DUPFD_CLOEXEC, 3);

@@ -195,7 +195,7 @@ static int start(dgm_watch *w) {
     t->watch = w;
     pthread_mutex_init(&t->lock, NULL);
     t->fd = -1;
-    t->path = dgm_option(w, "out");
+    t->path = dgm_option_path(w, "out");
     if (!t->path) t->path = "trace.%p.dgt";
     t->values = !dgm_option(w, "novalues");
     t->words = t->values ? 4 : 3;

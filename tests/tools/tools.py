@@ -110,6 +110,14 @@ class Test:
         n = int(re.search(r"instructions +([\d,]+)", r.stderr.decode())[1].replace(",", ""))
         assert hot["instructions"] == n and b"write" in r.stderr and hot["blocks"][0]["code"], (hot["instructions"], n)
 
+        # what one tool asks for does not change what another counts
+        blocks = [re.search(r"blocks +([\d,]+)", self.busybox(["--tool", "count:blocks", *more], "seq", "1", "2000").stderr.decode())[1]
+                  for more in ([], ["--tool", "cache:out=/dev/null"], ["--tool", f"trace:out={self.path('t')}"])]
+        assert len(set(blocks)) == 1, blocks
+        # a result goes where it was asked for, wherever the program has gone
+        r = subprocess.run([self.args.dragoman, "run", "--tool", "count:out=here", BUSYBOX, "sh", "-c", "cd /"], cwd=self.scratch)
+        assert r.returncode == 0 and os.path.exists(self.path("here"))
+
     # ---- the interface ----
 
     def test_callbacks(self):

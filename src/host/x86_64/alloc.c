@@ -11,12 +11,10 @@ static const Bank *bank_of(const X86 *x, bool vec) {
 }
 
 void x86_alloc_begin(X86 *x) {
-    x->bank[0] =
-        (Bank){x->int_val,   &x->int_locked, x->h->int_temps, x->h->int_homes, &x->int_spills,
-               N_INT_SPILLS, false};
-    x->bank[1] = (Bank){
-        x->vec_val, &x->vec_locked, x->h->vec_temps, x->h->vec_homes, &x->vec_spills, N_VEC_SPILLS,
-        true};
+    x->bank[0] = (Bank){x->int_val,     &x->int_locked, x->h->int_temps, x->h->int_homes,
+                        &x->int_spills, x->int_spilled, N_INT_SPILLS,    false};
+    x->bank[1] = (Bank){x->vec_val,     &x->vec_locked, x->h->vec_temps, x->h->vec_homes,
+                        &x->vec_spills, x->vec_spilled, N_VEC_SPILLS,    true};
 }
 
 int32_t x86_field_disp(const X86 *x, unsigned field) {
@@ -51,16 +49,25 @@ static int home_of(const X86 *x, unsigned f) {
     return x->h->home_of_field[f];
 }
 
+// Slots of values that nobody needs any more, which is looked up when all are taken.
+static uint64_t free_dead(X86 *x, const Bank *b) {
+    for (unsigned i = 0; i < b->n_spills; i++)
+        if (x->val[b->spilled[i]].last_use < x->now) *b->spills &= ~(1ull << i);
+    return ~*b->spills & bits_mask(b->n_spills);
+}
+
 static void store_spill(X86 *x, const Bank *b, IrRef v, unsigned reg) {
     Val *val = &x->val[v];
     if (val->spill >= 0 || val->mem_field >= 0 || is_const(x, v)) return; // has a copy already
     uint64_t free_slots = ~*b->spills & bits_mask(b->n_spills);
+    if (!free_slots) free_slots = free_dead(x, b);
     if (!free_slots) {
         x86_fail(x, "out of spill slots");
         return;
     }
     val->spill = (int8_t)__builtin_ctzll(free_slots);
     *b->spills |= 1ull << val->spill;
+    b->spilled[val->spill] = v;
     if (b->vec)
         vec_op(x, V_movaps_st, reg, 0, vrm_of(mem_state(spill_disp(b, val->spill))), 0);
     else

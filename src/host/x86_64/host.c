@@ -300,9 +300,7 @@ static void select_one(X86 *x, IrRef v) {
     case IR_cas:
     case IR_rmw:
     case IR_fence: x86_sel_mem(x, v); return;
-    case IR_slot_at:
-        lea(x, 64, x86_def_int(x, v), x86_slot_mem(in));
-        return;
+    case IR_slot_at: lea(x, 64, x86_def_int(x, v), x86_slot_mem(in)); return;
     default: break;
     }
     switch (ir_op_effect[in->op]) {

@@ -99,7 +99,7 @@ struct HostCtx {
     struct ConstPool *pool;                              // host.c
     const uint8_t *code_base, *stubs_end;                // pool and stubs; blocks lie behind
     SelfImage self;
-    Val fresh[SMALL_REGION];                             // what values are before anything is known
+    Val fresh[SMALL_REGION]; // what values are before anything is known
     // generated once: see stubs.c
     const uint8_t *enter, *leave, *link_out, *interrupt_out, *lookup_out, *budget_out, *fault_out,
         *helper_fault_out, *return_miss, *return_empty;
@@ -108,7 +108,8 @@ struct HostCtx {
     const uint8_t *save_vecs, *load_vecs, *save_ints,
         *load_ints; // homes to and from state; all, or caller-saved ints
     const uint8_t *save_all_ints, *load_all_ints;
-    const uint8_t *call_if; // saves everything, calls the function that IfDesc at rax says, restores
+    const uint8_t
+        *call_if; // saves everything, calls the function that IfDesc at rax says, restores
 };
 
 typedef struct X86 X86;
@@ -118,6 +119,7 @@ typedef struct Bank { // integers or vectors: the same rules
     uint32_t *locked;
     uint32_t temps, homes;
     uint64_t *spills;
+    IrRef *spilled; // by slot
     unsigned n_spills;
     bool vec;
 } Bank;
@@ -151,8 +153,9 @@ struct X86 {
     IrRef now;                      // instruction being compiled
     IrRef int_val[16], vec_val[32]; // roots that registers hold; 0: nothing known
     uint32_t int_locked, vec_locked;
-    uint64_t int_spills, vec_spills; // used slots
-    Bank bank[2];                    // of integers, of vectors: alloc.c's view of all these
+    uint64_t int_spills, vec_spills;                            // used slots
+    IrRef int_spilled[N_INT_SPILLS], vec_spilled[N_VEC_SPILLS]; // whose they are
+    Bank bank[2]; // of integers, of vectors: alloc.c's view of all these
     // What EFLAGS describe. FLAGS_CMP: cmp flags_a, flags_b; FLAGS_RESULT: ZF and SF of
     // flags_result; FLAGS_LOGIC with that: OF and CF are 0.
     uint8_t flags_known, flags_bits;
@@ -194,7 +197,7 @@ typedef struct EvalDesc {
 void x86_analyse(X86 *x);
 // Folds that both passes must see alike.
 bool x86_shares_register(const X86 *x,
-                         const IrInst *in); // no code: the result is its operand's register
+                         const IrInst *in);      // no code: the result is its operand's register
 bool x86_test_fuses(const IrRegion *r, IrRef v); // an `and` whose flags can be had without it
 bool x86_compares(const IrRegion *r, const IrInst *icmp); // by one cmp; else the evaluator does it
 bool upper_zero(const X86 *x, IrRef v); // sel_fp.c: an xmm scalar with zeros above it
@@ -285,7 +288,8 @@ HostLink *x86_new_link(X86 *x, uint64_t target_pc);
 
 // ---- relocate.c: Host.freeze, thaw and identity ----
 bool x86_freeze(HostCtx *h, const HostCompiled *c, Buf *out);
-HostError x86_thaw(HostCtx *h, const uint8_t *frozen, size_t bytes, HostCode *room, HostOutput *out);
+HostError x86_thaw(HostCtx *h, const uint8_t *frozen, size_t bytes, HostCode *room,
+                   HostOutput *out);
 uint64_t x86_identity(const HostCtx *h);
 
 // ---- selection: false when this host has no code for it (the evaluator then does it) ----
