@@ -156,6 +156,12 @@ static inline bool dgm_access_atomic(uint32_t info) {
 // stored: low and high 64 bits.
 DGM_API void dgm_at_access(dgm_block *b, unsigned insn, unsigned kinds, dgm_access_fn fn,
                            dgm_regs regs, void *data);
+// The same only for accesses that touch [low, high), or whose value's low 64 bits compare so with
+// `value` (DGM_LT ... unsigned). The others cost a comparison.
+DGM_API void dgm_at_access_in(dgm_block *b, unsigned insn, unsigned kinds, uint64_t low,
+                              uint64_t high, dgm_access_fn fn, dgm_regs regs, void *data);
+DGM_API void dgm_at_access_if(dgm_block *b, unsigned insn, unsigned kinds, dgm_compare how,
+                              uint64_t value, dgm_access_fn fn, dgm_regs regs, void *data);
 DGM_API void dgm_access_value(dgm_vcpu *v, uint64_t *low, uint64_t *high);
 // The counter goes up by n for each such access.
 DGM_API void dgm_at_access_count(dgm_block *b, unsigned insn, unsigned kinds, dgm_counter c,
@@ -333,12 +339,16 @@ typedef struct dgm_tool {
     void (*thread_start)(dgm_watch *w, dgm_vcpu *v);
     void (*thread_end)(dgm_watch *w, dgm_vcpu *v);
     void (*module)(dgm_watch *w, const dgm_module *m);          // loaded
+    void (*module_gone)(dgm_watch *w, const dgm_module *m);     // something else is there, or nothing
     bool (*syscall)(dgm_watch *w, dgm_vcpu *v, dgm_syscall *s); // before; true: not to be made
     void (*syscall_done)(dgm_watch *w, dgm_vcpu *v, dgm_syscall *s);
     // Its handler is about to run, or it kills, or it would be ignored.
     void (*signal)(dgm_watch *w, dgm_vcpu *v, const dgm_signal *s);
     void (*reached)(dgm_watch *w, dgm_vcpu *v); // dgm_stop_after
     void (*forked)(dgm_watch *w, dgm_vcpu *v);  // in the child, whose counters are 0
+    // execve of a program (path as the guest names it): this one is about to be gone, unless that
+    // fails yet; finish comes next.
+    void (*exec)(dgm_watch *w, dgm_vcpu *v, const char *path, char *const *argv);
     // The program has ended, replaces itself (exec), or the user wants to see what there is
     // (`last` is false: it goes on).
     void (*finish)(dgm_watch *w, bool last);

@@ -165,6 +165,8 @@ static int64_t exec(LinuxThread *t, const char *path, Exec *x) {
     Program *g = &x->program;
     DgmErr err;
     int64_t r = program_open(p, path, false, x->argv, g, &err);
+    if (p->m->watches && (!r || r == -ENOEXEC))
+        observe_exec(p->m->watches, t->v->state, path, x->argv);
     if (!r) {
         r = p->self_argv ? exec_guest(t, x) : -ENOEXEC;
         close(g->fd);

@@ -360,6 +360,11 @@ void observe_signal(Watches *ws, dgm_vcpu *v, const dgm_signal *s) {
         if (w->tool->signal && filter_tells(w, v)) w->tool->signal(w, v, s);
 }
 
+void observe_exec(Watches *ws, dgm_vcpu *v, const char *path, char *const *argv) {
+    for (dgm_watch *w = ws->first; w; w = w->next)
+        if (w->tool->exec && filter_tells(w, v)) w->tool->exec(w, v, path, argv);
+}
+
 // ---- stops ----
 
 void observe_arm(Watches *ws, dgm_vcpu *v) {

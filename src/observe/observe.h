@@ -34,6 +34,7 @@ enum {
     SLOT_AHEAD, // IR_count has announced so many more than are done, where a tool is called
     SLOT_VALUE, // dgm_access_value, low
     SLOT_VALUE_HIGH,
+    SLOT_ADDRESS, // of the access that a conditional call is about
     FIRST_FREE_SLOT,
     WATCH_SLOTS = 1 << 22, // of a vCPU; memory is only taken by those in use
 };
@@ -113,6 +114,7 @@ void observe_thread_end(Watches *ws, dgm_vcpu *v);
 bool observe_syscall(Watches *ws, dgm_vcpu *v, dgm_syscall *s); // true: it has its result
 void observe_syscall_done(Watches *ws, dgm_vcpu *v, dgm_syscall *s);
 void observe_signal(Watches *ws, dgm_vcpu *v, const dgm_signal *s);
+void observe_exec(Watches *ws, dgm_vcpu *v, const char *path, char *const *argv);
 void observe_forked(Watches *ws, dgm_vcpu *v, uint32_t tid);
 // The results are wanted. v: the thread that asks, or NULL when all have ended.
 void observe_finish(Watches *ws, dgm_vcpu *v, bool last);
@@ -138,6 +140,8 @@ static inline bool filter_tells(const dgm_watch *w, dgm_vcpu *v) {
 // [low, high) is mapped from `offset` on of the file at host_path. Paths are copied.
 void observe_module(Watches *ws, const char *path, const char *host_path, uint64_t low,
                     uint64_t high, uint64_t offset);
+// Nothing of what was mapped there is there any more.
+void observe_unmapped(Watches *ws, uint64_t low, uint64_t high);
 void modules_free(Watches *ws);
 // Takes back what was counted for instructions from `off` on that were not executed.
 struct WatchUndo;
@@ -150,6 +154,8 @@ typedef enum RequestKind {
     ASK_SET,
     ASK_CALL,
     ASK_CALL_IF,
+    ASK_ACCESS_IN, // a call where the access touches [address, n)
+    ASK_ACCESS_IF, // ... where its value compares so with n
     ASK_RECORD,
     ASK_TAKEN,
     ASK_ENTER,    // a function begins: data is its Callee

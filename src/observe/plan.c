@@ -265,16 +265,43 @@ void dgm_at_call_if(dgm_block *b, unsigned insn, dgm_counter c, dgm_compare how,
                        .data = data});
 }
 
+// Registers cannot be written there: it is in the middle of an instruction.
+static void ask_access(dgm_block *b, unsigned insn, unsigned kinds, dgm_regs regs, Request what) {
+    what.when = AFTER_ACCESS;
+    what.access = (uint8_t)kinds;
+    what.regs = (uint8_t)(regs == DGM_WRITE_REGS ? DGM_READ_REGS : regs);
+    plan_ask(b, insn, what);
+}
+
 void dgm_at_access(dgm_block *b, unsigned insn, unsigned kinds, dgm_access_fn fn, dgm_regs regs,
                    void *data) {
-    if (regs == DGM_WRITE_REGS) regs = DGM_READ_REGS; // in the middle of an instruction
-    plan_ask(b, insn,
-             (Request){.kind = ASK_CALL,
-                       .when = AFTER_ACCESS,
-                       .access = (uint8_t)kinds,
-                       .regs = (uint8_t)regs,
-                       .fn = (void (*)(void))fn,
-                       .data = data});
+    ask_access(b, insn, kinds, regs,
+               (Request){.kind = ASK_CALL, .fn = (void (*)(void))fn, .data = data});
+}
+
+void dgm_at_access_in(dgm_block *b, unsigned insn, unsigned kinds, uint64_t low, uint64_t high,
+                      dgm_access_fn fn, dgm_regs regs, void *data) {
+    if (low >= high) return;
+    ask_access(b, insn, kinds, regs,
+               (Request){.kind = ASK_ACCESS_IN,
+                         .address = low,
+                         .n = high,
+                         .fn = (void (*)(void))fn,
+                         .data = data});
+}
+
+void dgm_at_access_if(dgm_block *b, unsigned insn, unsigned kinds, dgm_compare how, uint64_t value,
+                      dgm_access_fn fn, dgm_regs regs, void *data) {
+    if (how == DGM_ALWAYS) {
+        dgm_at_access(b, insn, kinds | DGM_VALUE, fn, regs, data);
+        return;
+    }
+    ask_access(b, insn, kinds | DGM_VALUE, regs,
+               (Request){.kind = ASK_ACCESS_IF,
+                         .compare = (uint8_t)how,
+                         .n = value,
+                         .fn = (void (*)(void))fn,
+                         .data = data});
 }
 
 void dgm_at_access_count(dgm_block *b, unsigned insn, unsigned kinds, dgm_counter c, uint32_t n) {

@@ -39,6 +39,7 @@ typedef struct WatchModule {
     Symbol *symbols;
     size_t n_symbols;
     bool read, lines_tried, bias_known;
+    bool gone; // unmapped; what was said about it stays true
     Libdw dw;
     Dwarf *dwarf;
     int fd;
@@ -155,8 +156,12 @@ void observe_module(Watches *ws, const char *path, const char *host_path, uint64
     pthread_mutex_lock(&ws->lock);
     for (WatchModule *old = ws->modules; old; old = old->next)
         if (same_file(old, host_path) && old->m.low == low && old->m.high == high) {
+            bool back = old->gone;
+            old->gone = false;
             pthread_mutex_unlock(&ws->lock);
             free(m);
+            for (dgm_watch *w = ws->first; w && back; w = w->next)
+                if (w->tool->module) w->tool->module(w, &old->m);
             return;
         }
     char *a = arena_printf(&ws->keep, "%s", path), *b = arena_printf(&ws->keep, "%s", host_path);
@@ -174,6 +179,19 @@ void observe_module(Watches *ws, const char *path, const char *host_path, uint64
     pthread_mutex_unlock(&ws->lock);
     for (dgm_watch *w = ws->first; w; w = w->next)
         if (w->tool->module) w->tool->module(w, &m->m);
+}
+
+void observe_unmapped(Watches *ws, uint64_t low, uint64_t high) {
+    for (;;) {
+        pthread_mutex_lock(&ws->lock);
+        WatchModule *m = ws->modules;
+        while (m && (m->gone || m->m.low < low || m->m.high > high)) m = m->next;
+        if (m) m->gone = true;
+        pthread_mutex_unlock(&ws->lock);
+        if (!m) return;
+        for (dgm_watch *w = ws->first; w; w = w->next)
+            if (w->tool->module_gone) w->tool->module_gone(w, &m->m);
+    }
 }
 
 static void close_lines(WatchModule *m) {
@@ -195,9 +213,13 @@ void modules_free(Watches *ws) {
 
 // Lock held.
 static WatchModule *module_at(Watches *ws, uint64_t address) {
-    for (WatchModule *m = ws->modules; m; m = m->next)
-        if (address - m->m.low < m->m.high - m->m.low) return m;
-    return NULL;
+    WatchModule *was = NULL; // results are told when modules may have gone
+    for (WatchModule *m = ws->modules; m; m = m->next) {
+        if (address - m->m.low >= m->m.high - m->m.low) continue;
+        if (!m->gone) return m;
+        if (!was) was = m;
+    }
+    return was;
 }
 
 const dgm_module *dgm_module_at(dgm_watch *w, uint64_t address) {

@@ -91,12 +91,15 @@ static void call_when(Weave *w, IrRef cond, const IrHelper *h, uint64_t arg) {
     w->to->n_mem--;
 }
 
-static void call_if(Weave *w, const Request *q) {
+static IrRef compares(Weave *w, const Request *q, IrRef value) {
     static const uint8_t cc[] = {[DGM_EQ] = IR_EQ,  [DGM_NE] = IR_NE,  [DGM_LT] = IR_ULT,
                                  [DGM_GE] = IR_UGE, [DGM_LE] = IR_ULE, [DGM_GT] = IR_UGT};
+    return ir_icmp(w->to, (IrCc)cc[q->compare], value, konst(w, q->n));
+}
+
+static void call_if(Weave *w, const Request *q) {
     tell_count(w);
-    IrRef value = slot_get(w, q->counter);
-    IrRef cond = ir_icmp(w->to, (IrCc)cc[q->compare], value, konst(w, q->n));
+    IrRef cond = compares(w, q, slot_get(w, q->counter));
     call_when(w, cond, helper_for(w, q->fn, (dgm_regs)q->regs), (uintptr_t)q->data);
 }
 
@@ -375,11 +378,48 @@ static About about_access(Weave *w, const IrInst *in, IrRef made, bool value) {
 }
 
 static bool wants_value(const Request *q) {
-    if (q->kind == ASK_CALL) return q->access & DGM_VALUE;
+    if (q->kind != ASK_RECORD) return q->access & DGM_VALUE;
     for (unsigned i = 0; q->buffer && i < q->buffer->n_fields; i++)
         if (q->buffer->fields[i] == DGM_F_VALUE || q->buffer->fields[i] == DGM_F_VALUE_HIGH)
             return true;
     return false;
+}
+
+// What a conditional call is about; on `keep`.
+typedef struct AccessSite {
+    dgm_access_fn fn;
+    void *data;
+    uint32_t info;
+} AccessSite;
+
+static uint64_t site_called(void *state, uint64_t site) {
+    const AccessSite *s = (const AccessSite *)(uintptr_t)site;
+    s->fn(state, *vcpu_slot(vcpu_hot(state), SLOT_ADDRESS), s->info, s->data);
+    return 0;
+}
+
+static void call_access_if(Weave *w, const Request *q, const About *a) {
+    IrRegion *r = w->to;
+    AccessSite *site = arena_alloc(&w->ws->keep, sizeof *site);
+    if (!site) {
+        w->failed = true;
+        return;
+    }
+    *site = (AccessSite){(dgm_access_fn)q->fn, q->data, a->info};
+    IrRef cond;
+    if (q->kind == ASK_ACCESS_IF) {
+        cond = compares(w, q, a->low);
+        slot_put(w, SLOT_VALUE, a->low);
+        slot_put(w, SLOT_VALUE_HIGH, a->high);
+    } else { // its last byte is behind `low`, its first before `high`
+        uint64_t bytes = (a->info & 255) - 1;
+        IrRef from = ir_sub(r, a->address, konst(w, q->address - bytes));
+        cond = ir_icmp(r, IR_ULT, from, konst(w, q->n - q->address + bytes));
+    }
+    slot_put(w, SLOT_ADDRESS, a->address);
+    tell_count(w);
+    call_when(w, cond, helper_for(w, (void (*)(void))site_called, (dgm_regs)q->regs),
+              (uintptr_t)site);
 }
 
 static void call_access(Weave *w, const Request *q, const About *a) {
@@ -398,6 +438,8 @@ static void after_access(Weave *w, const IrInst *in, IrRef made) {
         About a = about_access(w, in, made, wants_value(q));
         if (q->kind == ASK_CALL)
             call_access(w, q, &a);
+        else if (q->kind == ASK_ACCESS_IN || q->kind == ASK_ACCESS_IF)
+            call_access_if(w, q, &a);
         else
             record(w, q, &a);
     }
@@ -473,7 +515,9 @@ static bool first_alike(const dgm_block *b, const Request *q) {
 // Somebody may look at the counters in the middle of the segment: each goes up where it should.
 static bool looked_at(const dgm_block *b) {
     for (const Request *q = b->first; q; q = q->next)
-        if (q->kind == ASK_CALL || q->kind == ASK_CALL_IF || q->kind == ASK_SET) return true;
+        if (q->kind != ASK_COUNT && q->kind != ASK_RECORD && q->kind != ASK_TAKEN &&
+            q->kind < ASK_ENTER)
+            return true;
     return false;
 }
 

@@ -130,6 +130,21 @@ class Test:
                 assert lines and all(x == "watch: 0 wrong, 1 1 1 1 1 1" for x in lines[-1:]), (extra, r.stderr)
                 assert r.stdout == b"200\n", r.stdout
 
+    def test_events(self):
+        """Modules come and go, signals, forks, exec, in the order in which the program makes them happen."""
+        so, source, prog, lib = self.so(os.path.join(HERE, "events.c")), self.path("ev.c"), self.path("ev"), self.path("libev.so")
+        with open(source, "w") as f:
+            f.write(EVENTS)
+        gcc = ["aarch64-linux-gnu-gcc", "-O1", source]
+        subprocess.run(gcc + ["-DLIB", "-shared", "-fPIC", "-o", lib], check=True)
+        subprocess.run(gcc + ["-o", prog], check=True)
+        root = os.path.join(TOP, "build/guest/arm64/root")
+        r = self.run(["--tool", so, "-L", root], [prog, lib, BUSYBOX])
+        lines = [x for x in r.stderr.decode().splitlines()
+                 if re.match("(module|gone|exec|forked|signal|thread) ", x) and not re.search(r"ld-linux|libc\.so", x)]
+        assert lines == ["module ev", "thread 0", "module libev.so", "gone libev.so", "signal 11 0x10", "forked 0",
+                         "exec busybox true", "module busybox", "thread 0"], lines
+
     def test_bbv_intervals_are_exact(self):
         path, blocks = self.path("a.bb"), self.path("a.blocks")
         r = self.busybox(["--tool", f"bbv:interval=10007,out={path},blocks={blocks}", "--tool", "count"], "seq", "1", "3000")
@@ -743,6 +758,33 @@ def feed(sim, text):
             accesses.append((w[2], int(w[3], 16), int(w[4])))
     flush()
 
+
+EVENTS = r"""
+#include <dlfcn.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#ifdef LIB
+int answer(void) { return 42; }
+#else
+static sigjmp_buf env;
+static void handler(int s) { siglongjmp(env, 1); }
+int main(int argc, char **argv) {
+    void *lib = dlopen(argv[1], RTLD_NOW);
+    int (*answer)(void) = (int (*)(void))dlsym(lib, "answer");
+    if (!answer || answer() != 42) return 1;
+    dlclose(lib);
+    signal(SIGSEGV, handler);
+    if (!sigsetjmp(env, 1)) *(volatile int *)16 = 1;
+    if (!fork()) execl(argv[2], "busybox", "true", (char *)0);
+    int status;
+    wait(&status);
+    return status;
+}
+#endif
+"""
 
 MARKED = r"""
 #include <dragoman/mark.h>

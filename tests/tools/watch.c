@@ -10,6 +10,7 @@
 
 static struct { // one process, one program
     int fd;
+    uint64_t near, small, near_expected, small_expected; // conditional calls of accesses
     uint64_t calls, wrong, accesses, stops, conditional, writes, last_insns, calls_seen, sum;
     unsigned sp, x1;
     dgm_counter seen;
@@ -42,12 +43,29 @@ static void called(dgm_vcpu *v, void *data) {
     s.last_insns = now;
 }
 
+enum { WINDOW = 0x5d1008 }; // in the data of Debian's busybox
+
+static void near(dgm_vcpu *v, uint64_t address, uint32_t info, void *data) {
+    (void)v, (void)data;
+    s.near++;
+    if (address >= WINDOW + 4096 || address + dgm_access_bytes(info) <= WINDOW) s.wrong++;
+}
+static void small(dgm_vcpu *v, uint64_t address, uint32_t info, void *data) {
+    uint64_t low, sp;
+    (void)address, (void)info, (void)data;
+    s.small++;
+    dgm_access_value(v, &low, NULL);
+    if (low >= 16 || dgm_register_read(v, s.sp, &sp) || sp & 15) s.wrong++;
+}
+
 static void accessed(dgm_vcpu *v, uint64_t address, uint32_t info, void *data) {
     uint64_t low, high, there[2] = {0};
     unsigned n = dgm_access_bytes(info);
     (void)data;
     s.accesses++;
     dgm_access_value(v, &low, &high);
+    s.near_expected += address < WINDOW + 4096 && address + n > WINDOW;
+    s.small_expected += (!dgm_access_writes(info) || dgm_access_atomic(info)) && low < 16;
     if (dgm_access_atomic(info)) return; // what was there before
     if (dgm_memory_read(v, address, there, n)) s.wrong++;
     if (there[0] != low || (n == 16 && there[1] != high)) s.wrong++;
@@ -76,6 +94,11 @@ static void block(dgm_watch *w, dgm_block *b) {
     dgm_at_call_if(b, 0, s.seen, DGM_EQ, 100, hundredth, NULL);
     dgm_at_call(b, n / 2, called, DGM_READ_REGS, (void *)(uintptr_t)middle->address);
     if (dgm_block_address(b) % 64 == 0) dgm_at_call(b, n - 1, rewrite, DGM_WRITE_REGS, NULL);
+    for (unsigned i = 0; i < n; i++) {
+        dgm_at_access_in(b, i, DGM_READ | DGM_WRITE, WINDOW, WINDOW + 4096, near, DGM_NO_REGS,
+                         NULL);
+        dgm_at_access_if(b, i, DGM_READ, DGM_LT, 16, small, DGM_READ_REGS, NULL);
+    }
     for (unsigned i = 0; i < n; i++)
         if (dgm_block_insn(b, i)->n_accesses)
             dgm_at_access(b, i, DGM_READ | DGM_WRITE | DGM_VALUE, accessed, DGM_NO_REGS, NULL);
@@ -99,6 +122,7 @@ static bool syscall_before(dgm_watch *w, dgm_vcpu *v, dgm_syscall *call) {
 }
 static void finish(dgm_watch *w, bool last) {
     (void)w, (void)last;
+    if (s.near != s.near_expected || s.small != s.small_expected || !s.near || !s.small) s.wrong++;
     dprintf(s.fd, "watch: %" PRIu64 " wrong, %d %d %d %d %d %d\n", s.wrong, s.calls > 1000,
             s.accesses > 1000, s.stops > 10, s.conditional > 10, s.writes > 10, s.calls_seen > 5);
 }
