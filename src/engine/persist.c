@@ -154,6 +154,9 @@ static Block *thaw(Machine *m, const CacheRecord *r) {
     if (m->host->thaw(m->host_ctx, at + table_bytes + count_bytes, r->frozen_bytes, &code, &out))
         return NULL;
     memcpy(faults, at, table_bytes);
+    int32_t cold = (int32_t)((const uint8_t *)out.cold - (const uint8_t *)out.entry);
+    for (uint32_t i = 0; i < r->n_faults; i++)
+        if (faults[i].fix) faults[i].fix += cold;
     if (counts) memcpy(counts, at + table_bytes, count_bytes);
     m->cache_at = code.at;
     m->cold_at = code.cold;
@@ -269,7 +272,11 @@ static void add_record(Machine *m, Module *mod, const Block *b) {
                      .n_counts = n_counts};
     buf_add(&mod->fresh, &r, sizeof r);
     buf_add(&mod->fresh, code, b->size_bytes);
-    buf_add(&mod->fresh, b->faults, b->n_faults * sizeof *b->faults);
+    for (uint32_t i = 0; i < b->n_faults; i++) {
+        HostFault f = b->faults[i]; // from the cold code, until it is somewhere again
+        if (f.fix) f.fix -= (int32_t)((const uint8_t *)k->cold - b->entry);
+        buf_add(&mod->fresh, &f, sizeof f);
+    }
     buf_add(&mod->fresh, b->count_ends, n_counts * sizeof *b->count_ends);
     size_t frozen = mod->fresh.len;
     HostCompiled c = {.entry = b->entry,

@@ -11,6 +11,7 @@
 #define DGM_ENGINE_PERSIST_FILE_H
 
 #include "base/base.h"
+#include "host/host.h"
 
 // What the translations in a file depend on. A file's name is this, hashed.
 typedef struct CacheKey {

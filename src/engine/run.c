@@ -306,7 +306,8 @@ int vcpu_run(Vcpu *v, int64_t budget) {
 
 // ---- faults ----
 
-static uint64_t fault_guest_pc(const Block *b, uint64_t host_pc) {
+// The entry of the access that is at host_pc.
+static HostFault fault_at(const Block *b, uint64_t host_pc) {
     uint32_t off = (uint32_t)(host_pc - (uintptr_t)b->entry), lo = 0, hi = b->n_faults;
     while (lo < hi) { // last entry at or below off
         uint32_t mid = lo + (hi - lo) / 2;
@@ -315,7 +316,7 @@ static uint64_t fault_guest_pc(const Block *b, uint64_t host_pc) {
         else
             hi = mid;
     }
-    return b->pc + (lo ? b->faults[lo - 1].guest_off : 0);
+    return lo ? b->faults[lo - 1] : (HostFault){0};
 }
 
 static void guest_faulted(Vcpu *v, uint64_t pc) {
@@ -338,15 +339,17 @@ bool engine_handle_fault(Vcpu *v, int signo, const void *info, void *ucontext) {
     if (in_code) {
         Block *b = block_table_find_host(m->blocks, host_pc);
         if (!b) return false;
-        uint64_t pc = fault_guest_pc(b, host_pc);
+        HostFault f = fault_at(b, host_pc);
+        uint64_t pc = b->pc + f.guest_off;
         guest_faulted(v, pc);
-        m->host->leave_at_fault(m->host_ctx, v->state, ucontext, true);
+        m->host->leave_at_fault(m->host_ctx, v->state, ucontext, true,
+                                f.fix ? b->entry + f.fix : NULL);
         vcpu_set_reg(v, m->guest->pc_field, pc);
         v->hot->trap_code = b->entry; // what it counted is put right when its registers are stored
     } else {
         v->hot->in_helper = 0;
         guest_faulted(v, vcpu_reg(v, m->guest->pc_field));
-        m->host->leave_at_fault(m->host_ctx, v->state, ucontext, false);
+        m->host->leave_at_fault(m->host_ctx, v->state, ucontext, false, NULL);
     }
     return true;
 }

@@ -20,7 +20,8 @@ typedef struct HostCtx HostCtx; // per machine: homes, detected features, genera
 // Where code goes: the engine hands out room in its code cache.
 typedef struct HostCode {
     uint8_t *at, *end; // in: room; out: at is behind what was written. Executable in place.
-    // Room for what is seldom run, so that blocks lie close together; NULL: it goes behind each block.
+    // Room for what is seldom run, so that blocks lie close together; NULL: it goes behind each
+    // block.
     uint8_t *cold, *cold_end;
     bool follows; // the block just before `at` falls through to this one
 } HostCode;
@@ -40,6 +41,8 @@ typedef struct HostFault {
     uint16_t host_off; // from the block's entry: *end* of the instruction range for calls, start of
                        // it for accesses
     uint16_t guest_off; // guest pc - region pc
+    int32_t fix;        // from the block's entry: code that a fault is to leave through (it makes
+                        // what is not in state yet); 0: none is needed
 } HostFault;
 
 typedef struct HostOutput {
@@ -112,7 +115,8 @@ struct Host {
     // block, so homes are first written to guest state (the guest pc is the engine's to set, from
     // the block's fault table). Otherwise the fault was in a can_fault helper: such calls are made
     // with all homes and the guest pc already in state, and hot->in_helper set around them.
-    void (*leave_at_fault)(HostCtx *, void *state, void *ucontext, bool in_code);
+    // fix: where HostFault.fix of the access points, or NULL.
+    void (*leave_at_fault)(HostCtx *, void *state, void *ucontext, bool in_code, const void *fix);
     // A fault in translated code at host address addr that is the host's own affair (its return
     // stack is full): put right, the instruction is to be tried again.
     bool (*own_fault)(HostCtx *, void *state, void *ucontext, uint64_t addr);
@@ -124,13 +128,14 @@ struct Host {
     // fp.mode. (Called by the engine while no translated code runs on this thread.)
     void (*fp_sync)(HostCtx *, void *state);
     void (*disassemble)(const uint8_t *code, size_t bytes, Buf *out); // may be NULL
-    // Code that outlives the process; both NULL when this host has no such thing. `freeze` appends a
-    // form of the block that does not depend on addresses of this process (but on guest addresses,
-    // on this build of Dragoman and on `identity`); false when there is none. `thaw` makes a block of
-    // it, like compile, in any bytes at all within the room; out->n_links says for how many links
-    // there is memory, and faults are the caller's.
+    // Code that outlives the process; both NULL when this host has no such thing. `freeze` appends
+    // a form of the block that does not depend on addresses of this process (but on guest
+    // addresses, on this build of Dragoman and on `identity`); false when there is none. `thaw`
+    // makes a block of it, like compile, in any bytes at all within the room; out->n_links says for
+    // how many links there is memory, and faults are the caller's.
     bool (*freeze)(HostCtx *, const HostCompiled *c, Buf *out);
-    HostError (*thaw)(HostCtx *, const uint8_t *frozen, size_t bytes, HostCode *room, HostOutput *out);
+    HostError (*thaw)(HostCtx *, const uint8_t *frozen, size_t bytes, HostCode *room,
+                      HostOutput *out);
     // What else frozen code depends on: features in use, homes, layout of guest state.
     uint64_t (*identity)(const HostCtx *);
 };

@@ -238,7 +238,7 @@ def root_tests():
             slow=True)
 
 
-C_PROGRAMS = ["signals", "processes", "memory", "threads", "jumps", "floats", "system", "faults", "codegen", "integers",
+C_PROGRAMS = ["signals", "processes", "memory", "threads", "jumps", "floats", "system", "faults", "flags", "codegen", "integers",
               "vectors", "newer"]
 
 

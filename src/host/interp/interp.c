@@ -336,7 +336,8 @@ static uint64_t fresh_stack(uint64_t sp) {
     return ((sp - 512) & ~15ull) - sizeof(uint64_t);
 }
 
-static void interp_leave_at_fault(HostCtx *ctx, void *state, void *context, bool in_code) {
+static void interp_leave_at_fault(HostCtx *ctx, void *state, void *context, bool in_code,
+                                  const void *fix) {
     mcontext_t *m = &((ucontext_t *)context)->uc_mcontext;
     uint64_t place = vcpu_hot(state)->scratch[0].d[0];
 #if defined(__x86_64__)

@@ -12,6 +12,10 @@ typedef struct Walk {
     const IrInst *insts; // r's
     uint32_t epoch;      // changes at every point where guest state must be exact
     uint32_t barrier;    // position of the nearest such point behind
+    // Of condition flags, up to where they are made anew: whether a side exit or a fault may ask
+    // for them, and which fields are written before the last that may.
+    bool made_anew, asked;
+    uint64_t changed[2];
     struct {
         uint32_t dead_epoch; // the field is written again in this epoch before it is read
         uint32_t get_pos;    // nearest get behind, 0: none
@@ -109,6 +113,39 @@ static void use_condition(Walk *w, uint32_t i, IrRef v) {
     use(w, v, i);
 }
 
+// A put of flags that sunk_flags.c may leave out. It makes them itself if it cannot.
+static bool may_sink(Walk *w, uint32_t i, const IrInst *fl) {
+    X86 *x = w->x;
+    if (!w->made_anew || !w->asked || x->n_sunk == MAX_SUNK || used(w, w->insts[i].a)) return false;
+    IrType t = ir_type(w->r, fl->a);
+    if ((fl->op != IR_fl_sub && fl->op != IR_fl_logic) || (t != IR_I32 && t != IR_I64))
+        return false;
+    x->sunk[x->n_sunk++] = (SunkFlags){.put = i, .changed = {w->changed[0], w->changed[1]}};
+    if (fl->op == IR_fl_logic) {
+        use_flags(w, i, fl->a);
+    } else {
+        use(w, fl->a, i);
+        use(w, fl->b, i);
+    }
+    return true;
+}
+
+static bool visit_put_flags(Walk *w, uint32_t i, const IrInst *in) {
+    unsigned f = (unsigned)in->imm;
+    if (w->field[f].dead_epoch == w->epoch) return false;
+    w->field[f].dead_epoch = w->epoch;
+    if (!may_sink(w, i, &w->insts[in->a])) use(w, in->a, i);
+    w->made_anew = true;
+    w->asked = false;
+    w->changed[0] = w->changed[1] = 0;
+    return true;
+}
+
+// A side exit or an access: it asks for flags, but so that they can be made then.
+static void asks(Walk *w) {
+    w->asked = w->made_anew;
+}
+
 static void barrier(Walk *w, uint32_t i) {
     w->epoch++;
     w->barrier = i;
@@ -118,6 +155,8 @@ static void barrier(Walk *w, uint32_t i) {
 static bool visit_put(Walk *w, uint32_t i, const IrInst *in) {
     unsigned f = (unsigned)in->imm;
     X86 *x = w->x;
+    if (w->r->fields[f].type == IR_FLAGS) return visit_put_flags(w, i, in);
+    if (w->asked) w->changed[f >> 6] |= 1ull << (f & 63);
     if (w->field[f].dead_epoch == w->epoch) return false;
     w->field[f].dead_epoch = w->epoch;
     use(w, in->a, i);
@@ -205,6 +244,7 @@ static inline bool visit_common(Walk *w, uint32_t i, const IrInst *in, bool *liv
         *live = used(w, i);
         if (!*live) return true;
         settle_hint(w, i);
+        if (in->type == IR_FLAGS) w->made_anew = w->asked = false;
         w->field[in->imm].get_pos = i;
         w->field[in->imm].dead_epoch = 0;
         return true;
@@ -212,6 +252,8 @@ static inline bool visit_common(Walk *w, uint32_t i, const IrInst *in, bool *liv
     case IR_store:
         settle_hint(w, i);
         barrier(w, i);
+        asks(w);
+        if (in->aux2 & (IR_ALIGNED | IR_WITHIN16)) w->made_anew = w->asked = false; // may trap
         if (!fuse_address(w, i, in)) use(w, in->a, i);
         use(w, in->b, i);
         return true;
@@ -237,10 +279,18 @@ static bool visit_other(Walk *w, uint32_t i, const IrInst *in) {
              (uint64_t)in->imm < x->r->pc + x->r->size_bytes))
             x->may_loop = true;
         barrier(w, i);
+        asks(w);
+        if (in->op != IR_exit_if) w->made_anew = w->asked = false;
         break;
-    case IR_MEM: barrier(w, i); break;
+    case IR_MEM:
+        barrier(w, i);
+        w->made_anew = w->asked = false;
+        break;
     case IR_WRITE:
-        if (in->op == IR_call_if && x->r->calls[in->imm].helper->reads_state) barrier(w, i);
+        if (in->op == IR_call_if && x->r->calls[in->imm].helper->reads_state) {
+            barrier(w, i);
+            w->made_anew = w->asked = false;
+        }
         break;
     default: break;
     }
@@ -256,6 +306,8 @@ void x86_analyse(X86 *x) {
     w->insts = x->r->insts;
     w->epoch = 1;
     w->barrier = NO_POS;
+    w->made_anew = w->asked = false;
+    w->changed[0] = w->changed[1] = 0;
     memset(w->field, 0, x->r->n_fields * sizeof *w->field);
     IrRef *live = x->live;
     for (uint32_t i = x->r->n_insts; --i > 0;) {

@@ -133,7 +133,8 @@ HostLink *x86_new_link(X86 *x, uint64_t target_pc) {
 void x86_record_fault(X86 *x) {
     x->out->faults[x->out->n_faults++] =
         (HostFault){.host_off = (uint16_t)(x->at - x->start),
-                    .guest_off = (uint16_t)(x86_guest_pc(x) - x->r->pc)};
+                    .guest_off = (uint16_t)(x86_guest_pc(x) - x->r->pc),
+                    .fix = x->active + 1}; // which, until x86_emit_fault_fixes()
 }
 
 Cold *x86_cold_at(X86 *x, uint8_t *rel32, void (*emit)(X86 *, const Cold *)) {
@@ -294,7 +295,10 @@ static void select_one(X86 *x, IrRef v) {
     switch (in->op) {
     case IR_NOP: return;
     case IR_get: x86_get(x, v); return;
-    case IR_put: x86_put(x, (unsigned)in->imm, in->a); return;
+    case IR_put:
+        if (x->r->fields[in->imm].type != IR_FLAGS || !x86_put_flags(x, v))
+            x86_put(x, (unsigned)in->imm, in->a);
+        return;
     case IR_load:
     case IR_store:
     case IR_cas:
@@ -324,6 +328,7 @@ static HostError compile(HostCtx *h, const IrRegion *r, HostCode *room, HostOutp
     memset(x, 0, offsetof(X86, mem_val));
     memset(x->mem_val, 0, r->n_fields * sizeof *x->mem_val);
     x->n_cold = 0;
+    x->active = -1;
     x->h = h;
     x->r = r;
     x->out = out;
@@ -349,6 +354,7 @@ static HostError compile(HostCtx *h, const IrRegion *r, HostCode *room, HostOutp
         room->follows ? room->at : (uint8_t *)ALIGN_UP((uintptr_t)room->at, CODE_ALIGN);
     x->limit = room->end - SLACK / 2;
     x86_analyse(x);
+    x->next_sunk = (int8_t)(x->n_sunk - 1);
     check_interrupt(x);
     for (uint32_t i = x->n_live; i-- > 0 && x->at < x->limit;) select_one(x, x->live[i]);
     uint8_t *hot_end = x->at;
@@ -364,6 +370,7 @@ static HostError compile(HostCtx *h, const IrRegion *r, HostCode *room, HostOutp
         }
         x->cold[i].emit(x, &x->cold[i]);
     }
+    x86_emit_fault_fixes(x);
     full |= x->at >= x->limit;
     if (!small) free(x->val), free(x->live);
     if (full) return HOST_NO_ROOM;
@@ -410,9 +417,10 @@ static uint64_t enter(HostCtx *h, void *state, const void *entry) {
     return fn(state, entry);
 }
 
-static void leave_at_fault(HostCtx *h, void *state, void *ucontext, bool in_code) {
+static void leave_at_fault(HostCtx *h, void *state, void *ucontext, bool in_code, const void *fix) {
     greg_t *regs = ((ucontext_t *)ucontext)->uc_mcontext.gregs;
-    regs[REG_RIP] = (greg_t)(uintptr_t)(in_code ? h->fault_out : h->helper_fault_out);
+    const void *out = fix ? fix : in_code ? h->fault_out : h->helper_fault_out;
+    regs[REG_RIP] = (greg_t)(uintptr_t)out;
     regs[REG_RBP] = (greg_t)(uintptr_t)state + STATE_BIAS;
 }
 

@@ -34,9 +34,9 @@ typedef struct FrozenHead {
 
 typedef struct FrozenLink {
     uint64_t target_pc;
-    uint32_t patch;    // from the hot code's start
+    uint32_t patch;    // from the hot code's start; in_cold: from the cold code's
     uint32_t unlinked; // from the cold code's start
-    uint32_t falls_through, pad;
+    uint32_t falls_through, in_cold;
 } FrozenLink;
 
 enum { RELOC_KIND_SHIFT = 28, RELOC_COLD = 1 << 27, RELOC_OFFSET = RELOC_COLD - 1 };
@@ -125,13 +125,15 @@ static void freeze_place(Freezer *f, uint32_t reloc) {
 // The copy of the hot code goes where it went before it was linked.
 static void freeze_link(Freezer *f, const HostLink *l, FrozenLink *out) {
     const HostCompiled *c = f->c;
-    uint32_t patch = (uint32_t)(l->patch - c->entry);
-    memcpy(f->hot + patch, &l->unlinked, 4);
+    bool in_cold = within(l->patch, c->cold, c->cold_bytes);
+    uint32_t patch = (uint32_t)(l->patch - (in_cold ? c->cold : c->entry));
+    memcpy((in_cold ? f->cold : f->hot) + patch, &l->unlinked, 4);
     if (l->falls_through) f->hot[patch - 1] = 0xE9;
     *out = (FrozenLink){.target_pc = l->target_pc,
                         .patch = patch,
                         .unlinked = (uint32_t)(l->patch + 4 + l->unlinked - c->cold),
-                        .falls_through = l->falls_through};
+                        .falls_through = l->falls_through,
+                        .in_cold = in_cold};
 }
 
 bool x86_freeze(HostCtx *h, const HostCompiled *c, Buf *out) {
@@ -250,13 +252,14 @@ HostError x86_thaw(HostCtx *h, const uint8_t *frozen, size_t bytes, HostCode *ro
     for (uint32_t i = 0; i < head.n_links; i++) {
         FrozenLink l;
         memcpy(&l, links + i * sizeof l, sizeof l);
-        if (!l.patch || l.patch > head.hot_bytes - 4 || l.unlinked >= head.cold_bytes)
+        uint32_t room_bytes = l.in_cold ? head.cold_bytes : head.hot_bytes;
+        uint8_t *patch = (l.in_cold ? t.cold : t.hot) + l.patch;
+        if (!l.patch || room_bytes < 4 || l.patch > room_bytes - 4 || l.unlinked >= head.cold_bytes)
             return HOST_UNSUPPORTED;
-        out->links[i] =
-            (HostLink){.target_pc = l.target_pc,
-                       .patch = t.hot + l.patch,
-                       .unlinked = (int32_t)(t.cold + l.unlinked - (t.hot + l.patch + 4)),
-                       .falls_through = l.falls_through};
+        out->links[i] = (HostLink){.target_pc = l.target_pc,
+                                   .patch = patch,
+                                   .unlinked = (int32_t)(t.cold + l.unlinked - (patch + 4)),
+                                   .falls_through = l.falls_through};
     }
     for (uint32_t i = 0; i < head.n_relocs; i++) {
         uint32_t r;

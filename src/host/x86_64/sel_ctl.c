@@ -8,7 +8,7 @@
 
 // Pads so that the next `bytes` bytes, from `skip` on, lie in one aligned 8-byte word: one store
 // patches them.
-static void align_patch(X86 *x, unsigned skip, unsigned bytes) {
+void x86_align_patch(X86 *x, unsigned skip, unsigned bytes) {
     unsigned at = (unsigned)((uintptr_t)(x->at + skip) & 7);
     if (at > 8 - bytes) nops(x, 8 - at);
 }
@@ -26,13 +26,15 @@ static void jump_to_link(X86 *x, int cc, uint64_t target_pc) {
     Cold *c;
     if (cc < 0) { // ends the block: may become a nop as a whole
         l->falls_through = true;
-        align_patch(x, 0, 5);
+        x86_align_patch(x, 0, 5);
         e8(x, 0xE9);
         x->at += 4;
         c = x86_cold_at(x, x->at - 4, emit_link_stub);
     } else {
-        align_patch(x, 2, 4);
-        c = x86_cold(x, (unsigned)cc, emit_link_stub);
+        bool sunk = x->active >= 0;
+        if (!sunk) x86_align_patch(x, 2, 4);
+        c = x86_cold(x, (unsigned)cc, sunk ? x86_emit_sunk_exit : emit_link_stub);
+        if (c && sunk) c->v = (IrRef)x->active;
     }
     l->patch = x->at - 4;
     if (c) c->imm = (int64_t)(uintptr_t)l;
@@ -53,7 +55,7 @@ static void return_point(X86 *x) {
 // Both ways on: the call itself, and behind it the block that it returns to.
 static void call_link(X86 *x, uint64_t target_pc) {
     HostLink *l = x86_new_link(x, target_pc);
-    align_patch(x, 1, 4);
+    x86_align_patch(x, 1, 4);
     e8(x, 0xE8);
     x->at += 4;
     Cold *c = x86_cold_at(x, x->at - 4, emit_link_stub);
@@ -455,9 +457,10 @@ void x86_sel_ctl(X86 *x, IrRef v) {
     switch (in->op) {
     case IR_exit_if: {
         uint64_t known;
-        if (ir_const_value(x->r, in->a, &known))
+        if (ir_const_value(x->r, in->a, &known)) {
+            x86_make_flags(x);
             jump_to_link(x, -1, (uint64_t)in->imm);
-        else
+        } else
             jump_to_link(x, (int)x86_condition(x, v, in->a), (uint64_t)in->imm);
         break;
     }

@@ -486,9 +486,12 @@ static bool sel_select(X86 *x, IrRef v, const IrInst *in) {
 // ---- flags as values ----
 
 // lahf; seto al: the layout of IR_FLAG_*. EFLAGS' carry is a borrow.
-static void flags_to_rax(X86 *x, IrRef v) {
+void x86_flags_as_value(X86 *x) {
     e8(x, 0x9F);
     setcc(x, CC_O, RAX);
+}
+static void flags_to_rax(X86 *x, IrRef v) {
+    x86_flags_as_value(x);
     x86_def_int_at(x, v, RAX);
 }
 

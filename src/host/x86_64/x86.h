@@ -134,14 +134,31 @@ typedef struct Cold {
     int64_t imm;
 } Cold;
 
+// A put of condition flags that is left out (sunk_flags.c).
+typedef struct FlagsOperand {
+    int16_t field; // -1: value
+    bool plus_b;   // a - b is what the field holds
+    uint64_t value;
+} FlagsOperand;
+typedef struct SunkFlags {
+    IrRef put;
+    uint64_t changed[2]; // fields written between it and the last place that may ask for it
+    IrOp op;             // fl_sub of a and b, fl_logic of a (and b)
+    uint8_t width;
+    bool has_b;
+    FlagsOperand a, b;
+} SunkFlags;
+
 // HostOutput.relocs: offset from code_base, and this bit where 8 bytes are an address.
 #define X86_RELOC_ADDRESS 0x80000000u
-enum { MAX_COLD = 512 };
+enum { MAX_COLD = 512, MAX_SUNK = 16 };
 struct X86 {
     HostCtx *h;
     const IrRegion *r;
     uint8_t *at, *start, *limit; // code; limit leaves room for the largest single instruction
     bool overflow;
+    int8_t n_sunk, next_sunk,
+        active;           // active: of sunk, what the flags are now; -1: they are stored
     bool may_loop;        // jumps backwards or indirectly; returns check on their own
     uint64_t call_return; // a frame was pushed: the exit is a call that returns to this guest pc
     const V128 *vconsts;  // copy of the region's constants, near the code
@@ -162,6 +179,7 @@ struct X86 {
     IrRef flags_a, flags_b, flags_result;
     IrRef
         mem_val[IR_MAX_FIELDS]; // root that a memory-homed field holds; from here on see compile()
+    SunkFlags sunk[MAX_SUNK];   // last first
     Cold cold[MAX_COLD];
     uint32_t n_cold;
     HostOutput *out;
@@ -285,6 +303,15 @@ const V128 *x86_pool_at(const HostCtx *h, const void *address);
 const V128 *x86_pool_get(HostCtx *h, uint64_t lo, uint64_t hi);
 void x86_record_fault(X86 *x); // the access that is emitted next can fault
 HostLink *x86_new_link(X86 *x, uint64_t target_pc);
+
+// ---- sunk_flags.c ----
+// At a put of flags: true when nothing is to be stored.
+bool x86_put_flags(X86 *x, IrRef put);
+void x86_make_flags(X86 *x); // the block is left: they are stored
+void x86_emit_sunk_exit(X86 *x, const Cold *c);
+void x86_emit_fault_fixes(X86 *x);
+void x86_flags_as_value(X86 *x);                             // sel_int.c: EFLAGS to rax
+void x86_align_patch(X86 *x, unsigned skip, unsigned bytes); // sel_ctl.c
 
 // ---- relocate.c: Host.freeze, thaw and identity ----
 bool x86_freeze(HostCtx *h, const HostCompiled *c, Buf *out);

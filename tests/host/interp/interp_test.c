@@ -160,7 +160,7 @@ static void on_fault(int signo, siginfo_t *info, void *context) {
     Box *b = current;
     if (!b->hot.in_helper) _exit(99);
     b->hot.in_helper = 0;
-    host->leave_at_fault(b->ctx, &b->state, context, false);
+    host->leave_at_fault(b->ctx, &b->state, context, false, NULL);
     b->state.x[3] = (uintptr_t)info->si_addr; // the handler goes on after leave_at_fault
 }
 

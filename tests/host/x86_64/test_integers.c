@@ -314,7 +314,7 @@ static void on_fault(int signo, siginfo_t *info, void *context) {
     uint64_t pc = now.host->fault_pc(context), entry = (uintptr_t)now.code->out.entry;
     if (now.box->hot.in_helper) {
         now.box->hot.in_helper = 0;
-        now.host->leave_at_fault(now.ctx, &now.box->state, context, false);
+        now.host->leave_at_fault(now.ctx, &now.box->state, context, false, NULL);
         return;
     }
     if (pc < entry || pc >= entry + now.code->out.code_bytes) { // not the guest's
@@ -324,7 +324,7 @@ static void on_fault(int signo, siginfo_t *info, void *context) {
     uint32_t guest_off = 0;
     for (unsigned i = 0; i < now.code->out.n_faults; i++)
         if (now.code->faults[i].host_off <= pc - entry) guest_off = now.code->faults[i].guest_off;
-    now.host->leave_at_fault(now.ctx, &now.box->state, context, true);
+    now.host->leave_at_fault(now.ctx, &now.box->state, context, true, NULL);
     now.box->state.pc = START_PC + guest_off;
 }
 
@@ -427,8 +427,9 @@ static void random_regions(void **unused) {
         HostCode room[2];
         for (unsigned h = 0; h < 2; h++) {
             room[h] = (HostCode){b->room + h * CODE_BYTES, b->room + (h + 1) * CODE_BYTES};
-            ctx[h] = hosts[h]->create(fields, ARRAY_LEN(fields), PC_FIELD, sizeof(State), hot,
-                                      n_homes, NULL, 0, h ? limit : NULL, HOST_COUNTS, &room[h], &err);
+            ctx[h] =
+                hosts[h]->create(fields, ARRAY_LEN(fields), PC_FIELD, sizeof(State), hot, n_homes,
+                                 NULL, 0, h ? limit : NULL, HOST_COUNTS, &room[h], &err);
             if (!ctx[h]) fail_msg("%s: %s", hosts[h]->name, err.text);
         }
         for (unsigned i = 0; i < rounds; i++) {

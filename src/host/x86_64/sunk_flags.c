@@ -1,0 +1,148 @@
+// sunk_flags.c - condition flags that the same block makes anew are not stored.
+//
+// Between a comparison and the next one somebody may still ask for its flags: who takes a side
+// exit, and a fault. When guest registers that do not change until then hold what was compared,
+// nothing is stored; the way out of a side exit, and code that a fault is sent through, make the
+// flags from those registers first. analyse.c finds the candidates (x->sunk, last first); here is
+// the forward pass.
+#include "host/x86_64/emit.h"
+
+#include <assert.h>
+
+static int width_of(const X86 *x, IrRef v) {
+    return ir_type(x->r, v) == IR_I64 ? 64 : 32;
+}
+
+static bool changes(const SunkFlags *s, unsigned field) {
+    return s->changed[field >> 6] >> (field & 63) & 1;
+}
+
+static IrRef held(const X86 *x, unsigned field) {
+    int home = x->h->home_of_field[field];
+    return home >= 0 ? x->int_val[home] : x->mem_val[field];
+}
+
+// The operand as something that the guest's registers will still say.
+static bool locate(const X86 *x, const SunkFlags *s, IrRef v, FlagsOperand *out) {
+    uint64_t c;
+    if (ir_const_value(x->r, v, &c)) {
+        *out = (FlagsOperand){.field = -1, .value = c};
+        return true;
+    }
+    v = x86_root(x, v);
+    for (unsigned f = 0; f < x->r->n_fields; f++)
+        if (!x86_in_vec(x->r->fields[f].type) && held(x, f) == v && !changes(s, f)) {
+            *out = (FlagsOperand){.field = (int16_t)f};
+            return true;
+        }
+    return false;
+}
+
+// a, when a register holds a - b: then it is that and b.
+static bool locate_sum(const X86 *x, const SunkFlags *s, const IrInst *sub, FlagsOperand *out) {
+    for (unsigned f = 0; f < x->r->n_fields; f++) {
+        IrRef v = x86_in_vec(x->r->fields[f].type) ? 0 : held(x, f);
+        const IrInst *in = &x->r->insts[v];
+        if (!v || changes(s, f) || in->op != IR_sub || in->a != sub->a || in->b != sub->b) continue;
+        *out = (FlagsOperand){.field = (int16_t)f, .plus_b = true};
+        return true;
+    }
+    return false;
+}
+
+static bool can_sink(X86 *x, SunkFlags *s) {
+    const IrInst *fl = &x->r->insts[x->r->insts[s->put].a];
+    s->op = (IrOp)fl->op;
+    s->width = (uint8_t)width_of(x, fl->a);
+    s->has_b = true;
+    if (fl->op == IR_fl_sub)
+        return locate(x, s, fl->b, &s->b) &&
+               (locate(x, s, fl->a, &s->a) || locate_sum(x, s, fl, &s->a));
+    const IrInst *both = &x->r->insts[fl->a];
+    s->has_b = false;
+    if (locate(x, s, fl->a, &s->a)) return true;
+    s->has_b = true;
+    return both->op == IR_and && locate(x, s, both->a, &s->a) && locate(x, s, both->b, &s->b);
+}
+
+bool x86_put_flags(X86 *x, IrRef put) {
+    bool candidate = x->next_sunk >= 0 && x->sunk[x->next_sunk].put == put;
+    x->active = -1;
+    if (!candidate) return false;
+    int i = x->next_sunk--;
+    if (can_sink(x, &x->sunk[i])) {
+        x->active = (int8_t)i;
+        return true;
+    }
+    IrRef v = x->r->insts[put].a;
+    x->val[v].last_use = put; // as a value after all, and only here
+    bool made = x86_sel_int(x, v);
+    assert(made);
+    (void)made;
+    x->int_locked = 0;
+    return false;
+}
+
+// ---- making them ----
+
+static Mem field_mem(const X86 *x, const FlagsOperand *o) {
+    return mem_state(x86_field_disp(x, (unsigned)o->field));
+}
+
+static void load_operand(X86 *x, const SunkFlags *s, const FlagsOperand *o, unsigned reg) {
+    int home = o->field >= 0 ? x->h->home_of_field[o->field] : -1;
+    if (o->field < 0)
+        mov_imm(x, reg, o->value);
+    else if (home >= 0)
+        mov_rr(x, 64, reg, (unsigned)home);
+    else
+        mov_load(x, s->width, reg, field_mem(x, o));
+}
+
+// Temporaries hold nothing any more.
+static void make_flags(X86 *x, const SunkFlags *s) {
+    load_operand(x, s, &s->a, RAX);
+    if (s->has_b) load_operand(x, s, &s->b, RCX);
+    if (s->a.plus_b) alu_rr(x, s->width, ALU_ADD, RAX, RCX);
+    if (s->op == IR_fl_sub) {
+        alu_rr(x, s->width, ALU_CMP, RAX, RCX);
+    } else {
+        test_rr(x, s->width, RAX, s->has_b ? RCX : RAX);
+        e8(x, 0xF9); // stc: C is 0
+    }
+    x86_flags_as_value(x);
+    mov_store(x, 32, mem_state(x86_field_disp(x, (unsigned)x->r->insts[s->put].imm)), RAX);
+}
+
+void x86_make_flags(X86 *x) {
+    if (x->active >= 0) make_flags(x, &x->sunk[x->active]);
+}
+
+// The jump that is patched lies behind them.
+void x86_emit_sunk_exit(X86 *x, const Cold *c) {
+    HostLink *l = (HostLink *)(uintptr_t)c->imm;
+    make_flags(x, &x->sunk[c->v]);
+    x86_align_patch(x, 1, 4);
+    e8(x, 0xE9);
+    l->patch = x->at;
+    x->at += 4;
+    rel32_to(l->patch, x->at);
+    l->unlinked = 0;
+    mov_address(x, RAX, l);
+    jmp_to(x, x->h->link_out);
+}
+
+void x86_emit_fault_fixes(X86 *x) {
+    int32_t at[MAX_SUNK] = {0};
+    for (uint32_t i = 0; i < x->out->n_faults; i++) {
+        HostFault *f = &x->out->faults[i];
+        if (!f->fix) continue;
+        int32_t *fix = &at[f->fix - 1];
+        if (!*fix) {
+            *fix = (int32_t)(x->at - x->start);
+            make_flags(x, &x->sunk[f->fix - 1]);
+            jmp_to(x, x->h->fault_out);
+        }
+        f->fix = *fix;
+    }
+}
