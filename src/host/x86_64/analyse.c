@@ -113,20 +113,43 @@ static void use_condition(Walk *w, uint32_t i, IrRef v) {
     use(w, v, i);
 }
 
-// A put of flags that sunk_flags.c may leave out. It makes them itself if it cannot.
-static bool may_sink(Walk *w, uint32_t i, const IrInst *fl) {
-    X86 *x = w->x;
-    if (!w->made_anew || !w->asked || x->n_sunk == MAX_SUNK || used(w, w->insts[i].a)) return false;
+static bool compares(const Walk *w, const IrInst *fl) {
     IrType t = ir_type(w->r, fl->a);
-    if ((fl->op != IR_fl_sub && fl->op != IR_fl_logic) || (t != IR_I32 && t != IR_I64))
-        return false;
-    x->sunk[x->n_sunk++] = (SunkFlags){.put = i, .changed = {w->changed[0], w->changed[1]}};
+    return (fl->op == IR_fl_sub || fl->op == IR_fl_logic) && (t == IR_I32 || t == IR_I64);
+}
+
+// CCMP: a comparison's flags under a condition that is a comparison too, else constant ones.
+static bool compares_when(const Walk *w, const IrInst *select) {
+    const IrInst *when = &w->insts[select->a], *fl = &w->insts[select->b],
+                 *other = &w->insts[select->c];
+    uint64_t c;
+    IrType t = when->op == IR_icmp ? ir_type(w->r, when->a) : IR_VOID;
+    return (t == IR_I32 || t == IR_I64) && fl->op == IR_fl_sub && compares(w, fl) &&
+           !used(w, select->b) && other->op == IR_fl_pack && ir_const_value(w->r, other->a, &c);
+}
+
+static void use_compared(Walk *w, uint32_t i, const IrInst *fl) {
     if (fl->op == IR_fl_logic) {
         use_flags(w, i, fl->a);
     } else {
         use(w, fl->a, i);
         use(w, fl->b, i);
     }
+}
+
+// A put of flags that sunk_flags.c may leave out. It makes them itself if it cannot.
+static bool may_sink(Walk *w, uint32_t i, const IrInst *fl) {
+    X86 *x = w->x;
+    if (!w->made_anew || !w->asked || x->n_sunk == MAX_SUNK || used(w, w->insts[i].a)) return false;
+    bool conditional = fl->op == IR_select && compares_when(w, fl);
+    if (!conditional && !compares(w, fl)) return false;
+    x->sunk[x->n_sunk++] = (SunkFlags){.put = i, .changed = {w->changed[0], w->changed[1]}};
+    if (conditional) {
+        w->val[w->insts[i].a].flags |= VAL_FUSED_COND;
+        use_compared(w, i, &w->insts[fl->a]);
+        fl = &w->insts[fl->b];
+    }
+    use_compared(w, i, fl);
     return true;
 }
 

@@ -33,8 +33,7 @@ static void jump_to_link(X86 *x, int cc, uint64_t target_pc) {
     } else {
         bool sunk = x->active >= 0;
         if (!sunk) x86_align_patch(x, 2, 4);
-        c = x86_cold(x, (unsigned)cc, sunk ? x86_emit_sunk_exit : emit_link_stub);
-        if (c && sunk) c->v = (IrRef)x->active;
+        c = sunk ? x86_sunk_exit(x, (unsigned)cc) : x86_cold(x, (unsigned)cc, emit_link_stub);
     }
     l->patch = x->at - 4;
     if (c) c->imm = (int64_t)(uintptr_t)l;

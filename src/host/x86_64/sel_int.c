@@ -343,7 +343,7 @@ static bool sel_convert(X86 *x, IrRef v, const IrInst *in) {
 
 // ---- comparisons ----
 
-static unsigned cc_of(IrCc cc) {
+unsigned x86_cc_of(IrCc cc) {
     static const uint8_t table[] = {CC_E, CC_NE, CC_B,  CC_AE, CC_BE,
                                     CC_A, CC_L,  CC_GE, CC_LE, CC_G};
     return table[cc];
@@ -411,16 +411,16 @@ static unsigned icmp_flags(X86 *x, const IrInst *in) {
     int w = width(ir_type(x->r, in->a));
     if ((x->flags_known & FLAGS_CMP) && x->flags_a == in->a && x->flags_b == in->b &&
         x->flags_bits == w)
-        return cc_of((IrCc)in->aux);
+        return x86_cc_of((IrCc)in->aux);
     if ((x->flags_known & FLAGS_RESULT) && is_zero(x, in->b) && x->flags_bits == w &&
         x86_root(x, x->flags_result) == x86_root(x, in->a) &&
         ir_type(x->r, x->flags_result) == ir_type(x->r, in->a)) {
-        if (in->aux == IR_EQ || in->aux == IR_NE) return cc_of((IrCc)in->aux);
+        if (in->aux == IR_EQ || in->aux == IR_NE) return x86_cc_of((IrCc)in->aux);
         if (in->aux == IR_SLT) return CC_S;
         if (in->aux == IR_SGE) return CC_NS;
     }
     compare(x, in->a, in->b, w);
-    return cc_of((IrCc)in->aux);
+    return x86_cc_of((IrCc)in->aux);
 }
 
 // Conditions of flags that are only known as a value.

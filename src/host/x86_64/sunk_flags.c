@@ -50,19 +50,41 @@ static bool locate_sum(const X86 *x, const SunkFlags *s, const IrInst *sub, Flag
     return false;
 }
 
+// A comparison (fl_sub, or icmp of the same operands) or the flags of a value.
+static bool locate_compare(X86 *x, const SunkFlags *s, const IrInst *in, SunkCompare *c) {
+    c->op = in->op == IR_fl_logic ? IR_fl_logic : IR_fl_sub;
+    c->width = (uint8_t)width_of(x, in->a);
+    c->has_b = true;
+    if (c->op == IR_fl_sub)
+        return locate(x, s, in->b, &c->b) &&
+               (locate(x, s, in->a, &c->a) || locate_sum(x, s, in, &c->a));
+    const IrInst *both = &x->r->insts[in->a];
+    c->has_b = false;
+    if (locate(x, s, in->a, &c->a)) return true;
+    c->has_b = true;
+    return both->op == IR_and && locate(x, s, both->a, &c->a) && locate(x, s, both->b, &c->b);
+}
+
 static bool can_sink(X86 *x, SunkFlags *s) {
-    const IrInst *fl = &x->r->insts[x->r->insts[s->put].a];
-    s->op = (IrOp)fl->op;
-    s->width = (uint8_t)width_of(x, fl->a);
-    s->has_b = true;
-    if (fl->op == IR_fl_sub)
-        return locate(x, s, fl->b, &s->b) &&
-               (locate(x, s, fl->a, &s->a) || locate_sum(x, s, fl, &s->a));
-    const IrInst *both = &x->r->insts[fl->a];
-    s->has_b = false;
-    if (locate(x, s, fl->a, &s->a)) return true;
-    s->has_b = true;
-    return both->op == IR_and && locate(x, s, both->a, &s->a) && locate(x, s, both->b, &s->b);
+    const IrInst *all = x->r->insts, *fl = &all[all[s->put].a];
+    s->conditional = fl->op == IR_select;
+    if (!s->conditional) return locate_compare(x, s, fl, &s->made);
+    uint64_t nzcv = 0;
+    ir_const_value(x->r, all[fl->c].a, &nzcv);
+    s->otherwise = ir_flags_from_nzcv((uint32_t)nzcv);
+    s->cc = (uint8_t)x86_cc_of((IrCc)all[fl->a].aux);
+    return locate_compare(x, s, &all[fl->b], &s->made) &&
+           locate_compare(x, s, &all[fl->a], &s->when);
+}
+
+// As a value after all, and only here.
+static void make_value(X86 *x, IrRef put, IrRef v) {
+    if (x->r->insts[v].op == IR_const) return;
+    x->val[v].last_use = put;
+    bool made = x86_sel_int(x, v);
+    assert(made);
+    (void)made;
+    x->int_locked = 0;
 }
 
 bool x86_put_flags(X86 *x, IrRef put) {
@@ -75,11 +97,11 @@ bool x86_put_flags(X86 *x, IrRef put) {
         return true;
     }
     IrRef v = x->r->insts[put].a;
-    x->val[v].last_use = put; // as a value after all, and only here
-    bool made = x86_sel_int(x, v);
-    assert(made);
-    (void)made;
-    x->int_locked = 0;
+    if (x->r->insts[v].op == IR_select) {
+        make_value(x, put, x->r->insts[v].b);
+        make_value(x, put, x->r->insts[v].c);
+    }
+    make_value(x, put, v);
     return false;
 }
 
@@ -89,39 +111,75 @@ static Mem field_mem(const X86 *x, const FlagsOperand *o) {
     return mem_state(x86_field_disp(x, (unsigned)o->field));
 }
 
-static void load_operand(X86 *x, const SunkFlags *s, const FlagsOperand *o, unsigned reg) {
+static void load_operand(X86 *x, const FlagsOperand *o, int width, unsigned reg) {
     int home = o->field >= 0 ? x->h->home_of_field[o->field] : -1;
     if (o->field < 0)
         mov_imm(x, reg, o->value);
     else if (home >= 0)
         mov_rr(x, 64, reg, (unsigned)home);
     else
-        mov_load(x, s->width, reg, field_mem(x, o));
+        mov_load(x, width, reg, field_mem(x, o));
 }
 
-// Temporaries hold nothing any more.
-static void make_flags(X86 *x, const SunkFlags *s) {
-    load_operand(x, s, &s->a, RAX);
-    if (s->has_b) load_operand(x, s, &s->b, RCX);
-    if (s->a.plus_b) alu_rr(x, s->width, ALU_ADD, RAX, RCX);
-    if (s->op == IR_fl_sub) {
-        alu_rr(x, s->width, ALU_CMP, RAX, RCX);
+// EFLAGS. Temporaries hold nothing any more.
+static void compare_again(X86 *x, const SunkCompare *c) {
+    load_operand(x, &c->a, c->width, RAX);
+    if (c->has_b) load_operand(x, &c->b, c->width, RCX);
+    if (c->a.plus_b) alu_rr(x, c->width, ALU_ADD, RAX, RCX);
+    if (c->op == IR_fl_sub) {
+        alu_rr(x, c->width, ALU_CMP, RAX, RCX);
     } else {
-        test_rr(x, s->width, RAX, s->has_b ? RCX : RAX);
+        test_rr(x, c->width, RAX, c->has_b ? RCX : RAX);
         e8(x, 0xF9); // stc: C is 0
     }
+}
+
+static Mem flags_mem(const X86 *x, const SunkFlags *s) {
+    return mem_state(x86_field_disp(x, (unsigned)x->r->insts[s->put].imm));
+}
+
+static void store_eflags(X86 *x, const SunkFlags *s) {
     x86_flags_as_value(x);
-    mov_store(x, 32, mem_state(x86_field_disp(x, (unsigned)x->r->insts[s->put].imm)), RAX);
+    mov_store(x, 32, flags_mem(x, s), RAX);
+}
+
+static void make_flags(X86 *x, const SunkFlags *s) {
+    uint8_t *over = NULL;
+    if (s->conditional) {
+        mov_store_imm(x, 32, flags_mem(x, s), (int32_t)s->otherwise);
+        compare_again(x, &s->when);
+        over = jcc_forward(x, s->cc ^ 1u);
+    }
+    compare_again(x, &s->made);
+    store_eflags(x, s);
+    if (over) rel32_to(over, x->at);
 }
 
 void x86_make_flags(X86 *x) {
     if (x->active >= 0) make_flags(x, &x->sunk[x->active]);
 }
 
+typedef enum InEflags { NOT_THERE, THERE, THERE_BUT_CARRY } InEflags;
+
+// As a rule the exit's condition is of the very comparison.
+static InEflags in_eflags(const X86 *x, const SunkFlags *s) {
+    const IrInst *fl = &x->r->insts[x->r->insts[s->put].a];
+    if (s->conditional || x->flags_bits != s->made.width) return NOT_THERE;
+    if (fl->op == IR_fl_sub)
+        return x->flags_known & FLAGS_CMP && x->flags_a == fl->a && x->flags_b == fl->b ? THERE
+                                                                                        : NOT_THERE;
+    return x->flags_known & FLAGS_LOGIC && x->flags_result == fl->a ? THERE_BUT_CARRY : NOT_THERE;
+}
+
 // The jump that is patched lies behind them.
-void x86_emit_sunk_exit(X86 *x, const Cold *c) {
+static void emit_sunk_exit(X86 *x, const Cold *c) {
     HostLink *l = (HostLink *)(uintptr_t)c->imm;
-    make_flags(x, &x->sunk[c->v]);
+    const SunkFlags *s = &x->sunk[c->v];
+    if (c->args[0] == THERE_BUT_CARRY) e8(x, 0xF9); // stc: C is 0
+    if (c->args[0])
+        store_eflags(x, s);
+    else
+        make_flags(x, s);
     x86_align_patch(x, 1, 4);
     e8(x, 0xE9);
     l->patch = x->at;
@@ -130,6 +188,15 @@ void x86_emit_sunk_exit(X86 *x, const Cold *c) {
     l->unlinked = 0;
     mov_address(x, RAX, l);
     jmp_to(x, x->h->link_out);
+}
+
+Cold *x86_sunk_exit(X86 *x, unsigned cc) {
+    InEflags there = in_eflags(x, &x->sunk[x->active]);
+    Cold *c = x86_cold(x, cc, emit_sunk_exit);
+    if (!c) return NULL;
+    c->v = (IrRef)x->active;
+    c->args[0] = (uint8_t)there;
+    return c;
 }
 
 void x86_emit_fault_fixes(X86 *x) {

@@ -140,13 +140,20 @@ typedef struct FlagsOperand {
     bool plus_b;   // a - b is what the field holds
     uint64_t value;
 } FlagsOperand;
-typedef struct SunkFlags {
-    IrRef put;
-    uint64_t changed[2]; // fields written between it and the last place that may ask for it
-    IrOp op;             // fl_sub of a and b, fl_logic of a (and b)
+typedef struct SunkCompare {
+    IrOp op; // fl_sub of a and b, fl_logic of a (and b)
     uint8_t width;
     bool has_b;
     FlagsOperand a, b;
+} SunkCompare;
+typedef struct SunkFlags {
+    IrRef put;
+    uint64_t changed[2]; // fields written between it and the last place that may ask for it
+    SunkCompare made;
+    bool conditional; // `made` only where `when` compares by cc; else the flags are `otherwise`
+    uint8_t cc;
+    SunkCompare when;
+    uint32_t otherwise;
 } SunkFlags;
 
 // HostOutput.relocs: offset from code_base, and this bit where 8 bytes are an address.
@@ -307,9 +314,10 @@ HostLink *x86_new_link(X86 *x, uint64_t target_pc);
 // ---- sunk_flags.c ----
 // At a put of flags: true when nothing is to be stored.
 bool x86_put_flags(X86 *x, IrRef put);
-void x86_make_flags(X86 *x); // the block is left: they are stored
-void x86_emit_sunk_exit(X86 *x, const Cold *c);
+void x86_make_flags(X86 *x);              // the block is left: they are stored
+Cold *x86_sunk_exit(X86 *x, unsigned cc); // the jump of a side exit
 void x86_emit_fault_fixes(X86 *x);
+unsigned x86_cc_of(IrCc cc);                                 // sel_int.c
 void x86_flags_as_value(X86 *x);                             // sel_int.c: EFLAGS to rax
 void x86_align_patch(X86 *x, unsigned skip, unsigned bytes); // sel_ctl.c
 
