@@ -11,8 +11,8 @@
 // (10, or 26 with AVX-512VL) homes of vector registers.
 //
 // Invariant: at every guest instruction boundary and at every op that can fault, each home holds
-// its guest register and guest state holds all others. So faults and exits need no bookkeeping at
-// all.
+// its guest register and guest state holds all others. So faults and exits need no bookkeeping, but
+// for condition flags that the block makes anew (sunk_flags.c).
 //
 // Thread-safety: an X86 lives on the stack of one compile; a HostCtx never changes after create.
 #ifndef DGM_HOST_X86_64_X86_H
