@@ -40,6 +40,13 @@ typedef struct BlockKept {
     uint32_t relocs[];
 } BlockKept;
 
+// Of a block with floating point.
+typedef struct BlockTraps {
+    const uint8_t *cold;
+    uint32_t n;
+    HostTrap trap[]; // sorted by `at`
+} BlockTraps;
+
 // A translated block, its links behind it. Owned by the machine; freed by machine_flush only.
 typedef struct Block {
     uint64_t pc;
@@ -47,6 +54,7 @@ typedef struct Block {
     HostLink *incoming;      // links of other blocks that jump here
     const HostFault *faults; // sorted by host_off
     struct Block *next_in_page;
+    const BlockTraps *traps; // NULL: none
     const BlockKept *kept; // NULL: not to be kept, or from there
     const struct WatchUndo *undo; // n_undo: what tools have counted too much when a fault leaves it
     uint32_t n_undo;
@@ -116,7 +124,8 @@ struct Machine {
     struct Persist *persist; // persist.h; NULL: nothing is kept
     uint32_t *relocs;        // the translator's workbench, when something is
     HostFault *faults; // the translator's workbench
-    uint32_t cap_faults;
+    HostTrap *traps;
+    uint32_t cap_faults, cap_traps;
     void *shared;    // Guest.shared_bytes
     IrRegion region; // the translator's workbench
     Arena region_arena;
@@ -141,6 +150,9 @@ struct Vcpu {
         bool write; // it was a store, for SEGV and BUS
         uint64_t addr;
     } fault;     // of HOST_EXIT_FAULT
+    volatile bool fp_traps; // code may count on traps of the host's FPU (MODE_FP_TRAPS)
+    uint32_t n_fp_traps;    // since
+    uint64_t fp_traps_since_ns;
     void *alloc; // what to free
 };
 
@@ -183,6 +195,12 @@ void vcpu_set_reg(Vcpu *v, unsigned field, uint64_t value);
 bool engine_handle_fault(Vcpu *v, int signo, const void *siginfo, void *ucontext);
 
 // ---- within the engine ----
+// What the blocks are translated for that run next.
+static inline uint32_t vcpu_mode(const Vcpu *v) {
+    return v->m->guest->mode(v->state) | (v->fp_traps ? MODE_FP_TRAPS : 0);
+}
+// A copy of a block's traps, NULL when it has none or memory is out.
+BlockTraps *block_traps(Machine *m, const void *cold, const void *traps, uint32_t n);
 // Blocks cut short to end on an exact instruction are kept under a mode of their own.
 static inline uint32_t block_key(const Machine *m, uint32_t mode, uint32_t max_insns) {
     return max_insns < m->max_block_insns ? mode | max_insns << BLOCK_CUT_SHIFT : mode;

@@ -194,10 +194,11 @@ static Block *find_or_translate(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t ma
 static int64_t run_code(Vcpu *v, Run *run, uint32_t max_insns) {
     Machine *m = v->m;
     uint64_t pc = vcpu_reg(v, m->guest->pc_field);
-    uint32_t mode = m->guest->mode(v->state);
+    uint32_t mode = vcpu_mode(v);
     if (mode != v->hot->mode) {
         jumps_forget(v);
         v->hot->mode = mode;
+        m->host->fp_sync(m->host_ctx, v->state);
         run->link = NULL;
     }
     pthread_mutex_lock(&m->lock);
@@ -323,6 +324,38 @@ static void guest_faulted(Vcpu *v, uint64_t pc) {
     if (g->faulted) g->faulted(v->state, vcpu_mem(v->state, pc), v->fault.write);
 }
 
+// A trap costs more than a microsecond, looking for what traps two or three instructions.
+static bool fp_traps_too_often(Vcpu *v) {
+    enum { TRAPS = 64, LEAST_NS_EACH = 100000 };
+    if (v->n_fp_traps++ % TRAPS) return false;
+    uint64_t since = v->fp_traps_since_ns;
+    v->fp_traps_since_ns = now_ns();
+    return v->n_fp_traps > 1 && v->fp_traps_since_ns - since < (uint64_t)TRAPS * LEAST_NS_EACH;
+}
+
+// The host's FPU has found what translated code does not look for.
+static bool fp_trapped(Vcpu *v, void *ucontext, uint64_t host_pc) {
+    Machine *m = v->m;
+    const Block *b = block_table_find_host(m->blocks, host_pc);
+    if (!b || !b->traps) return false;
+    const HostTrap *t = b->traps->trap;
+    uint32_t off = (uint32_t)(host_pc - (uintptr_t)b->entry), lo = 0, hi = b->traps->n;
+    while (lo < hi) { // last one at or below off
+        uint32_t mid = lo + (hi - lo) / 2;
+        if (t[mid].at <= off)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    if (!lo) return false;
+    m->host->take_fp_trap(m->host_ctx, ucontext, b->traps->cold + t[lo - 1].to);
+    if (v->fp_traps && fp_traps_too_often(v)) {
+        v->fp_traps = false;
+        vcpu_interrupt(v);
+    }
+    return true;
+}
+
 bool engine_handle_fault(Vcpu *v, int signo, const void *info, void *ucontext) {
     const siginfo_t *si = info;
     if (!v || !atomic_load(&v->in_code)) return false;
@@ -330,6 +363,7 @@ bool engine_handle_fault(Vcpu *v, int signo, const void *info, void *ucontext) {
     uint64_t host_pc = m->host->fault_pc(ucontext);
     bool in_code = host_pc >= (uintptr_t)m->cache_first && host_pc < (uintptr_t)m->cache_end;
     if (!in_code && !v->hot->in_helper) return false;
+    if (in_code && signo == SIGFPE) return fp_trapped(v, ucontext, host_pc);
     if (in_code && m->host->own_fault(m->host_ctx, v->state, ucontext, (uintptr_t)si->si_addr))
         return true;
     v->fault.signo = signo;

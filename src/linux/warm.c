@@ -140,7 +140,7 @@ static int prepare(Warm *w, const char *path, DgmErr *err) {
 // The block at pc and all that it leads to.
 static int translate_from(Warm *w, uint64_t pc) {
     Machine *m = w->p->m;
-    uint32_t mode = m->guest->mode(w->v->state);
+    uint32_t mode = vcpu_mode(w->v);
     w->work.n = 0;
     add(&w->work, pc);
     while (w->work.n && !w->work.failed) {

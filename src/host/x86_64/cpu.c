@@ -39,6 +39,7 @@ static X86Cpu detect(void) {
         c.avx512_vbmi = c.avx512 && (cx & bit_AVX512VBMI);
     }
     if (__get_cpuid(0x80000001, &a, &b, &cx, &d)) c.lzcnt = cx & bit_LZCNT;
+    c.fp_traps = true;
     return c;
 }
 
@@ -61,6 +62,9 @@ static void without_avx(X86Cpu *c) { // VEX-coded integer instructions go with i
     without_bmi(c);
     c->avx = c->f16c = c->gfni = false;
 }
+static void without_fp_traps(X86Cpu *c) {
+    c->fp_traps = false;
+}
 static void without_sse4(X86Cpu *c) { // plain x86-64-v1
     without_avx(c);
     c->sse3 = c->ssse3 = c->sse41 = c->sse42 = c->popcnt = c->aes = c->pclmul = false;
@@ -73,6 +77,7 @@ int x86_detect(X86Cpu *cpu, const char *limit, DgmErr *err) {
     } limits[] = {
         {"avx512", without_avx512}, {"avx2", without_avx2}, {"avx", without_avx},
         {"fma", without_fma},       {"bmi", without_bmi},   {"sse4", without_sse4},
+        {"fptraps", without_fp_traps},
     };
     *cpu = detect();
     while (limit && *limit) {
@@ -83,7 +88,7 @@ int x86_detect(X86Cpu *cpu, const char *limit, DgmErr *err) {
             i++;
         if (i == ARRAY_LEN(limits))
             return err_set(err, -EINVAL,
-                           "--host-limit %.*s: expected avx512, avx2, avx, fma, bmi or sse4",
+                           "--host-limit %.*s: expected avx512, avx2, avx, fma, bmi, sse4 or fptraps",
                            (int)n, limit);
         limits[i].drop(cpu);
         limit += n + (limit[n] == ',');

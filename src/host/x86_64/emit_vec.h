@@ -57,6 +57,11 @@ static inline VecRm vrm_rip(const void *address) {
 uint8_t *vec_encode(uint8_t *p, VecLevel level, Vop op, unsigned dst, unsigned s1, VecRm rm,
                     unsigned imm);
 
+// dst = s1 op rm of registers, only of the lowest lane and with zeros above it; no exceptions are
+// raised for other lanes. AVX-512, and k2 is 1 (VEC_LANE0_MASK).
+enum { VEC_LANE0_MASK = 2 };
+uint8_t *vec_encode_lane0(uint8_t *p, Vop op, unsigned dst, unsigned s1, unsigned rm);
+
 // What the selectors ask about a row.
 bool vec_is_three_operand(Vop op);
 bool vec_is_commutative(Vop op);

@@ -228,8 +228,8 @@ ColdSite cold_branch(X86 *x, const IrInst *in, unsigned cc) {
     return (ColdSite){x->n_cold > n ? x->n_cold - 1 : MAX_COLD};
 }
 void cold_eval_at(X86 *x, ColdSite site, unsigned result) {
-    x86_flags_lost(x);
     if (site.index >= MAX_COLD) return;
+    if (x->cold[site.index].from) x86_flags_lost(x);
     x->cold[site.index].result = (uint8_t)result;
     x->cold[site.index].back = x->at;
 }
