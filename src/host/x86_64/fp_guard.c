@@ -107,6 +107,9 @@ static void cold_if_nan_or_least(X86 *x, const IrInst *in, int s, unsigned t) {
 }
 
 // ---- both ----
+//
+// Cold code comes back behind the op, so none of it may be the allocator's: registers are all asked for
+// before the first instruction that can trap.
 
 FpGuard fp_guard(X86 *x, const IrInst *in, FpDoubt doubt) {
     FpGuard g = {.doubt = doubt, .traps = fp_traps(x)};
@@ -114,17 +117,17 @@ FpGuard fp_guard(X86 *x, const IrInst *in, FpDoubt doubt) {
     return g;
 }
 
-unsigned fp_guard_def(X86 *x, const IrInst *in, FpGuard g) {
-    return g.traps && g.doubt != FP_NAN_OR_LEAST ? vdef(x, in) : vdef_fresh(x, in);
+unsigned fp_guard_def(X86 *x, const IrInst *in, FpGuard *g) {
+    if (!g->traps) return vdef_fresh(x, in);
+    if (g->doubt != FP_NAN_OR_LEAST) return vdef(x, in);
+    unsigned d = vdef_fresh(x, in);
+    g->scratch = vtmp(x);
+    return d;
 }
 
 void fp_guard_end(X86 *x, const IrInst *in, FpGuard g, int s, unsigned d) {
     if (g.traps) {
-        if (g.doubt == FP_NAN_OR_LEAST) {
-            unsigned t = vtmp(x);
-            trap_if_least(x, s, d, t);
-            vfree(x, t);
-        }
+        if (g.doubt == FP_NAN_OR_LEAST) trap_if_least(x, s, d, g.scratch);
         cold_eval_at(x, g.site, d);
     } else if (g.doubt == FP_NAN_OR_LEAST) {
         cold_if_nan_or_least(x, in, s, d);
@@ -148,47 +151,75 @@ void fp_compare(X86 *x, Vop op, unsigned a, unsigned b) {
 
 // ---- a * b + c ----
 
+// The form of the instruction by the operand whose register the result takes; b is the second factor
+// in each, for of two NaNs the first factor's is Arm's.
+enum { FORM_132, FORM_213, FORM_231 };
+static void fma_op(X86 *x, int s, unsigned form, unsigned d, const FpFma *f) {
+    unsigned sign = f->neg_a * 2 + f->neg_c;
+    unsigned second = form == FORM_132 ? f->c : f->a, third = form == FORM_213 ? f->c : f->b;
+    Vop first = (Vop)(V_vfmadd132ps + 16 * form + 4 * sign);
+    if (f->lane0)
+        x->at = vec_encode_lane0(x->at, (Vop)(first + s - SS), d, second, third);
+    else
+        op3(x, (Vop)(first + s), d, second, third);
+}
+
+// Traps when the addend is a NaN, or the first factor, whose sign would be changed; else t is c
+// (unless neg_a).
+static void trap_if_nan(X86 *x, int s, unsigned t, const FpFma *f) {
+    static const Vop min[4] = {V_minps, V_minpd, V_minss, V_minsd};
+    op3(x, min[s], t, f->neg_a ? f->a : f->c, f->c);
+}
+
 // The cold code that follows wants the addend in the temporary, where it is not yet.
 static void emit_copy(X86 *x, const Cold *c) {
     vmov(x, c->result, c->args[0]);
 }
 
-// t = c; traps when c is a NaN, or a, whose sign would be changed.
-static void copy_addend(X86 *x, int s, unsigned t, unsigned a, bool neg_a, unsigned c) {
-    static const Vop min[4] = {V_minps, V_minpd, V_minss, V_minsd};
-    op3(x, min[s], t, neg_a ? a : c, c);
-    if (neg_a) vmov(x, t, c);
+// Evaluates from the copy t of what is in register d.
+static ColdSite site_with_copy(X86 *x, const IrInst *in, unsigned d, unsigned t) {
+    ColdSite site = fp_trap_site(x, in);
+    for (unsigned i = 0; i < 3 && site.index < MAX_COLD; i++)
+        if (x->cold[site.index].args[i] == d) x->cold[site.index].args[i] = (uint8_t)t;
+    return site;
 }
 
-void fp_fma(X86 *x, const IrInst *in, int s, Vop op, Vop op_lane0, const FpFma *f) {
-    bool traps = fp_traps(x);
-    bool in_place = traps && f->a != f->c && f->b != f->c && x86_home_free(x, ref_of(x, in)) == (int)f->c;
-    FpGuard g = {.doubt = FP_NAN_OR_LEAST, .traps = traps};
-    unsigned d, t = 0;
-    if (in_place) { // the addend's copy stands for the addend
+// In the register of an operand, of which a copy is kept until all is known to be well.
+static void fma_in_place(X86 *x, const IrInst *in, int s, unsigned form, unsigned d, const FpFma *f) {
+    unsigned t = vtmp(x), u = t;
+    ColdSite site;
+    if (form == FORM_231 && !f->neg_a) {
         Cold *c = x86_cold_trap(x, emit_copy);
-        t = vtmp(x);
-        copy_addend(x, s, t, f->a, f->neg_a, f->c);
-        g.site = fp_trap_site(x, in);
-        d = vdef(x, in);
-        if (c) c->args[0] = (uint8_t)f->c, c->result = (uint8_t)t;
-        if (g.site.index < MAX_COLD) x->cold[g.site.index].args[2] = (uint8_t)t;
+        if (c) c->args[0] = (uint8_t)d, c->result = (uint8_t)t;
+        trap_if_nan(x, s, t, f);
+        site = site_with_copy(x, in, d, t);
     } else {
-        if (traps) g.site = fp_trap_site(x, in);
-        d = vdef_fresh(x, in);
-        if (traps)
-            copy_addend(x, s, d, f->a, f->neg_a, f->c);
-        else
-            vmov(x, d, f->c);
+        u = vtmp(x);
+        vmov(x, t, d);
+        site = site_with_copy(x, in, d, t);
+        trap_if_nan(x, s, u, f);
     }
-    if (f->clear)
-        x->at = vec_encode_lane0(x->at, op_lane0, d, f->a, f->b);
-    else
-        op3(x, op, d, f->a, f->b);
-    if (in_place) {
-        trap_if_least(x, s, d, t);
-        cold_eval_at(x, g.site, d);
+    vdef(x, in); // is d
+    fma_op(x, s, form, d, f);
+    trap_if_least(x, s, d, u);
+    cold_eval_at(x, site, d);
+}
+
+void fp_fma(X86 *x, const IrInst *in, int s, const FpFma *f) {
+    int home = fp_traps(x) ? x86_home_free(x, ref_of(x, in)) : -1;
+    bool factors = s < SS || f->lane0; // else what is above the result must be what is above c
+    if (home == (int)f->c) {
+        fma_in_place(x, in, s, FORM_231, f->c, f);
+    } else if (factors && home == (int)f->a) {
+        fma_in_place(x, in, s, FORM_132, f->a, f);
+    } else if (factors && home == (int)f->b) {
+        fma_in_place(x, in, s, FORM_213, f->b, f);
     } else {
+        FpGuard g = fp_guard(x, in, FP_NAN_OR_LEAST);
+        unsigned d = fp_guard_def(x, in, &g);
+        vmov(x, d, f->c);
+        if (g.traps) trap_if_nan(x, s, g.scratch, f);
+        fma_op(x, s, FORM_231, d, f);
         fp_guard_end(x, in, g, s, d);
     }
 }

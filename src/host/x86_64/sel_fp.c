@@ -81,7 +81,7 @@ bool sel_farith(X86 *x, const IrInst *in) {
     unsigned which = in->op == IR_fadd ? 0 : in->op == IR_fsub ? 1 : in->op == IR_fmul ? 2 : 3;
     unsigned a = vuse(x, in->a), b = vuse(x, in->b);
     FpGuard g = fp_guard(x, in, which == 2 ? FP_NAN_OR_LEAST : FP_NAN);
-    unsigned d = fp_guard_def(x, in, g);
+    unsigned d = fp_guard_def(x, in, &g);
     if (clears(x, s, in->a))
         x->at = vec_encode_lane0(x->at, op[which][s - SS], d, a, b);
     else
@@ -96,7 +96,7 @@ bool sel_fsqrt(X86 *x, const IrInst *in) {
     if (s < 0) return false;
     unsigned a = vuse(x, in->a);
     FpGuard g = fp_guard(x, in, FP_NAN);
-    unsigned d = fp_guard_def(x, in, g);
+    unsigned d = fp_guard_def(x, in, &g);
     if (clears(x, s, in->a))
         x->at = vec_encode_lane0(x->at, op[s - SS], d, 0, a);
     else if (s >= SS)
@@ -115,18 +115,15 @@ IrRef x86_operand(const X86 *x, IrRef v, unsigned i, bool *negate) {
 }
 
 bool sel_fma(X86 *x, const IrInst *in) {
-    static const Vop op[4][4] = {{V_vfmadd231ps, V_vfmadd231pd, V_vfmadd231ss, V_vfmadd231sd},
-                                 {V_vfnmadd231ps, V_vfnmadd231pd, V_vfnmadd231ss, V_vfnmadd231sd},
-                                 {V_vfmsub231ps, V_vfmsub231pd, V_vfmsub231ss, V_vfmsub231sd},
-                                 {V_vfnmsub231ps, V_vfnmsub231pd, V_vfnmsub231ss, V_vfnmsub231sd}};
     int s = shape(in->type);
     if (s < 0 || !has_fma(x)) return false;
-    bool neg_a, neg_c;
-    IrRef ra = x86_operand(x, ref_of(x, in), 0, &neg_a);
-    IrRef rc = x86_operand(x, ref_of(x, in), 2, &neg_c);
-    FpFma f = {vuse(x, ra), vuse(x, in->b), vuse(x, rc), neg_a, clears(x, s, rc)};
-    const Vop *row = op[neg_a + 2 * neg_c];
-    fp_fma(x, in, s, row[s], row[s & 1], &f);
+    FpFma f = {.lane0 = s >= SS && x->h->lane0};
+    IrRef a = x86_operand(x, ref_of(x, in), 0, &f.neg_a);
+    IrRef c = x86_operand(x, ref_of(x, in), 2, &f.neg_c);
+    f.a = vuse(x, a);
+    f.b = vuse(x, in->b);
+    f.c = vuse(x, c);
+    fp_fma(x, in, s, &f);
     return true;
 }
 
@@ -297,15 +294,13 @@ bool sel_vfcmp(X86 *x, const IrInst *in) {
 
 // ---- conversions between floats: the host keeps a NaN's sign and top bits and quiets it, as Arm
 // ----
-// Narrowing to halves, as cold_if_nan_or_least.
-static void cold_if_least_half(X86 *x, const IrInst *in, unsigned d) {
+// Narrowing to halves may have been tiny before rounding.
+static void cold_if_least_half(X86 *x, const IrInst *in, unsigned d, unsigned m) {
     const uint64_t magnitude = 0x7fff7fff7fff7fff, least = 0x0400040004000400;
-    unsigned m = vtmp(x);
     op3k(x, V_pand, m, d, magnitude, magnitude);
     op3k(x, V_pcmpeqw, m, m, least, least);
     test_any(x, m);
     cold_eval(x, in, CC_NE, d);
-    vfree(x, m);
 }
 
 static bool fcvt_lanes(X86 *x, const IrInst *in) {
@@ -319,12 +314,13 @@ static bool fcvt_lanes(X86 *x, const IrInst *in) {
     }
     unsigned a = vuse(x, in->a);
     FpGuard g = fp_guard(x, in, te == IR_F32 && fe == IR_F64 ? FP_NAN_OR_LEAST : FP_TRAPS_ONLY);
-    unsigned d = vdef_fresh(x, in);
+    unsigned d = te == IR_F16 ? vdef_fresh(x, in) : fp_guard_def(x, in, &g);
     if (te == IR_F32 && fe == IR_F64) {
         op2(x, V_cvtpd2ps, d, a);
     } else if (te == IR_F16) {
+        unsigned m = vtmp(x);
         op2sti(x, V_vcvtps2ph, d, a, 4);
-        cold_if_least_half(x, in, d);
+        cold_if_least_half(x, in, d, m);
     } else {
         if (in->aux) {
             unsigned t = vtmp(x);
@@ -347,9 +343,10 @@ static bool fcvt_half(X86 *x, const IrInst *in, IrType from, IrType to) {
         zero_above(x, 2, t, a);
         op2(x, V_vcvtph2ps, d, t);
     } else {
+        unsigned m = vtmp(x);
         zero_above(x, 4, t, a);
         op2sti(x, V_vcvtps2ph, d, t, 4);
-        cold_if_least_half(x, in, d);
+        cold_if_least_half(x, in, d, m);
     }
     fp_guard_end(x, in, g, SS, d);
     return true;
@@ -362,7 +359,7 @@ bool sel_fcvt(X86 *x, const IrInst *in) {
     if (from == to || from == IR_F16 || to == IR_F16) return fcvt_half(x, in, from, to);
     unsigned a = vuse(x, in->a);
     FpGuard g = fp_guard(x, in, to == IR_F32 ? FP_NAN_OR_LEAST : FP_TRAPS_ONLY);
-    unsigned d = vdef_fresh(x, in);
+    unsigned d = fp_guard_def(x, in, &g);
     op3lo(x, to == IR_F64 ? V_cvtss2sd : V_cvtsd2ss, d, a, a);
     fp_guard_end(x, in, g, SS, d);
     return true;
@@ -455,7 +452,7 @@ static bool f2i_scalar(X86 *x, const IrInst *in, int s) {
         return false;
     unsigned a = vuse(x, in->a), t = a;
     FpGuard g = fp_guard(x, in, FP_TRAPS_ONLY);
-    unsigned d = gdef(x, in), n_sites = 0;
+    unsigned d = gdef(x, in), z = is_signed || has_avx512(x) ? 0 : vtmp(x), n_sites = 0;
     ColdSite site[3];
     if (imm != 3) {
         t = vtmp(x);
@@ -480,7 +477,7 @@ static bool f2i_scalar(X86 *x, const IrInst *in, int s) {
             site[n_sites++] = cold_branch(x, in, CC_E);
         }
     } else {
-        unsigned z = vzero(x);
+        vzero_reg(x, z);
         Vop ucomi = from64 ? V_ucomisd : V_ucomiss;
         op2(x, ucomi, t, z);
         site[n_sites++] = cold_branch(x, in, CC_B); // negative or NaN
@@ -498,9 +495,11 @@ static bool f2i_scalar(X86 *x, const IrInst *in, int s) {
     return true;
 }
 
-// I64 lanes without AVX-512: one after the other through general registers. Returns how many sites.
-static unsigned f64_lanes_to_i64(X86 *x, const IrInst *in, unsigned d, unsigned a, ColdSite *site) {
-    unsigned g = gtmp(x), h = gtmp(x), t = vtmp(x), n = 0;
+// I64 lanes without AVX-512: one after the other through general registers g and h, and t. Returns how
+// many sites.
+static unsigned f64_lanes_to_i64(X86 *x, const IrInst *in, unsigned d, unsigned a, unsigned g,
+                                 unsigned h, unsigned t, ColdSite *site) {
+    unsigned n = 0;
     bool look = !fp_traps(x);
     op2(x, V_cvttsd2siq, g, a);
     if (look) {
@@ -541,17 +540,21 @@ static bool f2i_lanes(X86 *x, const IrInst *in, int s) {
         return false;
     unsigned a = vuse(x, in->a);
     FpGuard g = fp_guard(x, in, FP_TRAPS_ONLY);
-    unsigned t = vdef_fresh(x, in), r = a, n_sites = 0;
+    bool one_by_one = s == PD && !has_avx512(x);
+    unsigned t = vdef_fresh(x, in), r = a, n_sites = 0, low = 0, high = 0, u = 0;
+    if (one_by_one) low = gtmp(x), high = gtmp(x), u = vtmp(x);
     ColdSite site[3];
     if (imm != 3) {
         r = vtmp(x);
+        if (one_by_one) vfree(x, u); // round_away has use for it
         if (imm == ROUND_AWAY)
             site[n_sites++] = round_away(x, in, s, r, a);
         else
             round_to(x, s, r, a, (unsigned)imm | 8);
     }
-    if (s == PD && !has_avx512(x)) {
-        n_sites += f64_lanes_to_i64(x, in, t, r, site + n_sites);
+    if (one_by_one) {
+        if (imm != 3) u = vtmp(x);
+        n_sites += f64_lanes_to_i64(x, in, t, r, low, high, u, site + n_sites);
     } else {
         Vop cvt = s == PS ? (is_signed ? V_cvttps2dq : V_vcvttps2udq)
                           : (is_signed ? V_vcvttpd2qq : V_vcvttpd2uqq);

@@ -78,20 +78,21 @@ typedef struct FpGuard {
     FpDoubt doubt;
     bool traps;
     ColdSite site;
+    unsigned scratch;
 } FpGuard;
 bool fp_traps(const X86 *x); // the FPU's exceptions are unmasked; all that can raise one has a site
 ColdSite fp_trap_site(X86 *x, const IrInst *in); // for cold_eval_at; from here on
 // The operands are in their registers, the result has none: in this order, with the op before the end.
 FpGuard fp_guard(X86 *x, const IrInst *in, FpDoubt doubt);
-unsigned fp_guard_def(X86 *x, const IrInst *in, FpGuard g);
+unsigned fp_guard_def(X86 *x, const IrInst *in, FpGuard *g);
 void fp_guard_end(X86 *x, const IrInst *in, FpGuard g, int shape, unsigned d);
 void fp_compare(X86 *x, Vop op, unsigned a, unsigned b); // [u]comiss/sd
 typedef struct FpFma {
     unsigned a, b, c; // registers
-    bool neg_a, clear; // clear: the addend's register may hold something above it
+    bool neg_a, neg_c;
+    bool lane0; // a scalar, with zeros above the result
 } FpFma;
-// The whole op; op_lane0 is the packed form.
-void fp_fma(X86 *x, const IrInst *in, int shape, Vop op, Vop op_lane0, const FpFma *f);
+void fp_fma(X86 *x, const IrInst *in, int shape, const FpFma *f); // the whole op
 
 // ---- what this host has ----
 static inline bool has_ssse3(const X86 *x) {
