@@ -431,6 +431,7 @@ static void print_stats(const dgm_machine *m, uint64_t cpu_ns) {
     fprintf(stderr, "loaded_blocks %llu\n", (unsigned long long)s.loaded);
     fprintf(stderr, "invalidations %llu\n", (unsigned long long)s.invalidations);
     fprintf(stderr, "flushes %llu\n", (unsigned long long)s.flushes);
+    fprintf(stderr, "fp_traps %llu\n", (unsigned long long)s.fp_traps);
 }
 
 static uint64_t cpu_ns(void) {

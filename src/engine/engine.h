@@ -133,6 +133,7 @@ struct Machine {
     MachineStats stats;
     uint64_t insns_of_gone; // instructions executed by vCPUs that no longer exist
     _Atomic uint32_t flush_generation;
+    _Atomic uint64_t fp_traps; // taken
     DgmErr err; // what went wrong last
 };
 
@@ -151,8 +152,9 @@ struct Vcpu {
         uint64_t addr;
     } fault;     // of HOST_EXIT_FAULT
     volatile bool fp_traps; // code may count on traps of the host's FPU (MODE_FP_TRAPS)
-    uint32_t n_fp_traps;    // since
-    uint64_t fp_traps_since_ns;
+    uint32_t n_fp_traps;        // taken
+    uint64_t fp_traps_since_ns; // when the last so many began
+    uint64_t fp_pause_ns, fp_again_ns; // without traps: for how long, until when
     void *alloc; // what to free
 };
 

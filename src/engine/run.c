@@ -189,11 +189,19 @@ static Block *find_or_translate(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t ma
     return b;
 }
 
+// After a time without, that doubles: what trapped may be over.
+static void fp_traps_again(Vcpu *v) {
+    if (!v->fp_pause_ns || now_ns() < v->fp_again_ns) return;
+    v->n_fp_traps = 0;
+    v->fp_traps = true;
+}
+
 // Looks the next block up and runs from there. Returns Host.enter's answer, or -1 when out of
 // memory.
 static int64_t run_code(Vcpu *v, Run *run, uint32_t max_insns) {
     Machine *m = v->m;
     uint64_t pc = vcpu_reg(v, m->guest->pc_field);
+    if (!v->fp_traps) fp_traps_again(v);
     uint32_t mode = vcpu_mode(v);
     if (mode != v->hot->mode) {
         jumps_forget(v);
@@ -325,12 +333,17 @@ static void guest_faulted(Vcpu *v, uint64_t pc) {
 }
 
 // A trap costs more than a microsecond, looking for what traps two or three instructions.
-static bool fp_traps_too_often(Vcpu *v) {
-    enum { TRAPS = 64, LEAST_NS_EACH = 100000 };
-    if (v->n_fp_traps++ % TRAPS) return false;
-    uint64_t since = v->fp_traps_since_ns;
-    v->fp_traps_since_ns = now_ns();
-    return v->n_fp_traps > 1 && v->fp_traps_since_ns - since < (uint64_t)TRAPS * LEAST_NS_EACH;
+static void fp_trap_count(Vcpu *v) {
+    enum { TRAPS = 64, LEAST_NS_EACH = 100000, FIRST_PAUSE_NS = 100000000 };
+    const uint64_t longest_pause_ns = 30000000000;
+    v->m->fp_traps++;
+    if (!v->fp_traps || v->n_fp_traps++ % TRAPS) return; // it may take a while until code is left
+    uint64_t since = v->fp_traps_since_ns, now = v->fp_traps_since_ns = now_ns();
+    if (v->n_fp_traps == 1 || now - since >= (uint64_t)TRAPS * LEAST_NS_EACH) return;
+    v->fp_pause_ns = MIN(MAX(2 * v->fp_pause_ns, (uint64_t)FIRST_PAUSE_NS), longest_pause_ns);
+    v->fp_again_ns = now + v->fp_pause_ns;
+    v->fp_traps = false;
+    vcpu_interrupt(v);
 }
 
 // The host's FPU has found what translated code does not look for.
@@ -349,10 +362,7 @@ static bool fp_trapped(Vcpu *v, void *ucontext, uint64_t host_pc) {
     }
     if (!lo) return false;
     m->host->take_fp_trap(m->host_ctx, ucontext, b->traps->cold + t[lo - 1].to);
-    if (v->fp_traps && fp_traps_too_often(v)) {
-        v->fp_traps = false;
-        vcpu_interrupt(v);
-    }
+    fp_trap_count(v);
     return true;
 }
 

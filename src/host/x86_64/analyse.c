@@ -161,7 +161,10 @@ static void use_fma(Walk *w, uint32_t i, const IrInst *in) {
     x->val[i].flags |= (neg_a ? VAL_NEG_A : 0) | (neg_c ? VAL_NEG_C : 0);
     use(w, neg_a ? a->a : in->a, i);
     use(w, in->b, i);
-    use(w, neg_c ? c->a : in->c, i);
+    IrRef addend = neg_c ? c->a : in->c;
+    use(w, addend, i);
+    Val *v = &x->val[addend]; // best made where the sum is made of it
+    if (v->hint < 0) v->hint = x->val[i].hint;
 }
 
 static void visit_operands(Walk *w, uint32_t i, const IrInst *in) {

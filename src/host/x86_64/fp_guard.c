@@ -25,7 +25,7 @@
 // interrupted instruction has raised (inexact, overflow, division by zero in another lane) Arm raises
 // as well.
 //
-// Programs that trap all the time are retranslated without (fp_traps_too_often in run.c): compares and
+// Programs that trap all the time are retranslated without (fp_trap_count in run.c): compares and
 // branches behind each op, with all exceptions masked.
 #include "host/x86_64/sel_vec.h"
 
