@@ -152,7 +152,8 @@ static Block *thaw(Machine *m, const CacheRecord *r) {
     HostCode code = translate_room(m);
     size_t table_bytes = r->n_faults * sizeof *faults, count_bytes = r->n_counts * sizeof *counts;
     const uint8_t *trap_at = at + table_bytes + count_bytes;
-    if (m->host->thaw(m->host_ctx, trap_at + r->n_traps * sizeof(HostTrap), r->frozen_bytes, &code, &out))
+    if (m->host->thaw(m->host_ctx, trap_at + r->n_traps * sizeof(HostTrap), r->frozen_bytes, &code,
+                      &out))
         return NULL;
     BlockTraps *traps = r->n_traps ? block_traps(m, out.cold, trap_at, r->n_traps) : NULL;
     if (r->n_traps && !traps) return NULL;

@@ -1,11 +1,12 @@
-// Floating point where nothing is usual: NaNs of all kinds, infinities, denormals, products that round up
-// to the least normal number, conversions out of range; many thousand times over, between usual
-// numbers, with signals, faults, threads and a fork in the middle. Prints sums of all bits and the flags.
+// Floating point where nothing is usual: NaNs of all kinds, infinities, denormals, products that
+// round up to the least normal number, conversions out of range; many thousand times over, between
+// usual numbers, with signals, faults, threads and a fork in the middle. Prints sums of all bits
+// and the flags.
 #include <fenv.h>
 #include <math.h>
 #include <pthread.h>
-#include <stdbool.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -52,7 +53,9 @@ static double number(unsigned kind, unsigned i) {
     case 2: return i % 2 ? from(0x7ff0000000000001 + i) : i - 7.5;
     case 3: return i % 3 ? (i % 2 ? INFINITY : -INFINITY) : i * 0.0;
     case 4: return from(0x000fffffffffffff >> i % 20) * (i % 2 ? 1 : -1);
-    case 5: return from(0x2000000000000000 + (i % 2 ? -(2ull << i % 26) : 1ull << i % 26)); // about 2^-511
+    case 5:
+        return from(0x2000000000000000 +
+                    (i % 2 ? -(2ull << i % 26) : 1ull << i % 26)); // about 2^-511
     default: return number((unsigned)(i * 2654435761u >> 13) % (KINDS - 1), i * 5);
     }
 }
@@ -96,9 +99,14 @@ static uint64_t everything(uint64_t sum, double a, double b, double c) {
     sum = mix(sum, (uint64_t)n);
     __asm__ volatile("fcvtas %w0, %d1" : "=r"(n) : "w"(b));
     sum = mix(sum, (uint64_t)n);
-    __asm__ volatile("fcmp %d1, %d2\n cset %w0, mi\n cinc %w0, %w0, vs" : "=r"(n) : "w"(a), "w"(b) : "cc");
+    __asm__ volatile("fcmp %d1, %d2\n cset %w0, mi\n cinc %w0, %w0, vs"
+                     : "=r"(n)
+                     : "w"(a), "w"(b)
+                     : "cc");
     sum = mix(sum, (uint64_t)n);
-    __asm__ volatile("fmla %0.2d, %1.2d, %2.2d\n fmls %0.2d, %2.2d, %1.2d" : "+w"(u) : "w"(v), "w"(w));
+    __asm__ volatile("fmla %0.2d, %1.2d, %2.2d\n fmls %0.2d, %2.2d, %1.2d"
+                     : "+w"(u)
+                     : "w"(v), "w"(w));
     __asm__ volatile("fcvtn %0.2s, %1.2d\n fcvtn2 %0.4s, %2.2d" : "=&w"(p) : "w"(u), "w"(v));
     __asm__ volatile("fmul %0.4s, %1.4s, %1.4s\n fcmge %0.4s, %0.4s, %1.4s" : "=&w"(q) : "w"(p));
     uint64_t out[6];
@@ -112,7 +120,8 @@ static uint64_t work(unsigned kind, unsigned rounds, unsigned *flags) {
     set_fpsr(0);
     for (unsigned r = 0; r < rounds; r++)
         for (unsigned i = 0; i < N; i++)
-            sum = everything(sum, number(kind, i), number(kind, (i + r) % N), number(kind, (i * 7 + r) % N));
+            sum = everything(sum, number(kind, i), number(kind, (i + r) % N),
+                             number(kind, (i * 7 + r) % N));
     if (flags) *flags = fpsr();
     return sum;
 }
@@ -141,7 +150,9 @@ static void least_normal(void) {
                 __asm__ volatile("fmul %d0, %d1, %d2" : "=w"(d) : "w"(a), "w"(b));
                 printf(" %llx,%02x", (unsigned long long)bits(d), fpsr());
                 set_fpsr(0);
-                __asm__ volatile("fmadd %d0, %d1, %d2, %d3" : "=w"(d) : "w"(a), "w"(b), "w"(from(0x8000000000000001)));
+                __asm__ volatile("fmadd %d0, %d1, %d2, %d3"
+                                 : "=w"(d)
+                                 : "w"(a), "w"(b), "w"(from(0x8000000000000001)));
                 printf(",%llx,%02x", (unsigned long long)bits(d), fpsr());
                 set_fpsr(0);
                 double n = from(0x380fffffefffffff + (uint64_t)i * 0x8000000 + (uint64_t)e);
@@ -181,8 +192,9 @@ static uint8_t *no_page;
 static void on_segv(int sig, siginfo_t *si, void *context) {
     mcontext_t *m = &((ucontext_t *)context)->uc_mcontext;
     struct fpsimd_context *f = (void *)m->__reserved;
-    printf("signal %d at +%ld: v0 %016llx v1 %016llx fpsr %02x\n", sig, (long)((uint8_t *)si->si_addr - no_page),
-           (unsigned long long)f->vregs[0], (unsigned long long)f->vregs[1], f->fpsr);
+    printf("signal %d at +%ld: v0 %016llx v1 %016llx fpsr %02x\n", sig,
+           (long)((uint8_t *)si->si_addr - no_page), (unsigned long long)f->vregs[0],
+           (unsigned long long)f->vregs[1], f->fpsr);
     m->pc += 4;
 }
 
@@ -226,7 +238,8 @@ static void with_threads(void) {
 
 int main(int argc, char **argv) {
     if (argc > 1) { // a number of rounds of one kind
-        printf("%016llx\n", (unsigned long long)work((unsigned)atoi(argv[1]), (unsigned)atoi(argv[2]), NULL));
+        printf("%016llx\n",
+               (unsigned long long)work((unsigned)atoi(argv[1]), (unsigned)atoi(argv[2]), NULL));
         return 0;
     }
     all_kinds(1);

@@ -75,8 +75,8 @@ int x86_detect(X86Cpu *cpu, const char *limit, DgmErr *err) {
         const char *name;
         void (*drop)(X86Cpu *);
     } limits[] = {
-        {"avx512", without_avx512}, {"avx2", without_avx2}, {"avx", without_avx},
-        {"fma", without_fma},       {"bmi", without_bmi},   {"sse4", without_sse4},
+        {"avx512", without_avx512},    {"avx2", without_avx2}, {"avx", without_avx},
+        {"fma", without_fma},          {"bmi", without_bmi},   {"sse4", without_sse4},
         {"fptraps", without_fp_traps},
     };
     *cpu = detect();
@@ -87,9 +87,10 @@ int x86_detect(X86Cpu *cpu, const char *limit, DgmErr *err) {
                (strlen(limits[i].name) != n || strncmp(limits[i].name, limit, n)))
             i++;
         if (i == ARRAY_LEN(limits))
-            return err_set(err, -EINVAL,
-                           "--host-limit %.*s: expected avx512, avx2, avx, fma, bmi, sse4 or fptraps",
-                           (int)n, limit);
+            return err_set(
+                err, -EINVAL,
+                "--host-limit %.*s: expected avx512, avx2, avx, fma, bmi, sse4 or fptraps", (int)n,
+                limit);
         limits[i].drop(cpu);
         limit += n + (limit[n] == ',');
     }

@@ -104,7 +104,7 @@ static uint8_t *encode(uint8_t *p, VecLevel level, Vop op, unsigned dst, unsigne
         *p++ = (uint8_t)((rbit ^ 1) << 7 | (xbit ^ 1) << 6 | (bbit ^ 1) << 5 |
                          ((reg >> 4 & 1) ^ 1) << 4 | row->map);
         *p++ = (uint8_t)((row->flags & (W | V) ? 0x80 : 0) | (~vvvv & 15) << 3 | 4 | row->pp);
-        unsigned mask = lane0 ? 0x80 | VEC_LANE0_MASK : 0;           // zeros where it has none
+        unsigned mask = lane0 ? 0x80 | VEC_LANE0_MASK : 0;   // zeros where it has none
         *p++ = (uint8_t)(((vvvv >> 4 & 1) ^ 1) << 3 | mask); // 128 bits
         disp8_log2 = (unsigned)__builtin_ctz(row->mem_bytes);
     } else if (level >= VEC_AVX) {

@@ -4,26 +4,30 @@
 // everything but:
 //  (a) an invalid operation makes a negative NaN here and a positive one there;
 //  (b) of two NaN operands the host returns the first, Arm a signalling one before a quiet one;
-//  (c) fma with several NaNs returns the addend's last here and first there, and with a quiet NaN as
+//  (c) fma with several NaNs returns the addend's last here and first there, and with a quiet NaN
+//  as
 //      addend infinity * 0 is invalid only there; a negated operand's NaN is negated only there;
-//  (d) tininess: the host finds it after rounding, Arm before. They differ only where a number rounds
-//      up to the least normal one: the result is the same, but Arm raises underflow. Sums that small
-//      are exact, square roots are never that small, and quotients of p bits do not lie so close below
-//      a power of two (with ma < mb, ma / mb < 1 - 2^-p): only products, fma and narrowing can do it;
-//  (e) conversions to integers out of range, minimum and maximum of NaNs, and comparisons, which make
+//  (d) tininess: the host finds it after rounding, Arm before. They differ only where a number
+//  rounds
+//      up to the least normal one: the result is the same, but Arm raises underflow. Sums that
+//      small are exact, square roots are never that small, and quotients of p bits do not lie so
+//      close below a power of two (with ma < mb, ma / mb < 1 - 2^-p): only products, fma and
+//      narrowing can do it;
+//  (e) conversions to integers out of range, minimum and maximum of NaNs, and comparisons, which
+//  make
 //      the same of a NaN but are told of it in the same way.
 // Whatever is in doubt is done again by ir_eval, from the operands, which must still be there.
 //
 // With traps (the usual way) the FPU itself finds the doubt: MXCSR leaves invalid and underflow
-// unmasked while translated code runs. (a), (b) with a signalling NaN, and (e) raise invalid, before
-// the instruction has written anything; of two quiet NaNs both return the first, if the operands are
-// given in Arm's order. For (c) the addend's copy is made by a minimum of it with itself, which is
-// invalid for a NaN. For (d) the result is multiplied by a half: that is exact, and tiny (which traps
-// even when exact) for all below twice the least normal. So sums, quotients and roots are one
-// instruction, products two, fma three. A host signal leads to the op's cold code (HostTrap), which
-// ends behind the op. Invalid and underflow, masked in C, are sticky in IrFpEnv only; what else the
-// interrupted instruction has raised (inexact, overflow, division by zero in another lane) Arm raises
-// as well.
+// unmasked while translated code runs. (a), (b) with a signalling NaN, and (e) raise invalid,
+// before the instruction has written anything; of two quiet NaNs both return the first, if the
+// operands are given in Arm's order. For (c) the addend's copy is made by a minimum of it with
+// itself, which is invalid for a NaN. For (d) the result is multiplied by a half: that is exact,
+// and tiny (which traps even when exact) for all below twice the least normal. So sums, quotients
+// and roots are one instruction, products two, fma three. A host signal leads to the op's cold code
+// (HostTrap), which ends behind the op. Invalid and underflow, masked in C, are sticky in IrFpEnv
+// only; what else the interrupted instruction has raised (inexact, overflow, division by zero in
+// another lane) Arm raises as well.
 //
 // Programs that trap all the time are retranslated without (fp_trap_count in run.c): compares and
 // branches behind each op, with all exceptions masked.
@@ -108,8 +112,8 @@ static void cold_if_nan_or_least(X86 *x, const IrInst *in, int s, unsigned t) {
 
 // ---- both ----
 //
-// Cold code comes back behind the op, so none of it may be the allocator's: registers are all asked for
-// before the first instruction that can trap.
+// Cold code comes back behind the op, so none of it may be the allocator's: registers are all asked
+// for before the first instruction that can trap.
 
 FpGuard fp_guard(X86 *x, const IrInst *in, FpDoubt doubt) {
     FpGuard g = {.doubt = doubt, .traps = fp_traps(x)};
@@ -151,8 +155,8 @@ void fp_compare(X86 *x, Vop op, unsigned a, unsigned b) {
 
 // ---- a * b + c ----
 
-// The form of the instruction by the operand whose register the result takes; b is the second factor
-// in each, for of two NaNs the first factor's is Arm's.
+// The form of the instruction by the operand whose register the result takes; b is the second
+// factor in each, for of two NaNs the first factor's is Arm's.
 enum { FORM_132, FORM_213, FORM_231 };
 static void fma_op(X86 *x, int s, unsigned form, unsigned d, const FpFma *f) {
     unsigned sign = f->neg_a * 2 + f->neg_c;
@@ -185,7 +189,8 @@ static ColdSite site_with_copy(X86 *x, const IrInst *in, unsigned d, unsigned t)
 }
 
 // In the register of an operand, of which a copy is kept until all is known to be well.
-static void fma_in_place(X86 *x, const IrInst *in, int s, unsigned form, unsigned d, const FpFma *f) {
+static void fma_in_place(X86 *x, const IrInst *in, int s, unsigned form, unsigned d,
+                         const FpFma *f) {
     unsigned t = vtmp(x), u = t;
     ColdSite site;
     if (form == FORM_231 && !f->neg_a) {

@@ -1,5 +1,5 @@
-// sel_fp.c - floating point on the host's units, exactly as the guest would have it: fp_guard.c says
-// how.
+// sel_fp.c - floating point on the host's units, exactly as the guest would have it: fp_guard.c
+// says how.
 //
 // A host operation whose result is then thrown away has raised what Arm raises too (invalid), never
 // more: see sel_f2i for the care that takes with inexact. Sticky flags gather in MXCSR; ir_eval
@@ -495,8 +495,8 @@ static bool f2i_scalar(X86 *x, const IrInst *in, int s) {
     return true;
 }
 
-// I64 lanes without AVX-512: one after the other through general registers g and h, and t. Returns how
-// many sites.
+// I64 lanes without AVX-512: one after the other through general registers g and h, and t. Returns
+// how many sites.
 static unsigned f64_lanes_to_i64(X86 *x, const IrInst *in, unsigned d, unsigned a, unsigned g,
                                  unsigned h, unsigned t, ColdSite *site) {
     unsigned n = 0;

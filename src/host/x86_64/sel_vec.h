@@ -82,7 +82,8 @@ typedef struct FpGuard {
 } FpGuard;
 bool fp_traps(const X86 *x); // the FPU's exceptions are unmasked; all that can raise one has a site
 ColdSite fp_trap_site(X86 *x, const IrInst *in); // for cold_eval_at; from here on
-// The operands are in their registers, the result has none: in this order, with the op before the end.
+// The operands are in their registers, the result has none: in this order, with the op before the
+// end.
 FpGuard fp_guard(X86 *x, const IrInst *in, FpDoubt doubt);
 unsigned fp_guard_def(X86 *x, const IrInst *in, FpGuard *g);
 void fp_guard_end(X86 *x, const IrInst *in, FpGuard g, int shape, unsigned d);

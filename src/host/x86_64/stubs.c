@@ -3,7 +3,11 @@
 #include "host/x86_64/stubs.h"
 #include "host/x86_64/emit.h"
 
-enum { EVAL_SAVE_SLOT = 48, EVAL_FLAGS_SLOT = 61, EVAL_RAX_SLOT = 62 }; // of hot.spill, above the spills
+enum {
+    EVAL_SAVE_SLOT = 48,
+    EVAL_FLAGS_SLOT = 61,
+    EVAL_RAX_SLOT = 62
+}; // of hot.spill, above the spills
 
 static const uint8_t callee_saved[] = {RBX, RBP, R12, R13, R14, R15};
 enum {
@@ -126,7 +130,8 @@ static void leave_stubs(X86 *x) {
 
 static void change_signs(V128 *v, IrType t) {
     uint64_t sign = 1ull << (ir_elem_bits(t) - 1);
-    for (unsigned bits = ir_elem_bits(t); bits < 64; bits *= 2) sign |= ir_is_vec(t) ? sign << bits : 0;
+    for (unsigned bits = ir_elem_bits(t); bits < 64; bits *= 2)
+        sign |= ir_is_vec(t) ? sign << bits : 0;
     v->d[0] ^= sign;
     if (ir_is_vec(t)) v->d[1] ^= sign;
 }
@@ -175,7 +180,7 @@ static void eval_stub(X86 *x) {
     load_lane0_mask(x);
     mov_load(x, 32, RAX, mem_state(slot(EVAL_FLAGS_SLOT)));
     e8(x, 0x04), e8(x, 127); // add al, 127: overflows when al is 1
-    e8(x, 0x9E); // sahf
+    e8(x, 0x9E);             // sahf
     ret(x);
 }
 
