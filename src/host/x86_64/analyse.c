@@ -164,7 +164,9 @@ static void use_fma(Walk *w, uint32_t i, const IrInst *in) {
     IrRef addend = neg_c ? c->a : in->c;
     use(w, addend, i);
     Val *v = &x->val[addend]; // best made where the sum is made of it
-    if (v->hint < 0) v->hint = x->val[i].hint;
+    if (v->hint >= 0) return;
+    v->hint = x->val[i].hint;
+    v->flags |= VAL_WEAK_HINT;
 }
 
 static void visit_operands(Walk *w, uint32_t i, const IrInst *in) {
@@ -189,7 +191,7 @@ static void visit_operands(Walk *w, uint32_t i, const IrInst *in) {
     if (x86_shares_register(w->x, in)) {
         Val *from = &w->val[in->a], *v = &w->val[i];
         use(w, in->a, MAX(v->last_use, i));
-        if (from->hint < 0) from->hint = v->hint;
+        if (from->hint < 0 || (from->flags & VAL_WEAK_HINT && v->hint >= 0)) from->hint = v->hint;
         return;
     }
     use(w, in->a, i);

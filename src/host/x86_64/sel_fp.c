@@ -245,16 +245,13 @@ bool x86_fcmp_flags(X86 *x, IrRef v, unsigned *cc) {
 bool sel_fl_fcmp(X86 *x, const IrInst *in) {
     IrType t = ir_type(x_region(x), in->a);
     if (t != IR_F32 && t != IR_F64) return false;
-    unsigned a = vuse(x, in->a), b = vuse(x, in->b), d = gdef(x, in), g = gtmp(x);
+    unsigned a = vuse(x, in->a), b = vuse(x, in->b), d = gdef(x, in);
     bool is64 = t == IR_F64;
     fp_compare(x, in->aux ? (is64 ? V_comisd : V_comiss) : (is64 ? V_ucomisd : V_ucomiss), a, b);
     gconst(x, d, 0); // greater
-    gconst(x, g, IR_FLAG_Z);
-    gcmov(x, CC_E, d, g);
-    gconst(x, g, IR_FLAG_N | IR_FLAG_NOT_C);
-    gcmov(x, CC_B, d, g);
-    gconst(x, g, IR_FLAG_V);
-    gcmov(x, CC_P, d, g);
+    gcmov_const(x, CC_E, d, IR_FLAG_Z);
+    gcmov_const(x, CC_B, d, IR_FLAG_N | IR_FLAG_NOT_C);
+    gcmov_const(x, CC_P, d, IR_FLAG_V);
     return true;
 }
 

@@ -204,7 +204,7 @@ void gand32(X86 *x, unsigned d, unsigned a);
 void gzext8(X86 *x, unsigned d);
 void gconst(X86 *x, unsigned d, uint32_t value); // keeps the flags
 void gset(X86 *x, unsigned cc, unsigned d);      // low byte only
-void gcmov(X86 *x, unsigned cc, unsigned d, unsigned a);
+void gcmov_const(X86 *x, unsigned cc, unsigned d, uint32_t value);
 void gcmp_imm(X86 *x, bool is64, unsigned a, int imm8);
 void gtest64(X86 *x, unsigned a);
 static inline void cold_eval(X86 *x, const IrInst *in, unsigned cc, unsigned result) {

@@ -72,6 +72,7 @@ typedef enum ValFlag {
     VAL_ABSORBED = 8,   // an fcmp that its users make themselves
     VAL_NEG_A = 16,     // an fma negates its operand a itself: what fneg was given is meant
     VAL_NEG_C = 32,     // the same of c
+    VAL_WEAK_HINT = 64, // a put of the value itself knows better
 } ValFlag;
 
 typedef struct Val {
