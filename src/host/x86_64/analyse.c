@@ -125,6 +125,7 @@ static bool visit_put(Walk *w, uint32_t i, const IrInst *in) {
     if (x->h->home_of_field[f] >= 0 &&
         x86_in_vec(x->r->fields[f].type) == x86_in_vec(ir_type(w->r, in->a))) {
         v->hint = (int8_t)f;
+        v->flags &= (uint8_t)~VAL_WEAK_HINT;
         w->field[f].put_pos = i;
     }
     return true;

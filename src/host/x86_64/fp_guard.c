@@ -44,9 +44,20 @@ ColdSite fp_trap_site(X86 *x, const IrInst *in) {
     return (ColdSite){c ? (uint32_t)(c - x->cold) : MAX_COLD};
 }
 
-// Traps when any lane of t is tiny, were it half as large.
+// Doubles can be looked at as pairs of singles, of which the upper ones tell.
+static bool sees_halves(const X86 *x, int s) {
+    return x->h->masks && (s == PD || s == SD);
+}
+
+// Traps when any lane of t is tiny, were it half as large; where halves are seen, also for a NaN.
 static void trap_if_least(X86 *x, int s, unsigned t, unsigned scratch) {
     static const Vop mul[4] = {V_mulps, V_mulpd, V_mulss, V_mulsd};
+    if (sees_halves(x, s)) {
+        enum { LESS_ALOUD = 1 };
+        x->at = vec_encode_masked(x->at, s == PD ? VEC_HIGH_HALVES : VEC_HIGH_HALF0, V_vcmpps_k, 1, t, t,
+                                  LESS_ALOUD);
+        return;
+    }
     uint64_t half = s == PD || s == SD ? 0x3FE0000000000000 : 0x3F0000003F000000;
     op3m(x, mul[s], scratch, t, vliteral(x, half, half));
 }
@@ -142,15 +153,21 @@ void fp_guard_end(X86 *x, const IrInst *in, FpGuard g, int s, unsigned d) {
 
 // ---- comparisons: the trap knows that the operands are unordered ----
 
-static void emit_unordered(X86 *x, const Cold *c) {
-    x86_cold_unordered(x);
+// Again, with exceptions masked: a denormal is no reason for anything.
+static void emit_compare(X86 *x, const Cold *c) {
+    x86_fp_masked(x, true);
+    op2(x, (Vop)c->imm, c->args[0], c->args[1]);
+    x86_fp_masked(x, false);
     x86_cold_back(x, c);
 }
 
 void fp_compare(X86 *x, Vop op, unsigned a, unsigned b) {
-    Cold *c = fp_traps(x) ? x86_cold_trap(x, emit_unordered) : NULL;
+    Cold *c = fp_traps(x) ? x86_cold_trap(x, emit_compare) : NULL;
     op2(x, op, a, b);
-    if (c) c->back = x->at;
+    if (!c) return;
+    c->imm = op;
+    c->args[0] = (uint8_t)a, c->args[1] = (uint8_t)b;
+    c->back = x->at;
 }
 
 // ---- a * b + c ----
@@ -162,8 +179,8 @@ static void fma_op(X86 *x, int s, unsigned form, unsigned d, const FpFma *f) {
     unsigned sign = f->neg_a * 2 + f->neg_c;
     unsigned second = form == FORM_132 ? f->c : f->a, third = form == FORM_213 ? f->c : f->b;
     Vop first = (Vop)(V_vfmadd132ps + 16 * form + 4 * sign);
-    if (f->lane0)
-        x->at = vec_encode_lane0(x->at, (Vop)(first + s - SS), d, second, third);
+    if (f->clear)
+        x->at = vec_encode_masked(x->at, VEC_LANE0, (Vop)(first + s - SS), d, second, third, 0);
     else
         op3(x, (Vop)(first + s), d, second, third);
 }
@@ -193,7 +210,10 @@ static void fma_in_place(X86 *x, const IrInst *in, int s, unsigned form, unsigne
                          const FpFma *f) {
     unsigned t = vtmp(x), u = t;
     ColdSite site;
-    if (form == FORM_231 && !f->neg_a) {
+    if (sees_halves(x, s)) {
+        vmov(x, t, d);
+        site = site_with_copy(x, in, d, t);
+    } else if (form == FORM_231 && !f->neg_a) {
         Cold *c = x86_cold_trap(x, emit_copy);
         if (c) c->args[0] = (uint8_t)d, c->result = (uint8_t)t;
         trap_if_nan(x, s, t, f);
@@ -212,7 +232,7 @@ static void fma_in_place(X86 *x, const IrInst *in, int s, unsigned form, unsigne
 
 void fp_fma(X86 *x, const IrInst *in, int s, const FpFma *f) {
     int home = fp_traps(x) ? x86_home_free(x, ref_of(x, in)) : -1;
-    bool factors = s < SS || f->lane0; // else what is above the result must be what is above c
+    bool factors = s < SS || f->clear; // else what is above the result must be what is above c
     if (home == (int)f->c) {
         fma_in_place(x, in, s, FORM_231, f->c, f);
     } else if (factors && home == (int)f->a) {
@@ -223,7 +243,7 @@ void fp_fma(X86 *x, const IrInst *in, int s, const FpFma *f) {
         FpGuard g = fp_guard(x, in, FP_NAN_OR_LEAST);
         unsigned d = fp_guard_def(x, in, &g);
         vmov(x, d, f->c);
-        if (g.traps) trap_if_nan(x, s, g.scratch, f);
+        if (g.traps && !sees_halves(x, s)) trap_if_nan(x, s, g.scratch, f);
         fma_op(x, s, FORM_231, d, f);
         fp_guard_end(x, in, g, s, d);
     }

@@ -44,7 +44,7 @@ static void assign_homes(HostCtx *h, unsigned needs, const uint16_t *ints, uint3
         h->field_of_vec[r] = (int16_t)vecs[i];
         h->vec_homes |= 1u << r;
     }
-    h->lane0 = h->level == VEC_AVX512 && h->vec_homes;
+    h->masks = h->level == VEC_AVX512 && h->vec_homes;
 }
 
 static void destroy(HostCtx *h) {
@@ -470,6 +470,7 @@ static uint64_t fault_pc(const void *ucontext) {
 
 uint32_t x86_mxcsr_masks(const HostCtx *h, bool traps) {
     unsigned unmasked = traps && h->cpu.fp_traps ? MXCSR_INVALID | MXCSR_UNDERFLOW : 0;
+    if (unmasked && h->masks) unmasked |= MXCSR_DENORMAL;
     return MXCSR_MASKS & ~(unmasked << 7);
 }
 

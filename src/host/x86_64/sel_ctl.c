@@ -451,12 +451,26 @@ static void fp_setmode(X86 *x, const IrInst *in) {
     x86_flags_lost(x);
 }
 
-void x86_cold_unordered(X86 *x) {
+void x86_fp_masked(X86 *x, bool masked) {
+    stmxcsr(x, FP_CONTROL);
+    if (masked) {
+        alu_mi(x, 32, ALU_OR, FP_CONTROL, MXCSR_MASKS);
+        ldmxcsr(x, FP_CONTROL);
+        return;
+    }
     Mem rax = mem_state(x86_eval_rax_disp());
     mov_store(x, 64, rax, RAX);
+    e8(x, 0x9F); // lahf; a comparison clears OF
+    alu_mi(x, 32, ALU_AND, FP_CONTROL, ~(int32_t)(MXCSR_MASKS | MXCSR_DENORMAL));
+    alu_mi(x, 32, ALU_OR, FP_CONTROL, (int32_t)x86_mxcsr_masks(x->h, true));
+    op_rm(x, 0, 32, 0xF7, 0, FP_CONTROL, false); // test m32, imm32
+    e32(x, MXCSR_INVALID);
+    uint8_t *no = jcc_short(x, CC_E);
     alu_mi(x, 32, ALU_OR, FP_FLAGS, IR_FPF_INVALID);
-    mov_imm(x, RAX, 0x4500); // ah: ZF, PF, CF
-    e8(x, 0x9E);             // sahf
+    alu_mi(x, 32, ALU_AND, FP_CONTROL, ~MXCSR_INVALID);
+    short_here(x, no);
+    ldmxcsr(x, FP_CONTROL);
+    e8(x, 0x9E); // sahf
     mov_load(x, 64, RAX, rax);
 }
 

@@ -41,20 +41,20 @@ static bool zero_above_value(const X86 *x, IrRef v, unsigned depth) {
     case IR_fsub:
     case IR_fdiv:
     case IR_fadd:
-    case IR_fmul: return x->h->lane0 || zero_above_value(x, in->a, depth - 1);
+    case IR_fmul: return x->h->masks || zero_above_value(x, in->a, depth - 1);
     case IR_fmin:
     case IR_fmax:
     case IR_fminnum:
     case IR_fmaxnum:
         return zero_above_value(x, in->a, depth - 1) && zero_above_value(x, in->b, depth - 1);
     case IR_fma: // a copy of c to which is added
-        if (x->h->lane0) return has_fma(x);
+        if (x->h->masks) return has_fma(x);
         if (ir_at(x_region(x), in->c)->op == IR_fneg)
             return has_fma(x) && zero_above_value(x, ir_at(x_region(x), in->c)->a, depth - 1);
         return has_fma(x) && zero_above_value(x, in->c, depth - 1);
     case IR_fsqrt:
     case IR_fround:
-        if (in->op == IR_fsqrt && x->h->lane0) return true;
+        if (in->op == IR_fsqrt && x->h->masks) return true;
         return has_avx(x) && zero_above_value(x, in->a, depth - 1);
     case IR_fcvt:
         return has_avx(x) && in->type == IR_F64 && ir_type(x_region(x), in->a) == IR_F32 &&
@@ -68,7 +68,7 @@ bool upper_zero(const X86 *x, IrRef v) {
 
 // Scalars with zeros above them, whatever was above the operands.
 static bool clears(const X86 *x, int s, IrRef first) {
-    return s >= SS && x->h->lane0 && !upper_zero(x, first);
+    return s >= SS && x->h->masks && !upper_zero(x, first);
 }
 
 bool sel_farith(X86 *x, const IrInst *in) {
@@ -83,7 +83,7 @@ bool sel_farith(X86 *x, const IrInst *in) {
     FpGuard g = fp_guard(x, in, which == 2 ? FP_NAN_OR_LEAST : FP_NAN);
     unsigned d = fp_guard_def(x, in, &g);
     if (clears(x, s, in->a))
-        x->at = vec_encode_lane0(x->at, op[which][s - SS], d, a, b);
+        x->at = vec_encode_masked(x->at, VEC_LANE0, op[which][s - SS], d, a, b, 0);
     else
         op3(x, op[which][s], d, a, b);
     fp_guard_end(x, in, g, s, d);
@@ -98,7 +98,7 @@ bool sel_fsqrt(X86 *x, const IrInst *in) {
     FpGuard g = fp_guard(x, in, FP_NAN);
     unsigned d = fp_guard_def(x, in, &g);
     if (clears(x, s, in->a))
-        x->at = vec_encode_lane0(x->at, op[s - SS], d, 0, a);
+        x->at = vec_encode_masked(x->at, VEC_LANE0, op[s - SS], d, 0, a, 0);
     else if (s >= SS)
         op3lo(x, op[s], d, a, a);
     else
@@ -117,7 +117,7 @@ IrRef x86_operand(const X86 *x, IrRef v, unsigned i, bool *negate) {
 bool sel_fma(X86 *x, const IrInst *in) {
     int s = shape(in->type);
     if (s < 0 || !has_fma(x)) return false;
-    FpFma f = {.lane0 = s >= SS && x->h->lane0};
+    FpFma f = {.clear = s >= SS && x->h->masks};
     IrRef a = x86_operand(x, ref_of(x, in), 0, &f.neg_a);
     IrRef c = x86_operand(x, ref_of(x, in), 2, &f.neg_c);
     f.a = vuse(x, a);

@@ -91,7 +91,7 @@ void fp_compare(X86 *x, Vop op, unsigned a, unsigned b); // [u]comiss/sd
 typedef struct FpFma {
     unsigned a, b, c; // registers
     bool neg_a, neg_c;
-    bool lane0; // a scalar, with zeros above the result
+    bool clear; // a scalar, with zeros above the result
 } FpFma;
 void fp_fma(X86 *x, const IrInst *in, int shape, const FpFma *f); // the whole op
 

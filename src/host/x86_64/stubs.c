@@ -57,12 +57,15 @@ static const uint8_t *ints_stub(X86 *x, uint32_t set, bool load) {
 }
 
 // C may use all mask registers.
-static void load_lane0_mask(X86 *x) {
-    if (!x->h->lane0) return;
-    const uint8_t kmovw[] = {0xC5, 0xF8, 0x90, 0x05 | VEC_LANE0_MASK << 3}; // k2, [rip + disp32]
-    memcpy(x->at, kmovw, sizeof kmovw);
-    x->at += sizeof kmovw + 4;
-    rel32_to(x->at - 4, (const uint8_t *)x86_pool_get(x->h, 1, 0));
+static void load_masks(X86 *x) {
+    static const struct {
+        uint8_t k, lanes;
+    } masks[] = {{VEC_LANE0, 1}, {VEC_HIGH_HALF0, 2}, {VEC_HIGH_HALVES, 10}};
+    for (unsigned i = 0; i < ARRAY_LEN(masks) && x->h->masks; i++) {
+        e8(x, 0xC5), e8(x, 0xF8), e8(x, 0x90), e8(x, 5u | masks[i].k << 3u); // kmovw k, [rip + disp32]
+        x->at += 4;
+        rel32_to(x->at - 4, (const uint8_t *)x86_pool_get(x->h, masks[i].lanes, 0));
+    }
 }
 
 static const uint8_t *vecs_stub(X86 *x, bool load) {
@@ -72,7 +75,7 @@ static const uint8_t *vecs_stub(X86 *x, bool load) {
         vec_op(x, load ? V_movaps : V_movaps_st, r, 0,
                vrm_of(mem_state(disp_of(x->h, x->h->field_of_vec[r]))), 0);
     }
-    if (load) load_lane0_mask(x);
+    if (load) load_masks(x);
     ret(x);
     return at;
 }
@@ -177,7 +180,7 @@ static void eval_stub(X86 *x) {
         mov_load(x, 64, (unsigned)__builtin_ctz(set), mem_state(slot(EVAL_SAVE_SLOT + n++)));
     for (unsigned i = 0; i < n_vecs; i++)
         vec_op(x, V_movaps, i, 0, vrm_of(mem_state(x86_scratch_disp(SCRATCH_SAVE + i))), 0);
-    load_lane0_mask(x);
+    load_masks(x);
     mov_load(x, 32, RAX, mem_state(slot(EVAL_FLAGS_SLOT)));
     e8(x, 0x04), e8(x, 127); // add al, 127: overflows when al is 1
     e8(x, 0x9E);             // sahf
@@ -213,7 +216,7 @@ static void call_if_stub(X86 *x) {
         mov_load(x, 64, (unsigned)h->count_reg, mem_state(HOT_DISP(budget)));
     for (unsigned i = 0; i < n_vecs; i++)
         vec_op(x, V_movaps, i, 0, vrm_of(mem_state(x86_scratch_disp(SCRATCH_SAVE + i))), 0);
-    load_lane0_mask(x);
+    load_masks(x);
     ret(x);
 }
 

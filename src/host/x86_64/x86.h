@@ -98,7 +98,7 @@ struct HostCtx {
     int16_t field_of_int[16], field_of_vec[32];
     uint32_t int_homes, int_temps, vec_homes, vec_temps; // register sets
     int count_reg;                                       // holds hot.budget; -1: nobody counts
-    bool lane0; // k2 is 1 in translated code (see vec_encode_lane0)
+    bool masks; // translated code has those of VecMask
     struct ConstPool *pool;                              // host.c
     const uint8_t *code_base, *stubs_end;                // pool and stubs; blocks lie behind
     SelfImage self;
@@ -281,7 +281,8 @@ Cold *x86_cold_at(X86 *x, uint8_t *rel32,
                   void (*emit)(X86 *, const Cold *)); // for a jump already there
 // For an FP exception of an instruction from here on, up to the next such place. EFLAGS are kept.
 Cold *x86_cold_trap(X86 *x, void (*emit)(X86 *, const Cold *));
-void x86_cold_unordered(X86 *x); // raises invalid, makes EFLAGS as a comparison with a NaN does
+// Masks the exceptions that trap; then unmasks them and raises invalid for who raised it, EFLAGS kept.
+void x86_fp_masked(X86 *x, bool masked);
 Cold *x86_cold_trap_eval(X86 *x, IrRef v); // which evaluates v from its operands' registers here
 void x86_cold_back(X86 *x, const Cold *c);
 void x86_return_stubs(X86 *x);                          // sel_ctl.c: once a machine

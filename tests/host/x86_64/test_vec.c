@@ -128,8 +128,8 @@ Cold *x86_cold_trap_eval(X86 *x, IrRef v) {
     (void)x, (void)v;
     return NULL;
 }
-void x86_cold_unordered(X86 *x) {
-    (void)x;
+void x86_fp_masked(X86 *x, bool masked) {
+    (void)x, (void)masked;
 }
 void x86_cold_back(X86 *x, const Cold *c) {
     (void)x, (void)c;
