@@ -139,6 +139,6 @@ uint8_t *vec_encode(uint8_t *p, VecLevel level, Vop op, unsigned dst, unsigned s
 
 uint8_t *vec_encode_masked(uint8_t *p, VecMask mask, Vop op, unsigned dst, unsigned s1, unsigned rm,
                            unsigned imm) {
-    unsigned zeroing = op == V_vcmpps_k ? 0 : 0x80; // a comparison always is
+    unsigned zeroing = op == V_vcmpps_k || op == V_vcmpph_k ? 0 : 0x80; // a comparison always is
     return encode(p, VEC_AVX512, op, dst, s1, vrm_reg(rm), imm, zeroing | mask);
 }

@@ -60,7 +60,7 @@ uint8_t *vec_encode(uint8_t *p, VecLevel level, Vop op, unsigned dst, unsigned s
 // dst = s1 op rm [, imm] of registers, only in the lanes of a mask register; no exceptions are raised for
 // the others, where the result is zero (of a comparison into a mask register: false). AVX-512. Translated
 // code keeps these masks (stubs.c):
-typedef enum VecMask { VEC_LANE0 = 2, VEC_HIGH_HALF0 = 3, VEC_HIGH_HALVES = 4 } VecMask;
+typedef enum VecMask { VEC_LANE0 = 2, VEC_HIGH_HALF0 = 3, VEC_HIGH_HALVES = 4, VEC_HIGH_WORDS = 5 } VecMask;
 uint8_t *vec_encode_masked(uint8_t *p, VecMask mask, Vop op, unsigned dst, unsigned s1, unsigned rm,
                            unsigned imm);
 

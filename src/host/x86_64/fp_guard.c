@@ -44,18 +44,20 @@ ColdSite fp_trap_site(X86 *x, const IrInst *in) {
     return (ColdSite){c ? (uint32_t)(c - x->cold) : MAX_COLD};
 }
 
-// Doubles can be looked at as pairs of singles, of which the upper ones tell.
+// Numbers can be looked at as pairs of half their width, of which the upper one tells: it is a NaN, or
+// denormal, when the number is a NaN (or very large), or next to the least normal one.
 static bool sees_halves(const X86 *x, int s) {
-    return x->h->masks && (s == PD || s == SD);
+    return x->h->masks && (s == PD || s == SD || x->h->cpu.avx512_fp16);
 }
 
 // Traps when any lane of t is tiny, were it half as large; where halves are seen, also for a NaN.
 static void trap_if_least(X86 *x, int s, unsigned t, unsigned scratch) {
     static const Vop mul[4] = {V_mulps, V_mulpd, V_mulss, V_mulsd};
     if (sees_halves(x, s)) {
-        enum { LESS_ALOUD = 1 };
-        x->at = vec_encode_masked(x->at, s == PD ? VEC_HIGH_HALVES : VEC_HIGH_HALF0, V_vcmpps_k, 1, t, t,
-                                  LESS_ALOUD);
+        enum { LESS_ALOUD = 1 }; // the predicate that minds quiet NaNs, too
+        VecMask mask = s == PD ? VEC_HIGH_HALVES : s == PS ? VEC_HIGH_WORDS : VEC_HIGH_HALF0;
+        Vop cmp = s == PD || s == SD ? V_vcmpps_k : V_vcmpph_k;
+        x->at = vec_encode_masked(x->at, mask, cmp, 1, t, t, LESS_ALOUD);
         return;
     }
     uint64_t half = s == PD || s == SD ? 0x3FE0000000000000 : 0x3F0000003F000000;

@@ -62,7 +62,7 @@ typedef struct X86Cpu {
     bool sse3, ssse3, sse41, sse42, popcnt, lzcnt, bmi1, bmi2, avx, avx2, fma, f16c, aes, pclmul,
         gfni, cx16;
     bool avx512; // F, VL, BW and DQ
-    bool avx512_bitalg, avx512_vpopcntdq, avx512_vnni, avx512_vbmi;
+    bool avx512_fp16, avx512_bitalg, avx512_vpopcntdq, avx512_vnni, avx512_vbmi;
     bool fp_traps; // no feature, but may be switched off like one
 } X86Cpu;
 
