@@ -305,7 +305,7 @@ static const Option options[] = {
     {"--host", "-host", "NAME", "code generator: x86_64, or interp (slow, portable)", set_host,
      false},
     {"--host-limit", "-host-limit", "LIST",
-     "host features not to use: avx512,avx2,avx,fma,bmi,sse4", set_limit, false},
+     "host features not to use: avx512,avx2,avx,fma,bmi,sse4,fp16,fptraps", set_limit, false},
     {"--code-cache", "-code-cache", "SIZE", "room for translated code (256M)", set_cache, false},
     {"--cache", "-cache", "DIR|off",
      "keep translations in DIR for the next run (XDG_CACHE_HOME/dragoman)", set_kept, false, true},

@@ -100,7 +100,7 @@ enum HostNeeds {
 
 struct Host {
     const char *name; // "x86_64", "interp"
-    // isa_limit: NULL or a comma list of features not to use ("avx512,avx2,bmi,fma,avx,sse4"), for
+    // isa_limit: NULL or a comma list of features not to use ("avx512,avx2,bmi,fma,avx,sse4,fp16,fptraps"), for
     // tests. NULL when this machine cannot run it.
     HostCtx *(*create)(const IrField *fields, uint32_t n_fields, uint32_t pc_field,
                        uint32_t state_bytes, const uint16_t *hot_ints, uint32_t n_hot_ints,
