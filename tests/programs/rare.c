@@ -174,7 +174,7 @@ static void on_alarm(int sig) {
 }
 
 static void with_signals(void) {
-    struct itimerval often = {{0, 500}, {0, 500}}, off = {{0, 0}, {0, 0}};
+    struct itimerval often = {{0, 2000}, {0, 2000}}, off = {{0, 0}, {0, 0}};
     unsigned flags, want_flags;
     uint64_t want = work(6, 60, &want_flags), got;
     signal(SIGALRM, on_alarm);
