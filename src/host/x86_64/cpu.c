@@ -83,8 +83,7 @@ int x86_detect(X86Cpu *cpu, const char *limit, DgmErr *err) {
     } limits[] = {
         {"avx512", without_avx512},    {"avx2", without_avx2}, {"avx", without_avx},
         {"fma", without_fma},          {"bmi", without_bmi},   {"sse4", without_sse4},
-        {"fptraps", without_fp_traps},
-        {"fp16", without_fp16},
+        {"fptraps", without_fp_traps}, {"fp16", without_fp16},
     };
     *cpu = detect();
     while (limit && *limit) {
@@ -96,8 +95,8 @@ int x86_detect(X86Cpu *cpu, const char *limit, DgmErr *err) {
         if (i == ARRAY_LEN(limits))
             return err_set(
                 err, -EINVAL,
-                "--host-limit %.*s: expected avx512, avx2, avx, fma, bmi, sse4, fp16 or fptraps", (int)n,
-                limit);
+                "--host-limit %.*s: expected avx512, avx2, avx, fma, bmi, sse4, fp16 or fptraps",
+                (int)n, limit);
         limits[i].drop(cpu);
         limit += n + (limit[n] == ',');
     }

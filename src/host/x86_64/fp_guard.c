@@ -19,23 +19,26 @@
 // Whatever is in doubt is done again by ir_eval, from the operands, which must still be there.
 //
 // With traps (the usual way) the FPU itself finds the doubt: MXCSR leaves invalid and underflow
-// unmasked while translated code runs. (a), (b) with a signalling NaN, and (e) raise invalid, before
-// the instruction has written anything; of two quiet NaNs both return the first, if the operands are
-// given in Arm's order. What is left is looked for, behind the op, by an instruction that traps:
-//  - Where there are mask registers, a number is compared as a pair of half its width, aloud, and only
-//    the upper half (sees_halves): it is a NaN when the number is one, which is enough for (c), for an
-//    addend that is a NaN makes the sum one; and it is denormal when the number is within 2^7 (2^8) of
-//    the least normal one (d), so there denormal operands are unmasked as well.
-//  - Elsewhere the addend's copy is made by a minimum of it with itself, which is invalid for a NaN (c),
+// unmasked while translated code runs. (a), (b) with a signalling NaN, and (e) raise invalid,
+// before the instruction has written anything; of two quiet NaNs both return the first, if the
+// operands are given in Arm's order. What is left is looked for, behind the op, by an instruction
+// that traps:
+//  - Where there are mask registers, a number is compared as a pair of half its width, aloud, and
+//  only
+//    the upper half (sees_halves): it is a NaN when the number is one, which is enough for (c), for
+//    an addend that is a NaN makes the sum one; and it is denormal when the number is within 2^7
+//    (2^8) of the least normal one (d), so there denormal operands are unmasked as well.
+//  - Elsewhere the addend's copy is made by a minimum of it with itself, which is invalid for a NaN
+//  (c),
 //    and the result is multiplied by a half: exact, and tiny (which traps even when exact) for all
 //    below twice the least normal (d).
-// So sums, quotients and roots are one instruction, products two, fma three (it overwrites an operand,
-// of which a copy must last). A host signal leads to the op's cold code (HostTrap), which ends behind
-// the op. Invalid and underflow are sticky in IrFpEnv only; what else the interrupted instruction has
-// raised (inexact, overflow, division by zero in another lane) Arm raises as well.
+// So sums, quotients and roots are one instruction, products two, fma three (it overwrites an
+// operand, of which a copy must last). A host signal leads to the op's cold code (HostTrap), which
+// ends behind the op. Invalid and underflow are sticky in IrFpEnv only; what else the interrupted
+// instruction has raised (inexact, overflow, division by zero in another lane) Arm raises as well.
 //
-// Programs that trap all the time are translated without (fp_trap_count in run.c): compares and branches
-// behind each op, with all exceptions masked.
+// Programs that trap all the time are translated without (fp_trap_count in run.c): compares and
+// branches behind each op, with all exceptions masked.
 #include "host/x86_64/sel_vec.h"
 
 bool fp_traps(const X86 *x) {
@@ -49,8 +52,8 @@ ColdSite fp_trap_site(X86 *x, const IrInst *in) {
     return (ColdSite){c ? (uint32_t)(c - x->cold) : MAX_COLD};
 }
 
-// Numbers can be looked at as pairs of half their width, of which the upper one tells: it is a NaN, or
-// denormal, when the number is a NaN (or very large), or next to the least normal one.
+// Numbers can be looked at as pairs of half their width, of which the upper one tells: it is a NaN,
+// or denormal, when the number is a NaN (or very large), or next to the least normal one.
 static bool sees_halves(const X86 *x, int s) {
     return x->h->masks && (s == PD || s == SD || x->h->cpu.avx512_fp16);
 }

@@ -60,9 +60,11 @@ static const uint8_t *ints_stub(X86 *x, uint32_t set, bool load) {
 static void load_masks(X86 *x) {
     static const struct {
         uint8_t k, lanes;
-    } masks[] = {{VEC_LANE0, 1}, {VEC_HIGH_HALF0, 2}, {VEC_HIGH_HALVES, 0x0A}, {VEC_HIGH_WORDS, 0xAA}};
+    } masks[] = {
+        {VEC_LANE0, 1}, {VEC_HIGH_HALF0, 2}, {VEC_HIGH_HALVES, 0x0A}, {VEC_HIGH_WORDS, 0xAA}};
     for (unsigned i = 0; i < ARRAY_LEN(masks) && x->h->masks; i++) {
-        e8(x, 0xC5), e8(x, 0xF8), e8(x, 0x90), e8(x, 5u | masks[i].k << 3u); // kmovw k, [rip + disp32]
+        e8(x, 0xC5), e8(x, 0xF8), e8(x, 0x90),
+            e8(x, 5u | masks[i].k << 3u); // kmovw k, [rip + disp32]
         x->at += 4;
         rel32_to(x->at - 4, (const uint8_t *)x86_pool_get(x->h, masks[i].lanes, 0));
     }
