@@ -222,7 +222,8 @@ void dgm_machine_stats(const dgm_machine *m, dgm_stats *out) {
                        .dispatches = s->dispatches,
                        .loaded = s->loaded,
                        .invalidations = s->invalidations,
-                       .flushes = s->flushes};
+                       .flushes = s->flushes,
+                       .fp_traps = m->m->fp_traps};
 }
 
 char *dgm_host_text(dgm_watch *w, uint64_t address) {

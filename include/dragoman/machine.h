@@ -93,6 +93,7 @@ typedef struct dgm_stats {
     uint64_t dispatches;             // times that translated code was left for the dispatcher
     uint64_t loaded;                 // blocks that came from options.cache
     uint64_t invalidations, flushes; // blocks forgotten; times the whole code cache was emptied
+    uint64_t fp_traps;               // rare floating point found by exceptions of the host's FPU
 } dgm_stats;
 
 // The library's version, e.g. "0.1.0". Any thread.

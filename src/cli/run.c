@@ -325,7 +325,7 @@ static const Option options[] = {
     {"--host", "-host", "NAME", "code generator: x86_64, or interp (slow, portable)", set_host,
      false},
     {"--host-limit", "-host-limit", "LIST",
-     "host features not to use: avx512,avx2,avx,fma,bmi,sse4", set_limit, false},
+     "host features not to use: avx512,avx2,avx,fma,bmi,sse4,fp16,fptraps", set_limit, false},
     {"--code-cache", "-code-cache", "SIZE", "room for translated code (256M)", set_cache, false},
     {"--cache", "-cache", "DIR|off",
      "keep translations in DIR for the next run (XDG_CACHE_HOME/dragoman)", set_kept, false, true},
@@ -457,6 +457,7 @@ static void print_stats(const dgm_machine *m, uint64_t cpu_ns) {
     fprintf(stderr, "loaded_blocks %llu\n", (unsigned long long)s.loaded);
     fprintf(stderr, "invalidations %llu\n", (unsigned long long)s.invalidations);
     fprintf(stderr, "flushes %llu\n", (unsigned long long)s.flushes);
+    fprintf(stderr, "fp_traps %llu\n", (unsigned long long)s.fp_traps);
 }
 
 static uint64_t cpu_ns(void) {

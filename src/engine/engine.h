@@ -40,6 +40,13 @@ typedef struct BlockKept {
     uint32_t relocs[];
 } BlockKept;
 
+// Of a block with floating point.
+typedef struct BlockTraps {
+    const uint8_t *cold;
+    uint32_t n;
+    HostTrap trap[]; // sorted by `at`
+} BlockTraps;
+
 // A translated block, its links behind it. Owned by the machine; freed by machine_flush only.
 typedef struct Block {
     uint64_t pc;
@@ -47,6 +54,7 @@ typedef struct Block {
     HostLink *incoming;      // links of other blocks that jump here
     const HostFault *faults; // sorted by host_off
     struct Block *next_in_page;
+    const BlockTraps *traps;      // NULL: none
     const BlockKept *kept;        // NULL: not to be kept, or from there
     const struct WatchUndo *undo; // n_undo: what tools have counted too much when a fault leaves it
     uint32_t n_undo;
@@ -116,7 +124,8 @@ struct Machine {
     struct Persist *persist; // persist.h; NULL: nothing is kept
     uint32_t *relocs;        // the translator's workbench, when something is
     HostFault *faults;       // the translator's workbench
-    uint32_t cap_faults;
+    HostTrap *traps;
+    uint32_t cap_faults, cap_traps;
     void *shared;    // Guest.shared_bytes
     IrRegion region; // the translator's workbench
     Arena region_arena;
@@ -124,7 +133,8 @@ struct Machine {
     MachineStats stats;
     uint64_t insns_of_gone; // instructions executed by vCPUs that no longer exist
     _Atomic uint32_t flush_generation;
-    DgmErr err; // what went wrong last
+    _Atomic uint64_t fp_traps; // taken
+    DgmErr err;                // what went wrong last
 };
 
 struct Vcpu {
@@ -140,12 +150,16 @@ struct Vcpu {
         int signo, si_code;
         bool write; // it was a store, for SEGV and BUS
         uint64_t addr;
-    } fault;     // of HOST_EXIT_FAULT
-    void *alloc; // what to free
+    } fault;                           // of HOST_EXIT_FAULT
+    volatile bool fp_traps;            // code may count on traps of the host's FPU (MODE_FP_TRAPS)
+    uint32_t n_fp_traps;               // taken
+    uint64_t fp_traps_since_ns;        // when the last so many began
+    uint64_t fp_pause_ns, fp_again_ns; // without traps: for how long, until when
+    void *alloc;                       // what to free
 };
 
-// Block.mode: guest mode, then which tools do not watch the thread, then the instruction limit of a
-// cut block.
+// Block.mode: guest mode, three bits of which tools do not watch the thread, MODE_FP_TRAPS, the
+// instruction limit of a cut block.
 enum { WATCH_MODE_SHIFT = 4, BLOCK_CUT_SHIFT = 8 };
 enum { DEFAULT_BLOCK_INSNS = 64 };
 
@@ -206,9 +220,13 @@ static inline void vcpu_set_reg(Vcpu *v, unsigned field, uint64_t value) {
 bool engine_handle_fault(Vcpu *v, int signo, const void *siginfo, void *ucontext);
 
 // ---- within the engine ----
+// What the blocks are translated for that run next.
 static inline uint32_t vcpu_mode(const Vcpu *v) {
-    return v->m->guest->mode(v->state) | v->hot->unwatched << WATCH_MODE_SHIFT;
+    return v->m->guest->mode(v->state) | v->hot->unwatched << WATCH_MODE_SHIFT |
+           (v->fp_traps ? MODE_FP_TRAPS : 0);
 }
+// A copy of a block's traps, NULL when it has none or memory is out.
+BlockTraps *block_traps(Machine *m, const void *cold, const void *traps, uint32_t n);
 // Blocks cut short to end on an exact instruction are kept under a mode of their own.
 static inline uint32_t block_key(const Machine *m, uint32_t mode, uint32_t max_insns) {
     return max_insns < m->max_block_insns ? mode | max_insns << BLOCK_CUT_SHIFT : mode;

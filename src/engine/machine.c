@@ -98,6 +98,7 @@ void machine_free(Machine *m) {
     arena_free(&m->meta);
     arena_free(&m->region_arena);
     free(m->faults);
+    free(m->traps);
     free(m->relocs);
     pthread_mutex_destroy(&m->lock);
     free(m);
@@ -174,6 +175,7 @@ Vcpu *vcpu_new(Machine *m, const void *state) {
     v->hot->vcpu = v;
     v->hot->fp.rules = m->guest->fp_rules;
     v->hot->fp.mode = m->guest->fp_mode(v->state);
+    v->fp_traps = m->host->take_fp_trap != NULL;
     v->hot->mode = vcpu_mode(v);
     v->hot->mem_base = space_base(m->as);
     if (m->guest->share) m->guest->share(v->state, (uintptr_t)m->shared - v->hot->mem_base);

@@ -151,8 +151,14 @@ static Block *thaw(Machine *m, const CacheRecord *r) {
     HostOutput out = {.links = block_links(b), .n_links = r->n_links};
     HostCode code = translate_room(m);
     size_t table_bytes = r->n_faults * sizeof *faults, count_bytes = r->n_counts * sizeof *counts;
-    if (m->host->thaw(m->host_ctx, at + table_bytes + count_bytes, r->frozen_bytes, &code, &out))
+    const uint8_t *trap_at = at + table_bytes + count_bytes;
+    if (m->host->thaw(m->host_ctx, trap_at + r->n_traps * sizeof(HostTrap), r->frozen_bytes, &code,
+                      &out))
         return NULL;
+    BlockTraps *traps = r->n_traps ? block_traps(m, out.cold, trap_at, r->n_traps) : NULL;
+    if (r->n_traps && !traps) return NULL;
+    for (uint32_t i = 0; i < r->n_traps; i++)
+        if (traps->trap[i].to >= out.cold_bytes) return NULL;
     memcpy(faults, at, table_bytes);
     int32_t cold = (int32_t)((const uint8_t *)out.cold - (const uint8_t *)out.entry);
     for (uint32_t i = 0; i < r->n_faults; i++)
@@ -163,6 +169,7 @@ static Block *thaw(Machine *m, const CacheRecord *r) {
     *b = (Block){.pc = r->pc,
                  .entry = out.entry,
                  .faults = faults,
+                 .traps = traps,
                  .count_ends = counts,
                  .code_bytes = out.code_bytes,
                  .size_bytes = r->guest_bytes,
@@ -269,7 +276,8 @@ static void add_record(Machine *m, Module *mod, const Block *b) {
                      .n_insns = b->n_insns,
                      .n_links = b->n_links,
                      .n_faults = b->n_faults,
-                     .n_counts = n_counts};
+                     .n_counts = n_counts,
+                     .n_traps = b->traps ? b->traps->n : 0};
     buf_add(&mod->fresh, &r, sizeof r);
     buf_add(&mod->fresh, code, b->size_bytes);
     for (uint32_t i = 0; i < b->n_faults; i++) {
@@ -278,6 +286,7 @@ static void add_record(Machine *m, Module *mod, const Block *b) {
         buf_add(&mod->fresh, &f, sizeof f);
     }
     buf_add(&mod->fresh, b->count_ends, n_counts * sizeof *b->count_ends);
+    if (b->traps) buf_add(&mod->fresh, b->traps->trap, b->traps->n * sizeof *b->traps->trap);
     size_t frozen = mod->fresh.len;
     HostCompiled c = {.entry = b->entry,
                       .cold = k->cold,

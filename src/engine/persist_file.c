@@ -178,7 +178,7 @@ const void *cache_file_find(const CacheFile *f, uint64_t pc, unsigned start, uns
 bool cache_record_ok(const CacheRecord *r, uint64_t bytes) {
     if (bytes < sizeof *r || r->bytes < sizeof *r || r->bytes > bytes || r->bytes % 8) return false;
     uint64_t need = sizeof *r + (uint64_t)r->guest_bytes + r->n_faults * sizeof(HostFault) +
-                    r->n_counts * 4ull + r->frozen_bytes;
+                    r->n_counts * 4ull + r->n_traps * 8ull + r->frozen_bytes;
     return need <= r->bytes && r->sum == hash_bytes(&r->pc, r->bytes - sizeof r->sum, 0);
 }
 

@@ -36,8 +36,8 @@ typedef struct CacheRecord {
     uint32_t bytes; // a multiple of 8, with this head
     uint32_t mode;
     uint16_t guest_bytes, n_insns, n_links, n_faults;
-    uint32_t n_counts, frozen_bytes;
-    // guest code, HostFault[], uint32_t counts[], frozen code
+    uint32_t n_counts, n_traps, frozen_bytes, pad;
+    // guest code, HostFault[], uint32_t counts[], HostTrap[], frozen code
 } CacheRecord;
 
 typedef struct CacheIndex {

@@ -189,15 +189,24 @@ static Block *find_or_translate(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t ma
     return b;
 }
 
+// After a time without, that doubles: what trapped may be over.
+static void fp_traps_again(Vcpu *v) {
+    if (!v->fp_pause_ns || now_ns() < v->fp_again_ns) return;
+    v->n_fp_traps = 0;
+    v->fp_traps = true;
+}
+
 // Looks the next block up and runs from there. Returns Host.enter's answer, or -1 when out of
 // memory.
 static int64_t run_code(Vcpu *v, Run *run, uint32_t max_insns) {
     Machine *m = v->m;
     uint64_t pc = vcpu_reg(v, m->guest->pc_field);
+    if (!v->fp_traps) fp_traps_again(v);
     uint32_t mode = vcpu_mode(v);
     if (mode != v->hot->mode) {
         jumps_forget(v);
         v->hot->mode = mode;
+        m->host->fp_sync(m->host_ctx, v->state);
         run->link = NULL;
     }
     pthread_mutex_lock(&m->lock);
@@ -324,6 +333,40 @@ static void guest_faulted(Vcpu *v, uint64_t pc) {
     if (g->faulted) g->faulted(v->state, vcpu_mem(v->state, pc), v->fault.write);
 }
 
+// A trap costs more than a microsecond, looking for what traps two or three instructions.
+static void fp_trap_count(Vcpu *v) {
+    enum { TRAPS = 64, LEAST_NS_EACH = 100000, FIRST_PAUSE_NS = 100000000 };
+    const uint64_t longest_pause_ns = 30000000000;
+    v->m->fp_traps++;
+    if (!v->fp_traps || v->n_fp_traps++ % TRAPS) return; // it may take a while until code is left
+    uint64_t since = v->fp_traps_since_ns, now = v->fp_traps_since_ns = now_ns();
+    if (v->n_fp_traps == 1 || now - since >= (uint64_t)TRAPS * LEAST_NS_EACH) return;
+    v->fp_pause_ns = MIN(MAX(2 * v->fp_pause_ns, (uint64_t)FIRST_PAUSE_NS), longest_pause_ns);
+    v->fp_again_ns = now + v->fp_pause_ns;
+    v->fp_traps = false;
+    vcpu_interrupt(v);
+}
+
+// The host's FPU has found what translated code does not look for.
+static bool fp_trapped(Vcpu *v, void *ucontext, uint64_t host_pc) {
+    Machine *m = v->m;
+    const Block *b = block_table_find_host(m->blocks, host_pc);
+    if (!b || !b->traps) return false;
+    const HostTrap *t = b->traps->trap;
+    uint32_t off = (uint32_t)(host_pc - (uintptr_t)b->entry), lo = 0, hi = b->traps->n;
+    while (lo < hi) { // last one at or below off
+        uint32_t mid = lo + (hi - lo) / 2;
+        if (t[mid].at <= off)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    if (!lo) return false;
+    m->host->take_fp_trap(m->host_ctx, ucontext, b->traps->cold + t[lo - 1].to);
+    fp_trap_count(v);
+    return true;
+}
+
 bool engine_handle_fault(Vcpu *v, int signo, const void *info, void *ucontext) {
     const siginfo_t *si = info;
     if (!v || !atomic_load(&v->in_code)) return false;
@@ -331,6 +374,7 @@ bool engine_handle_fault(Vcpu *v, int signo, const void *info, void *ucontext) {
     uint64_t host_pc = m->host->fault_pc(ucontext);
     bool in_code = host_pc >= (uintptr_t)m->cache_first && host_pc < (uintptr_t)m->cache_end;
     if (!in_code && !v->hot->in_helper) return false;
+    if (in_code && signo == SIGFPE) return fp_trapped(v, ucontext, host_pc);
     if (in_code && m->host->own_fault(m->host_ctx, v->state, ucontext, (uintptr_t)si->si_addr))
         return true;
     v->fault.signo = signo;

@@ -123,6 +123,29 @@ static bool fault_room(Machine *m, const IrRegion *r) {
     return true;
 }
 
+// Likewise for its traps.
+static bool trap_room(Machine *m, const IrRegion *r) {
+    uint32_t want = 0;
+    if (!r->fp_traps) return true;
+    for (uint32_t i = 1; i < r->n_insts; i++)
+        want += 2 * (ir_op_info[r->insts[i].op].effect == IR_FLAGFP);
+    if (want <= m->cap_traps) return true;
+    HostTrap *bigger = realloc(m->traps, want * sizeof *bigger);
+    if (!bigger) return false;
+    m->traps = bigger;
+    m->cap_traps = want;
+    return true;
+}
+
+BlockTraps *block_traps(Machine *m, const void *cold, const void *traps, uint32_t n) {
+    BlockTraps *t = arena_alloc(&m->meta, sizeof *t + n * sizeof *t->trap);
+    if (!t) return NULL;
+    t->cold = cold;
+    t->n = n;
+    memcpy(t->trap, traps, n * sizeof *t->trap);
+    return t;
+}
+
 static bool reloc_room(Machine *m) {
     if (!m->persist || m->relocs) return true;
     return (m->relocs = malloc(MAX_RELOCS * sizeof *m->relocs));
@@ -151,13 +174,14 @@ HostCode translate_room(Machine *m) {
 static HostError compile(Machine *m, const IrRegion *r, uint32_t key, Block **made,
                          HostOutput *out) {
     Block *b = arena_alloc(&m->meta, sizeof *b + r->n_exits * sizeof(HostLink));
-    if (!b || !fault_room(m, r) || !reloc_room(m)) {
+    if (!b || !fault_room(m, r) || !trap_room(m, r) || !reloc_room(m)) {
         err_set(&m->err, -ENOMEM, "translating %#lx: out of memory", r->pc);
         return HOST_UNSUPPORTED;
     }
     bool keep = persist_wants(m, r->pc, key);
     *out = (HostOutput){.links = block_links(b),
                         .faults = m->faults,
+                        .traps = m->traps,
                         .relocs = m->relocs,
                         .cap_relocs = keep ? MAX_RELOCS : 0};
     const Block *before = m->falls_into_next;
@@ -166,7 +190,8 @@ static HostError compile(Machine *m, const IrRegion *r, uint32_t key, Block **ma
     HostError e = m->host->compile(m->host_ctx, r, &code, out, &m->err);
     if (e != HOST_OK) return e;
     HostFault *faults = arena_alloc(&m->meta, out->n_faults * sizeof *faults);
-    if (!faults) {
+    BlockTraps *traps = out->n_traps ? block_traps(m, out->cold, out->traps, out->n_traps) : NULL;
+    if (!faults || (out->n_traps && !traps)) {
         err_set(&m->err, -ENOMEM, "translating %#lx: out of memory", r->pc);
         return HOST_UNSUPPORTED;
     }
@@ -176,6 +201,7 @@ static HostError compile(Machine *m, const IrRegion *r, uint32_t key, Block **ma
     *b = (Block){.pc = r->pc,
                  .entry = out->entry,
                  .faults = faults,
+                 .traps = traps,
                  .code_bytes = out->code_bytes,
                  .size_bytes = (uint16_t)r->size_bytes,
                  .n_insns = (uint16_t)r->n_insns,
@@ -204,6 +230,7 @@ static IrRegion *lift(Machine *m, GuestLift *how, Observed *seen) {
         }
         ir_region_reset(r, how->pc);
         r->fp_rules = m->guest->fp_rules;
+        r->fp_traps = how->mode & MODE_FP_TRAPS;
         r->mark_all = how->watch;
         m->guest->lift(r, how);
         if (how->watch && !r->failed) ok = observe_region(m->watches, r, how, m->count, seen);
@@ -265,8 +292,8 @@ static Block *translate(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t max_insns)
     uint32_t key = block_key(m, mode, max_insns);
     const IrRegion *r;
     GuestLift how = {.pc = pc,
-                     .mode = mode & ((1u << WATCH_MODE_SHIFT) - 1),
-                     .unwatched = mode >> WATCH_MODE_SHIFT,
+                     .mode = mode & (((1u << WATCH_MODE_SHIFT) - 1) | MODE_FP_TRAPS),
+                     .unwatched = (mode & (MODE_FP_TRAPS - 1)) >> WATCH_MODE_SHIFT,
                      .features = m->features,
                      .max_insns = max_insns,
                      .count = m->count ||

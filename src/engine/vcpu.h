@@ -11,6 +11,9 @@
 
 enum { JUMP_CACHE_ENTRIES = 32768 }; // direct mapped by (pc >> 2)
 
+// Of the translation mode, above the guest's bits: code that counts on traps of the host's FPU.
+enum { MODE_FP_TRAPS = 0x80 };
+
 typedef struct JumpCacheEntry {
     uint64_t pc;      // guest pc; jump_cache_no_pc() when empty
     const void *code; // host entry of the block there, in the vCPU's current mode

@@ -45,15 +45,24 @@ typedef struct HostFault {
                         // what is not in state yet); 0: none is needed
 } HostFault;
 
+// An FP instruction whose rare cases (NaNs, tiny results) are not looked for: the host's FPU raises an
+// exception, and the code here does the op again, exactly, and goes on behind it.
+typedef struct HostTrap {
+    uint32_t at; // from the block's entry: from here on, up to the next
+    uint32_t to; // from HostOutput.cold
+} HostTrap;
+
 typedef struct HostOutput {
     const void *entry; // where to enter with homes loaded
     uint32_t code_bytes;
-    const void *cold; // what went to HostCode.cold
+    const void *cold; // what went to HostCode.cold, or is seldom run behind the block
     uint32_t cold_bytes;
     HostLink *links; // n_links, in memory that the caller gave: room for every exit
     uint32_t n_links;
     HostFault *faults; // sorted by host_off; room for two for every MEM op, from the caller
     uint32_t n_faults;
+    HostTrap *traps; // sorted; room for two for every FLAGFP op, from the caller, when r->fp_traps
+    uint32_t n_traps;
     // The places in the code that depend on where it lies, from the start of the code cache: what
     // freeze wants. Room for cap_relocs from the caller; NULL when nobody will freeze this block.
     uint32_t *relocs;
@@ -94,7 +103,7 @@ enum HostNeeds {
 
 struct Host {
     const char *name; // "x86_64", "interp"
-    // isa_limit: NULL or a comma list of features not to use ("avx512,avx2,bmi,fma,avx,sse4"), for
+    // isa_limit: NULL or a comma list of features not to use ("avx512,avx2,bmi,fma,avx,sse4,fp16,fptraps"), for
     // tests. NULL when this machine cannot run it.
     HostCtx *(*create)(const IrField *fields, uint32_t n_fields, uint32_t pc_field,
                        uint32_t state_bytes, const uint16_t *hot_ints, uint32_t n_hot_ints,
@@ -120,12 +129,15 @@ struct Host {
     // A fault in translated code at host address addr that is the host's own affair (its return
     // stack is full): put right, the instruction is to be tried again.
     bool (*own_fault)(HostCtx *, void *state, void *ucontext, uint64_t addr);
+    // An FP exception in translated code: the interrupted context goes on at `to`, which a HostTrap of
+    // the block names. NULL: this host has none, and regions are not to have fp_traps.
+    void (*take_fp_trap)(HostCtx *, void *ucontext, const void *to);
     // A new vCPU; the engine has set hot->ret_top and ret_guard. Later the engine sets ret_sp to
     // ret_top when predicted returns must not be used any more.
     void (*vcpu_init)(HostCtx *, void *state);
     uint64_t (*fault_pc)(const void *ucontext); // host pc of the interrupted context
     // Sticky FP flags: the host's own merged into fp.flags and cleared; new mode taken over from
-    // fp.mode. (Called by the engine while no translated code runs on this thread.)
+    // fp.mode and hot->mode (MODE_FP_TRAPS). (Called by the engine while no translated code runs on this thread.)
     void (*fp_sync)(HostCtx *, void *state);
     void (*disassemble)(const uint8_t *code, size_t bytes, Buf *out); // may be NULL
     // Code that outlives the process; both NULL when this host has no such thing. `freeze` appends

@@ -34,7 +34,7 @@ void ir_region_reset(IrRegion *r, uint64_t pc) {
     r->n_insts = 0;
     r->n_blocks = r->n_vconsts = r->n_calls = 0;
     r->size_bytes = r->n_insns = r->n_exits = r->n_mem = 0;
-    r->fp_exact = r->failed = false;
+    r->fp_exact = r->fp_traps = r->failed = false;
     r->insn_bytes = 0;
     // insts[0] is the IR_NOP that "no value" names
     IrInst *insts = grow(r, r->insts, 0, &r->cap_insts, 1024, sizeof *insts);

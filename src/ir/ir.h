@@ -164,6 +164,7 @@ typedef struct IrHelper {
     bool raises_fp;   // may raise sticky FP flags (through vcpu_fp_raise, see engine/vcpu.h)
     bool wants_pc, wants_count; // looks at the guest pc in state; at vcpu_insns()
     bool keeps_vectors; // its code has no host vector instructions: theirs need not be saved around it
+    bool foreign; // not Dragoman's own: may use floating point, as C has it
 } IrHelper;
 typedef struct IrCall {
     const IrHelper *helper;
@@ -199,6 +200,7 @@ typedef struct IrRegion {
     uint32_t n_exits, n_mem; // ways out to known pcs (exit, exit_if, call_hint), MEM ops, so far
     IrFpRules fp_rules;
     bool fp_exact;          // the FP mode is not the usual one: hosts evaluate FP ops out of line, exactly
+    bool fp_traps;          // hosts may find what is rare in FP by exceptions of their FPU (host.h)
     bool mark_all;          // every instruction has its mark, for who wants to see it
     bool failed;            // out of memory while building
     // builder state

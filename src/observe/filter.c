@@ -9,7 +9,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-enum { MAX_THREAD_BITS = 4 }; // what a block's key has room for
+enum { MAX_THREAD_BITS = 3 }; // what a block's key has room for
 
 static int read_range(dgm_watch *w, const char *text) {
     char *end;

@@ -60,7 +60,8 @@ static const IrHelper *helper_for(Weave *w, void (*fn)(void), dgm_regs regs) {
                            .reads_state = regs != DGM_NO_REGS,
                            .writes_state = regs == DGM_WRITE_REGS,
                            .wants_pc = regs != DGM_NO_REGS,
-                           .wants_count = w->counting};
+                           .wants_count = w->counting,
+                           .foreign = true};
     h->next = w->ws->helpers;
     w->ws->helpers = h;
     return &h->helper;
@@ -619,6 +620,7 @@ static void weave(Watches *ws, const IrRegion *r, const dgm_block *blocks, bool 
     ir_region_reset(to, r->pc);
     to->fp_rules = r->fp_rules;
     to->fp_exact = r->fp_exact;
+    to->fp_traps = r->fp_traps;
     Weave w = {.ws = ws, .from = r, .to = to, .counting = counting};
     unsigned n = 0;
     for (const dgm_block *b = blocks; b; b = b->next)

@@ -28,13 +28,21 @@ typedef struct Machine {
     uint8_t *code_start;
     HostLink links[64];    // a case has few exits,
     HostFault faults[512]; // and eight instructions
+    HostTrap traps[512];
+    HostOutput out; // of the case that runs
     A64State *state;
     bool print;
 } Machine;
 
 static sigjmp_buf caught;
 
-static void on_signal(int sig) {
+static Machine *running;
+
+static void on_signal(int sig, siginfo_t *info, void *ucontext) {
+    const Machine *m = running;
+    if (sig == SIGFPE && info->si_code > 0 && m->host->take_fp_trap &&
+        bare_fp_trap(m->host, m->ctx, &m->out, ucontext))
+        return;
     siglongjmp(caught, sig);
 }
 
@@ -56,7 +64,7 @@ static void load_state(Machine *m, const Case *c, uint64_t pc) {
     a64_set_fpsr(s, c->fpsr);
     hot->fp.mode = guest_aarch64.fp_mode(s);
     hot->fp.rules = IR_FP_ARM;
-    hot->mode = guest_aarch64.mode(s);
+    hot->mode = guest_aarch64.mode(s) | (m->host->take_fp_trap ? MODE_FP_TRAPS : 0);
     hot->budget = 1000;
 }
 
@@ -72,12 +80,14 @@ static void save_state(Machine *m, Case *c) {
 
 static uint32_t run(Machine *m, Case *c, uint64_t pc) {
     load_state(m, c, pc);
-    HostOutput out = {.links = m->links, .faults = m->faults};
+    HostOutput *out = &m->out;
+    *out = (HostOutput){.links = m->links, .faults = m->faults, .traps = m->traps};
     DgmErr err = {.text = ""};
     arena_reset(&m->arena);
     ir_region_init(&m->region, &m->arena, guest_aarch64.fields, guest_aarch64.n_fields,
                    guest_aarch64.pc_field);
     ir_region_reset(&m->region, pc);
+    m->region.fp_traps = vcpu_hot(m->state)->mode & MODE_FP_TRAPS;
     GuestLift how = {.pc = pc,
                      .mode = vcpu_hot(m->state)->mode,
                      .features = m->state->features,
@@ -96,7 +106,7 @@ static uint32_t run(Machine *m, Case *c, uint64_t pc) {
         return 100;
     }
     m->code.at = m->code_start;
-    HostError e = m->host->compile(m->ctx, &m->region, &m->code, &out, &err);
+    HostError e = m->host->compile(m->ctx, &m->region, &m->code, out, &err);
     if (e != HOST_OK) {
         fprintf(stderr, "insn_host: %08x: not compiled (%d): %s\n", c->insns[0], e, err.text);
         return 101;
@@ -104,7 +114,7 @@ static uint32_t run(Machine *m, Case *c, uint64_t pc) {
     int sig = sigsetjmp(caught, 1);
     if (sig) return (uint32_t)sig;
     bare_vcpu_init(m->host, m->ctx, m->state);
-    uint64_t exit = m->host->enter(m->ctx, m->state, out.entry);
+    uint64_t exit = m->host->enter(m->ctx, m->state, out->entry);
     m->host->fp_sync(m->ctx, m->state);
     if (exit < HOST_EXIT_TRAP) return 0;
     switch ((exit - HOST_EXIT_TRAP) & 255) {
@@ -161,7 +171,9 @@ int main(int argc, char **argv) {
     }
     m.code_start = m.code.at;
     static const int signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP};
-    for (unsigned i = 0; i < ARRAY_LEN(signals); i++) signal(signals[i], on_signal);
+    struct sigaction on = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO};
+    running = &m;
+    for (unsigned i = 0; i < ARRAY_LEN(signals); i++) sigaction(signals[i], &on, NULL);
     Case c;
     for (unsigned i = 0; transfer(true, &c, sizeof c); i++) {
         memcpy(mem, c.mem, sizeof c.mem);

@@ -239,7 +239,7 @@ def root_tests():
 
 
 C_PROGRAMS = ["signals", "processes", "memory", "threads", "jumps", "floats", "system", "faults", "flags", "codegen", "integers",
-              "vectors", "newer"]
+              "vectors", "newer", "rare"]
 
 
 def c_tests():
@@ -248,6 +248,9 @@ def c_tests():
             yield Test(f"{name}-{build}", "c", [name], build=build, slow=name in ("threads", "jumps"))
     yield Test("codegen-pie", "c", ["codegen"], build="static-pie")
     yield Test("floats-O0", "c", ["vectors"], build="O0")
+    # Rare floating point traps, but not all the time; usual one never does.
+    for name, kind, traps in (("rare-often", "6", rb"\d{1,3}"), ("rare-never", "0", b"0")):
+        yield Test(name, "c", ["rare", kind, "2000"], options=("--stats",), status=0, err=rb"(?m)^fp_traps " + traps + b"$")
     yield Test("exec-self", "c", ["processes", "exec"], execs=True, err=None, status=0, out=text(
         "pipe 8890 bytes 1000 lines, exit 3", "vfork 11", "copied 1 2", "reaped 10 1", "exec No such file or directory",
         "pid 1 ppid 1", "child argc=5 last=l\u00e4st env=yes", "exec exit 7"))
@@ -541,7 +544,7 @@ class Runner:
         if self.args.host and test.where == "plain":
             return "runs no program"
         if self.is_qemu and (test.execs or test.where in ("bad", "raw", "plain") or test.entry == "link" or test.memory_kb
-                             or test.name in ("option-strace", "option-stats")):
+                             or test.name in ("option-strace", "option-stats", "rare-often", "rare-never")):
             return "not for qemu"
         if test.where in ("root", "busybox") and not os.path.isdir(self.root):
             return "no guest root; run scripts/guest-root arm64"

@@ -206,12 +206,16 @@ static void occupy(X86 *x, const Bank *b, IrRef v, unsigned reg) {
 
 // The home that v is meant for, if its old value is not needed any more (but perhaps by this
 // instruction).
-static int free_home(X86 *x, const Bank *b, IrRef v) {
+static int free_home(const X86 *x, const Bank *b, IrRef v) {
     if (x->val[v].hint < 0) return -1;
     int h = home_of(x, (unsigned)x->val[v].hint);
     IrRef old = b->val[h];
     if (old && x->val[old].reg == h && lives(x, old)) return -1;
     return h;
+}
+
+int x86_home_free(const X86 *x, IrRef v) {
+    return free_home(x, bank_of(x, x86_in_vec(ir_type(x->r, v))), v);
 }
 
 static void leave_home(X86 *x, const Bank *b, unsigned h) {

@@ -187,6 +187,7 @@ static bool visit_put(Walk *w, uint32_t i, const IrInst *in) {
     if (x->h->home_of_field[f] >= 0 &&
         x86_in_vec(x->r->fields[f].type) == x86_in_vec(ir_type(w->r, in->a))) {
         v->hint = (int8_t)f;
+        v->flags &= (uint8_t)~VAL_WEAK_HINT;
         w->field[f].put_pos = i;
     }
     return true;
@@ -223,7 +224,12 @@ static void use_fma(Walk *w, uint32_t i, const IrInst *in) {
     x->val[i].flags |= (neg_a ? VAL_NEG_A : 0) | (neg_c ? VAL_NEG_C : 0);
     use(w, neg_a ? a->a : in->a, i);
     use(w, in->b, i);
-    use(w, neg_c ? c->a : in->c, i);
+    IrRef addend = neg_c ? c->a : in->c;
+    use(w, addend, i);
+    Val *v = &x->val[addend]; // best made where the sum is made of it
+    if (v->hint >= 0) return;
+    v->hint = x->val[i].hint;
+    v->flags |= VAL_WEAK_HINT;
 }
 
 static void visit_operands(Walk *w, uint32_t i, const IrInst *in) {
@@ -248,7 +254,7 @@ static void visit_operands(Walk *w, uint32_t i, const IrInst *in) {
     if (x86_shares_register(w->x, in)) {
         Val *from = &w->val[in->a], *v = &w->val[i];
         use(w, in->a, MAX(v->last_use, i));
-        if (from->hint < 0) from->hint = v->hint;
+        if (from->hint < 0 || (from->flags & VAL_WEAK_HINT && v->hint >= 0)) from->hint = v->hint;
         return;
     }
     use(w, in->a, i);

@@ -26,6 +26,7 @@ static X86Cpu detect(void) {
     c.avx = (cx & bit_AVX) && (os & 6) == 6;
     c.fma = c.avx && (cx & bit_FMA);
     c.f16c = c.avx && (cx & bit_F16C);
+    enum { AVX512_FP16 = 1 << 23 }; // of edx
     if (__get_cpuid_count(7, 0, &a, &b, &cx, &d)) {
         c.bmi1 = c.avx && (b & bit_BMI);
         c.bmi2 = c.avx && (b & bit_BMI2);
@@ -33,17 +34,23 @@ static X86Cpu detect(void) {
         c.gfni = cx & bit_GFNI;
         c.avx512 = c.avx2 && (os & 0xe6) == 0xe6 && (b & bit_AVX512F) && (b & bit_AVX512VL) &&
                    (b & bit_AVX512BW) && (b & bit_AVX512DQ);
+        c.avx512_fp16 = c.avx512 && (d & AVX512_FP16);
         c.avx512_bitalg = c.avx512 && (cx & bit_AVX512BITALG);
         c.avx512_vpopcntdq = c.avx512 && (cx & bit_AVX512VPOPCNTDQ);
         c.avx512_vnni = c.avx512 && (cx & bit_AVX512VNNI);
         c.avx512_vbmi = c.avx512 && (cx & bit_AVX512VBMI);
     }
     if (__get_cpuid(0x80000001, &a, &b, &cx, &d)) c.lzcnt = cx & bit_LZCNT;
+    c.fp_traps = true;
     return c;
 }
 
 static void without_avx512(X86Cpu *c) {
+    c->avx512_fp16 = false;
     c->avx512 = c->avx512_bitalg = c->avx512_vpopcntdq = c->avx512_vnni = c->avx512_vbmi = false;
+}
+static void without_fp16(X86Cpu *c) {
+    c->avx512_fp16 = false;
 }
 static void without_avx2(X86Cpu *c) {
     without_avx512(c);
@@ -61,6 +68,9 @@ static void without_avx(X86Cpu *c) { // VEX-coded integer instructions go with i
     without_bmi(c);
     c->avx = c->f16c = c->gfni = false;
 }
+static void without_fp_traps(X86Cpu *c) {
+    c->fp_traps = false;
+}
 static void without_sse4(X86Cpu *c) { // plain x86-64-v1
     without_avx(c);
     c->sse3 = c->ssse3 = c->sse41 = c->sse42 = c->popcnt = c->aes = c->pclmul = false;
@@ -71,8 +81,9 @@ int x86_detect(X86Cpu *cpu, const char *limit, DgmErr *err) {
         const char *name;
         void (*drop)(X86Cpu *);
     } limits[] = {
-        {"avx512", without_avx512}, {"avx2", without_avx2}, {"avx", without_avx},
-        {"fma", without_fma},       {"bmi", without_bmi},   {"sse4", without_sse4},
+        {"avx512", without_avx512},    {"avx2", without_avx2}, {"avx", without_avx},
+        {"fma", without_fma},          {"bmi", without_bmi},   {"sse4", without_sse4},
+        {"fptraps", without_fp_traps}, {"fp16", without_fp16},
     };
     *cpu = detect();
     while (limit && *limit) {
@@ -82,9 +93,10 @@ int x86_detect(X86Cpu *cpu, const char *limit, DgmErr *err) {
                (strlen(limits[i].name) != n || strncmp(limits[i].name, limit, n)))
             i++;
         if (i == ARRAY_LEN(limits))
-            return err_set(err, -EINVAL,
-                           "--host-limit %.*s: expected avx512, avx2, avx, fma, bmi or sse4",
-                           (int)n, limit);
+            return err_set(
+                err, -EINVAL,
+                "--host-limit %.*s: expected avx512, avx2, avx, fma, bmi, sse4, fp16 or fptraps",
+                (int)n, limit);
         limits[i].drop(cpu);
         limit += n + (limit[n] == ',');
     }

@@ -79,8 +79,8 @@ static uint8_t *encode_rm(uint8_t *p, unsigned reg, VecRm rm, unsigned disp8_log
     return p;
 }
 
-uint8_t *vec_encode(uint8_t *p, VecLevel level, Vop op, unsigned dst, unsigned s1, VecRm rm,
-                    unsigned imm) {
+static uint8_t *encode(uint8_t *p, VecLevel level, Vop op, unsigned dst, unsigned s1, VecRm rm,
+                       unsigned imm, unsigned mask) {
     const VecRow *row = &rows[op];
     unsigned tail = row->flags & I ? 1 : 0;
     unsigned reg = dst, vvvv = row->kind == R3 ? s1 : 0;
@@ -98,13 +98,13 @@ uint8_t *vec_encode(uint8_t *p, VecLevel level, Vop op, unsigned dst, unsigned s
     unsigned xbit = rm.mem ? (rm.index >= 0 ? rm.index >> 3 & 1 : 0) : 0;
     bool high = reg >= 16 || vvvv >= 16 || (!rm.mem && rm.reg >= 16);
     unsigned disp8_log2 = 0;
-    if (level == VEC_AVX512 && (row->isa == A5 || high)) {
+    if (level == VEC_AVX512 && (row->isa == A5 || high || mask)) {
         if (!rm.mem) xbit = rm.reg >> 4 & 1;
         *p++ = 0x62;
         *p++ = (uint8_t)((rbit ^ 1) << 7 | (xbit ^ 1) << 6 | (bbit ^ 1) << 5 |
                          ((reg >> 4 & 1) ^ 1) << 4 | row->map);
         *p++ = (uint8_t)((row->flags & (W | V) ? 0x80 : 0) | (~vvvv & 15) << 3 | 4 | row->pp);
-        *p++ = (uint8_t)(((vvvv >> 4 & 1) ^ 1) << 3); // no mask, 128 bits
+        *p++ = (uint8_t)(((vvvv >> 4 & 1) ^ 1) << 3 | mask); // 128 bits
         disp8_log2 = (unsigned)__builtin_ctz(row->mem_bytes);
     } else if (level >= VEC_AVX) {
         unsigned w = row->flags & V ? 1 : 0;
@@ -130,4 +130,15 @@ uint8_t *vec_encode(uint8_t *p, VecLevel level, Vop op, unsigned dst, unsigned s
     p = encode_rm(p, reg, rm, disp8_log2, tail);
     if (tail) *p++ = (uint8_t)imm;
     return p;
+}
+
+uint8_t *vec_encode(uint8_t *p, VecLevel level, Vop op, unsigned dst, unsigned s1, VecRm rm,
+                    unsigned imm) {
+    return encode(p, level, op, dst, s1, rm, imm, 0);
+}
+
+uint8_t *vec_encode_masked(uint8_t *p, VecMask mask, Vop op, unsigned dst, unsigned s1, unsigned rm,
+                           unsigned imm) {
+    unsigned zeroing = op == V_vcmpps_k || op == V_vcmpph_k ? 0 : 0x80; // a comparison always is
+    return encode(p, VEC_AVX512, op, dst, s1, vrm_reg(rm), imm, zeroing | mask);
 }

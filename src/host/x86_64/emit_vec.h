@@ -57,6 +57,18 @@ static inline VecRm vrm_rip(const void *address) {
 uint8_t *vec_encode(uint8_t *p, VecLevel level, Vop op, unsigned dst, unsigned s1, VecRm rm,
                     unsigned imm);
 
+// dst = s1 op rm [, imm] of registers, only in the lanes of a mask register; no exceptions are
+// raised for the others, where the result is zero (of a comparison into a mask register: false).
+// AVX-512. Translated code keeps these masks (stubs.c):
+typedef enum VecMask {
+    VEC_LANE0 = 2,
+    VEC_HIGH_HALF0 = 3,
+    VEC_HIGH_HALVES = 4,
+    VEC_HIGH_WORDS = 5
+} VecMask;
+uint8_t *vec_encode_masked(uint8_t *p, VecMask mask, Vop op, unsigned dst, unsigned s1, unsigned rm,
+                           unsigned imm);
+
 // What the selectors ask about a row.
 bool vec_is_three_operand(Vop op);
 bool vec_is_commutative(Vop op);

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <ucontext.h>
 
-enum { CODE_ALIGN = 16, MXCSR_DEFAULT = 0x1f80, MXCSR_STICKY = 0x3f, POOL_ENTRIES = 8192 };
+enum { CODE_ALIGN = 16, POOL_ENTRIES = 8192 };
 
 // Homes, best first: those that C helpers preserve go to the hottest registers.
 static const uint8_t int_home_order[] = {RBX, R12, R13, R14, R15, RSI, RDI, R8, R9, R10};
@@ -44,6 +44,7 @@ static void assign_homes(HostCtx *h, unsigned needs, const uint16_t *ints, uint3
         h->field_of_vec[r] = (int16_t)vecs[i];
         h->vec_homes |= 1u << r;
     }
+    h->masks = h->level == VEC_AVX512 && h->vec_homes;
 }
 
 static void destroy(HostCtx *h) {
@@ -147,6 +148,14 @@ Cold *x86_cold_at(X86 *x, uint8_t *rel32, void (*emit)(X86 *, const Cold *)) {
     return c;
 }
 
+Cold *x86_cold_trap(X86 *x, void (*emit)(X86 *, const Cold *)) {
+    Cold *c = x86_cold_at(x, x->at - 4, emit);
+    if (!c) return NULL;
+    c->from = NULL;
+    c->trap = (uint32_t)(x->at - x->start);
+    return c;
+}
+
 Cold *x86_cold(X86 *x, unsigned cc, void (*emit)(X86 *, const Cold *)) {
     return x86_cold_at(x, jcc_forward(x, cc), emit);
 }
@@ -169,9 +178,9 @@ static uint8_t *call_evaluator(X86 *x) {
     return rel32;
 }
 
-static void emit_desc(X86 *x, uint8_t *rel32, IrRef v) {
+static void emit_desc(X86 *x, uint8_t *rel32, IrRef v, unsigned negate) {
     const IrInst *in = &x->r->insts[v];
-    EvalDesc d = {.in = *in};
+    EvalDesc d = {.in = *in, .negate = negate};
     const IrRef refs[3] = {in->a, in->b, in->c};
     for (unsigned i = 0; i < ir_op_info[in->op].n_args; i++) d.types[i] = ir_type(x->r, refs[i]);
     x->at = (uint8_t *)ALIGN_UP((uintptr_t)x->at, 16);
@@ -182,7 +191,7 @@ static void emit_desc(X86 *x, uint8_t *rel32, IrRef v) {
 }
 
 static void emit_desc_only(X86 *x, const Cold *c) {
-    emit_desc(x, c->from, c->v);
+    emit_desc(x, c->from, c->v, 0);
 }
 
 void x86_fallback(X86 *x, IrRef v) {
@@ -197,15 +206,6 @@ void x86_fallback(X86 *x, IrRef v) {
     x86_load_result(x, v);
 }
 
-static void change_signs(X86 *x, Mem m, IrType t) {
-    int32_t bytes = (int32_t)ir_elem_bits(t) / 8;
-    for (unsigned lane = 0; lane < ir_lanes(t); lane++) {
-        Mem top = m;
-        top.disp += (int32_t)(lane + 1) * bytes - 1;
-        alu_mi(x, 8, ALU_XOR, top, -128);
-    }
-}
-
 static void emit_cold_eval(X86 *x, const Cold *c) {
     const IrInst *in = &x->r->insts[c->v];
     const IrRef refs[3] = {in->a, in->b, in->c};
@@ -215,7 +215,6 @@ static void emit_cold_eval(X86 *x, const Cold *c) {
             vec_op(x, V_movaps_st, c->args[i], 0, vrm_of(m), 0);
         else
             mov_store(x, 64, m, c->args[i]);
-        if (c->negate >> i & 1) change_signs(x, m, ir_type(x->r, refs[i]));
     }
     uint8_t *rel32 = call_evaluator(x);
     Mem m = mem_state(x86_scratch_disp(SCRATCH_RESULT));
@@ -224,25 +223,38 @@ static void emit_cold_eval(X86 *x, const Cold *c) {
     else
         mov_load(x, 64, c->result, m);
     x86_cold_back(x, c);
-    emit_desc(x, rel32, c->v);
+    emit_desc(x, rel32, c->v, c->negate);
 }
 
-void x86_cold_eval(X86 *x, IrRef v, unsigned cc, unsigned result) {
+static void eval_operands(X86 *x, IrRef v, Cold *c) {
     const IrInst *in = &x->r->insts[v];
-    uint8_t regs[3] = {0}, negate = 0;
+    c->v = v;
+    c->negate = 0;
     for (unsigned i = 0; i < ir_op_info[in->op].n_args; i++) {
         bool neg;
         IrRef a = x86_operand(x, v, i, &neg);
-        regs[i] = (uint8_t)(x86_in_vec(ir_type(x->r, a)) ? x86_use_vec(x, a) : x86_use_int(x, a));
-        negate |= (uint8_t)(neg << i);
+        c->args[i] =
+            (uint8_t)(x86_in_vec(ir_type(x->r, a)) ? x86_use_vec(x, a) : x86_use_int(x, a));
+        c->negate |= (uint8_t)(neg << i);
     }
+}
+
+void x86_cold_eval(X86 *x, IrRef v, unsigned cc, unsigned result) {
+    Cold with = {0};
+    eval_operands(x, v, &with);
     Cold *c = x86_cold(x, cc, emit_cold_eval);
     if (!c) return;
     c->v = v;
     c->result = (uint8_t)result;
-    c->negate = negate;
-    memcpy(c->args, regs, sizeof regs);
+    c->negate = with.negate;
+    memcpy(c->args, with.args, sizeof c->args);
     x86_flags_lost(x);
+}
+
+Cold *x86_cold_trap_eval(X86 *x, IrRef v) {
+    Cold *c = x86_cold_trap(x, emit_cold_eval);
+    if (c) eval_operands(x, v, c);
+    return c;
 }
 
 // ---- the forward pass ----
@@ -364,11 +376,15 @@ static HostError compile(HostCtx *h, const IrRegion *r, HostCode *room, HostOutp
         x->limit = room->cold_end - SLACK / 2;
     }
     for (uint32_t i = 0; i < x->n_cold && x->at < x->limit; i++) {
-        if (x->cold[i].emit != emit_desc_only) {
-            rel32_to(x->cold[i].from, x->at);
-            moves(x, x->cold[i].from, 0);
+        const Cold *c = &x->cold[i];
+        if (!c->from) {
+            out->traps[out->n_traps++] =
+                (HostTrap){c->trap, (uint32_t)(x->at - (room->cold ? room->cold : hot_end))};
+        } else if (c->emit != emit_desc_only) {
+            rel32_to(c->from, x->at);
+            moves(x, c->from, 0);
         }
-        x->cold[i].emit(x, &x->cold[i]);
+        c->emit(x, c);
     }
     x86_emit_fault_fixes(x);
     full |= x->at >= x->limit;
@@ -379,6 +395,7 @@ static HostError compile(HostCtx *h, const IrRegion *r, HostCode *room, HostOutp
         return err_set(err, -EINVAL, "x86-64 host: too much code for %#lx", r->pc),
                HOST_UNSUPPORTED;
     out->entry = x->start;
+    out->cold = hot_end;
     if (room->cold) {
         out->cold = room->cold;
         out->cold_bytes = (uint32_t)(x->at - room->cold);
@@ -444,18 +461,33 @@ static void vcpu_init(HostCtx *h, void *state) {
     hot->ret_sp = hot->ret_top = (uintptr_t)frame;
 }
 
+// The op is evaluated anew: what the FPU says of it (tininess of an exact result is no underflow)
+// is forgotten. Invalid and underflow have come from traps only, and those the evaluator tells.
+static void take_fp_trap(HostCtx *h, void *ucontext, const void *to) {
+    (void)h;
+    mcontext_t *context = &((ucontext_t *)ucontext)->uc_mcontext;
+    context->gregs[REG_RIP] = (greg_t)(uintptr_t)to;
+    context->fpregs->mxcsr &= ~(uint32_t)(MXCSR_INVALID | MXCSR_DENORMAL | MXCSR_UNDERFLOW);
+}
+
 static uint64_t fault_pc(const void *ucontext) {
     return (uint64_t)((const ucontext_t *)ucontext)->uc_mcontext.gregs[REG_RIP];
 }
 
+uint32_t x86_mxcsr_masks(const HostCtx *h, bool traps) {
+    unsigned unmasked = traps && h->cpu.fp_traps ? MXCSR_INVALID | MXCSR_UNDERFLOW : 0;
+    if (unmasked && h->masks) unmasked |= MXCSR_DENORMAL;
+    return MXCSR_MASKS & ~(unmasked << 7);
+}
+
 static void fp_sync(HostCtx *h, void *state) {
-    (void)h;
     VcpuHot *hot = vcpu_hot(state);
     uint32_t mx = hot->guest_fp_control;
     hot->fp.flags |= (mx & 1) | (mx >> 1 & 0x1e);
     static const uint8_t rounding[] = {
         [IR_RM_NEAREST] = 0, [IR_RM_DOWN] = 1, [IR_RM_UP] = 2, [IR_RM_ZERO] = 3};
-    hot->guest_fp_control = MXCSR_DEFAULT | (uint32_t)rounding[hot->fp.mode & IR_FPM_RM] << 13;
+    hot->guest_fp_control = x86_mxcsr_masks(h, hot->mode & MODE_FP_TRAPS) |
+                            (uint32_t)rounding[hot->fp.mode & IR_FPM_RM] << 13;
 }
 
 const Host host_x86_64 = {
@@ -467,6 +499,7 @@ const Host host_x86_64 = {
     .enter = enter,
     .leave_at_fault = leave_at_fault,
     .own_fault = own_fault,
+    .take_fp_trap = take_fp_trap,
     .vcpu_init = vcpu_init,
     .fault_pc = fault_pc,
     .fp_sync = fp_sync,

@@ -290,6 +290,7 @@ static void call_c(X86 *x, const IrHelper *h) {
     if (h->wants_count && !sync && x->h->count_reg >= 0)
         mov_store(x, 64, mem_state(HOT_DISP(budget)), (unsigned)x->h->count_reg);
     to_c_stack(x);
+    if (h->foreign) x86_fp_of_c(x);
     if (h->can_fault || h->wants_pc) store_pc(x, x86_guest_pc(x));
     if (!h->can_fault) return;
     mov_address(x, RAX, x->start);
@@ -299,6 +300,7 @@ static void call_c(X86 *x, const IrHelper *h) {
 
 static void return_from_c(X86 *x, const IrHelper *h) {
     if (h->can_fault) mov_store_imm(x, 8, mem_state(HOT_DISP(in_helper)), 0);
+    if (h->foreign) x86_fp_of_guest(x);
     to_return_stack(x);
     if (h->writes_state || x->h->load_ints)
         call_to(x, h->writes_state ? x->h->load_all_ints : x->h->load_ints); // keep rax
@@ -403,7 +405,6 @@ static void call(X86 *x, IrRef v, const IrInst *in) {
 
 // ---- the FP environment ----
 
-enum { MXCSR_STICKY = 0x3f, MXCSR_MASKS = 0x1f80 };
 #define FP_CONTROL mem_state(HOT_DISP(guest_fp_control))
 #define FP_FLAGS   mem_state(HOT_DISP(fp) + (int32_t)offsetof(IrFpEnv, flags))
 #define FP_MODE    mem_state(HOT_DISP(fp) + (int32_t)offsetof(IrFpEnv, mode))
@@ -445,10 +446,33 @@ static void fp_setmode(X86 *x, const IrInst *in) {
     mov_load(x, 32, u, FP_CONTROL);
     alu_ri(x, 32, ALU_AND, u, MXCSR_STICKY);
     alu_rr(x, 32, ALU_OR, u, t);
-    alu_ri(x, 32, ALU_OR, u, MXCSR_MASKS);
+    alu_ri(x, 32, ALU_OR, u, (int32_t)x86_mxcsr_masks(x->h, x->r->fp_traps));
     mov_store(x, 32, FP_CONTROL, u);
     ldmxcsr(x, FP_CONTROL);
     x86_flags_lost(x);
+}
+
+void x86_fp_masked(X86 *x, bool masked) {
+    stmxcsr(x, FP_CONTROL);
+    if (masked) {
+        alu_mi(x, 32, ALU_OR, FP_CONTROL, MXCSR_MASKS);
+        ldmxcsr(x, FP_CONTROL);
+        return;
+    }
+    Mem rax = mem_state(x86_eval_rax_disp());
+    mov_store(x, 64, rax, RAX);
+    e8(x, 0x9F); // lahf; a comparison clears OF
+    alu_mi(x, 32, ALU_AND, FP_CONTROL, ~(int32_t)(MXCSR_MASKS | MXCSR_DENORMAL));
+    alu_mi(x, 32, ALU_OR, FP_CONTROL, (int32_t)x86_mxcsr_masks(x->h, true));
+    op_rm(x, 0, 32, 0xF7, 0, FP_CONTROL, false); // test m32, imm32
+    e32(x, MXCSR_INVALID);
+    uint8_t *no = jcc_short(x, CC_E);
+    alu_mi(x, 32, ALU_OR, FP_FLAGS, IR_FPF_INVALID);
+    alu_mi(x, 32, ALU_AND, FP_CONTROL, ~MXCSR_INVALID);
+    short_here(x, no);
+    ldmxcsr(x, FP_CONTROL);
+    e8(x, 0x9E); // sahf
+    mov_load(x, 64, RAX, rax);
 }
 
 void x86_sel_ctl(X86 *x, IrRef v) {

@@ -1,25 +1,13 @@
-// sel_fp.c - floating point on the host's units, exactly as the guest would have it.
+// sel_fp.c - floating point on the host's units, exactly as the guest would have it: fp_guard.c
+// says how.
 //
-// The usual FP mode (round to nearest, no flushing, no default-NaN mode) is compiled here; regions
-// with fp_exact set go to the evaluator as a whole. Host and Arm agree on everything but:
-//  - which NaN comes out when two go in, and the sign of the NaN an invalid operation makes. So an
-//    arithmetic result that is a NaN branches to cold code that does the op again with ir_eval. The
-//    operands must still be there: the result is made in a register that is none of them.
-//  - minimum and maximum of NaNs and of zeros of different sign (see sel_fminmax).
-//  - conversions to integer out of range: the host's answer is one value, which branches to
-//  ir_eval.
-// Sticky flags gather in MXCSR; ir_eval gathers its own in the vCPU's IrFpEnv. A host operation
-// whose result is then thrown away has raised what Arm raises too (invalid), never more: see
-// sel_f2i for the care that takes with inexact.
-//
-//  - the host finds tininess after rounding, Arm before: an inexact result that rounds up to the
-//  least
-//    normal number goes to the evaluator too (cold_if_nan_or_least).
+// A host operation whose result is then thrown away has raised what Arm raises too (invalid), never
+// more: see sel_f2i for the care that takes with inexact. Sticky flags gather in MXCSR; ir_eval
+// gathers its own in the vCPU's IrFpEnv.
 //
 // Scalars sit in lane 0; what lies above is unspecified (sel_vzext clears it).
 #include "host/x86_64/sel_vec.h"
 
-enum { PS, PD, SS, SD };
 // Row of a shape table for this instruction's type; -1 for F16 and its lanes.
 static int shape(IrType t) {
     switch (t) {
@@ -49,23 +37,25 @@ static bool zero_above_value(const X86 *x, IrRef v, unsigned depth) {
     switch ((IrOp)in->op) {
     case IR_s2f:
     case IR_u2f: return true;
-    case IR_fneg:
+    case IR_fneg: return zero_above_value(x, in->a, depth - 1);
     case IR_fsub:
-    case IR_fdiv: return zero_above_value(x, in->a, depth - 1);
+    case IR_fdiv:
     case IR_fadd:
-    case IR_fmul:
-        return zero_above_value(x, in->a, depth - 1) || zero_above_value(x, in->b, depth - 1);
+    case IR_fmul: return x->h->masks || zero_above_value(x, in->a, depth - 1);
     case IR_fmin:
     case IR_fmax:
     case IR_fminnum:
     case IR_fmaxnum:
         return zero_above_value(x, in->a, depth - 1) && zero_above_value(x, in->b, depth - 1);
     case IR_fma: // a copy of c to which is added
+        if (x->h->masks) return has_fma(x);
         if (ir_at(x_region(x), in->c)->op == IR_fneg)
             return has_fma(x) && zero_above_value(x, ir_at(x_region(x), in->c)->a, depth - 1);
         return has_fma(x) && zero_above_value(x, in->c, depth - 1);
     case IR_fsqrt:
-    case IR_fround: return has_avx(x) && zero_above_value(x, in->a, depth - 1);
+    case IR_fround:
+        if (in->op == IR_fsqrt && x->h->masks) return true;
+        return has_avx(x) && zero_above_value(x, in->a, depth - 1);
     case IR_fcvt:
         return has_avx(x) && in->type == IR_F64 && ir_type(x_region(x), in->a) == IR_F32 &&
                zero_above_value(x, in->a, depth - 1);
@@ -76,64 +66,9 @@ bool upper_zero(const X86 *x, IrRef v) {
     return zero_above_value(x, v, 5);
 }
 
-// The same for lanes: vcmpps/pd with predicate imm true in any lane.
-static void cold_if_any_lane(X86 *x, const IrInst *in, int s, unsigned t, unsigned u, unsigned imm,
-                             unsigned result) {
-    if (has_avx512(x)) {
-        op3i(x, s == PS ? V_vcmpps_k : V_vcmppd_k, 1, t, u, imm);
-        kortest(x, 1);
-    } else {
-        unsigned m = vtmp(x);
-        op3i(x, s == PS ? V_cmpps : V_cmppd, m, t, u, imm);
-        test_any(x, m);
-        vfree(x, m);
-    }
-    cold_eval(x, in, CC_NE, result);
-}
-
-// Branches to cold code, which evaluates `in` from its operands into register t and comes back
-// behind the branch, when t holds a NaN in any lane (unordered(t, u) in general).
-static void cold_if_unordered(X86 *x, const IrInst *in, int s, unsigned t, unsigned u,
-                              unsigned result) {
-    if (s == SS || s == SD) {
-        op2(x, s == SS ? V_ucomiss : V_ucomisd, t, u);
-        cold_eval(x, in, CC_P, result);
-        return;
-    }
-    cold_if_any_lane(x, in, s, t, u, 3, result);
-}
-
-// The same when t holds a NaN or, of either sign, the least normal number: the host finds tininess
-// after rounding, Arm before, so that number may be an inexact result that was tiny. (Sums that are
-// tiny are exact.)
-static void cold_if_nan_or_least(X86 *x, const IrInst *in, int s, unsigned t) {
-    bool is64 = s == PD || s == SD;
-    uint64_t magnitude = is64 ? INT64_MAX : 0x7fffffff7fffffff;
-    uint64_t least = is64 ? 1ull << 52 : 0x0080000000800000;
-    unsigned m = vtmp(x);
-    op3k(x, V_pand, m, t, magnitude, magnitude);
-    if (s == SS || s == SD) { // equal or unordered
-        op2m(x, s == SS ? V_ucomiss : V_ucomisd, m, vliteral(x, least, least));
-        cold_eval(x, in, CC_E, t);
-    } else if (has_avx512(x)) {
-        op3mi(x, s == PS ? V_vcmpps_k : V_vcmppd_k, 1, m, vliteral(x, least, least), 8);
-        kortest(x, 1);
-        cold_eval(x, in, CC_NE, t);
-    } else {
-        Vop cmp = s == PS ? V_cmpps : V_cmppd;
-        if (has_avx(x)) {
-            op3mi(x, cmp, m, m, vliteral(x, least, least), 8);
-        } else { // the legacy form knows equal, and unordered, but not both
-            unsigned u = vtmp(x);
-            op3i(x, cmp, u, m, m, 3);
-            op3mi(x, cmp, m, m, vliteral(x, least, least), 0);
-            op3(x, V_por, m, m, u);
-            vfree(x, u);
-        }
-        test_any(x, m);
-        cold_eval(x, in, CC_NE, t);
-    }
-    vfree(x, m);
+// Scalars with zeros above them, whatever was above the operands.
+static bool clears(const X86 *x, int s, IrRef first) {
+    return s >= SS && x->h->masks && !upper_zero(x, first);
 }
 
 bool sel_farith(X86 *x, const IrInst *in) {
@@ -144,14 +79,14 @@ bool sel_farith(X86 *x, const IrInst *in) {
     int s = shape(in->type);
     if (s < 0) return false;
     unsigned which = in->op == IR_fadd ? 0 : in->op == IR_fsub ? 1 : in->op == IR_fmul ? 2 : 3;
-    unsigned a = vuse(x, in->a), b = vuse(x, in->b), d = vdef_fresh(x, in);
-    bool swap =
-        (which == 0 || which == 2) && s >= SS && !upper_zero(x, in->a) && upper_zero(x, in->b);
-    op3(x, op[which][s], d, swap ? b : a, swap ? a : b); // so that zeros above stay
-    if (which >= 2)
-        cold_if_nan_or_least(x, in, s, d);
+    unsigned a = vuse(x, in->a), b = vuse(x, in->b);
+    FpGuard g = fp_guard(x, in, which == 2 ? FP_NAN_OR_LEAST : FP_NAN);
+    unsigned d = fp_guard_def(x, in, &g);
+    if (clears(x, s, in->a))
+        x->at = vec_encode_masked(x->at, VEC_LANE0, op[which][s - SS], d, a, b, 0);
     else
-        cold_if_unordered(x, in, s, d, d, d);
+        op3(x, op[which][s], d, a, b);
+    fp_guard_end(x, in, g, s, d);
     return true;
 }
 
@@ -159,12 +94,16 @@ bool sel_fsqrt(X86 *x, const IrInst *in) {
     static const Vop op[4] = {V_sqrtps, V_sqrtpd, V_sqrtss, V_sqrtsd};
     int s = shape(in->type);
     if (s < 0) return false;
-    unsigned a = vuse(x, in->a), d = vdef_fresh(x, in);
-    if (s >= SS)
+    unsigned a = vuse(x, in->a);
+    FpGuard g = fp_guard(x, in, FP_NAN);
+    unsigned d = fp_guard_def(x, in, &g);
+    if (clears(x, s, in->a))
+        x->at = vec_encode_masked(x->at, VEC_LANE0, op[s - SS], d, 0, a, 0);
+    else if (s >= SS)
         op3lo(x, op[s], d, a, a);
     else
         op2(x, op[s], d, a);
-    cold_if_unordered(x, in, s, d, d, d);
+    fp_guard_end(x, in, g, s, d);
     return true;
 }
 
@@ -176,20 +115,15 @@ IrRef x86_operand(const X86 *x, IrRef v, unsigned i, bool *negate) {
 }
 
 bool sel_fma(X86 *x, const IrInst *in) {
-    static const Vop op[4][4] = {{V_vfmadd231ps, V_vfmadd231pd, V_vfmadd231ss, V_vfmadd231sd},
-                                 {V_vfnmadd231ps, V_vfnmadd231pd, V_vfnmadd231ss, V_vfnmadd231sd},
-                                 {V_vfmsub231ps, V_vfmsub231pd, V_vfmsub231ss, V_vfmsub231sd},
-                                 {V_vfnmsub231ps, V_vfnmsub231pd, V_vfnmsub231ss, V_vfnmsub231sd}};
     int s = shape(in->type);
     if (s < 0 || !has_fma(x)) return false;
-    bool neg_a, neg_c;
-    IrRef ra = x86_operand(x, ref_of(x, in), 0, &neg_a);
-    IrRef rc = x86_operand(x, ref_of(x, in), 2, &neg_c);
-    unsigned a = vuse(x, ra), b = vuse(x, in->b), c = vuse(x, rc);
-    unsigned d = vdef_fresh(x, in);
-    vmov(x, d, c);
-    op3(x, op[neg_a + 2 * neg_c][s], d, a, b);
-    cold_if_nan_or_least(x, in, s, d);
+    FpFma f = {.clear = s >= SS && x->h->masks};
+    IrRef a = x86_operand(x, ref_of(x, in), 0, &f.neg_a);
+    IrRef c = x86_operand(x, ref_of(x, in), 2, &f.neg_c);
+    f.a = vuse(x, a);
+    f.b = vuse(x, in->b);
+    f.c = vuse(x, c);
+    fp_fma(x, in, s, &f);
     return true;
 }
 
@@ -237,8 +171,12 @@ bool sel_fminmax(X86 *x, const IrInst *in) {
     int s = shape(in->type);
     if (s < 0) return false;
     bool max = in->op == IR_fmax || in->op == IR_fmaxnum;
-    unsigned a = vuse(x, in->a), b = vuse(x, in->b), d = vdef_fresh(x, in), u = vtmp(x);
-    ColdSite site = unordered_branch(x, in, s, a, b);
+    bool traps = fp_traps(x); // for quiet NaNs, too
+    unsigned a = vuse(x, in->a), b = vuse(x, in->b);
+    ColdSite site = {0};
+    if (traps) site = fp_trap_site(x, in);
+    unsigned d = vdef_fresh(x, in), u = vtmp(x);
+    if (!traps) site = unordered_branch(x, in, s, a, b);
     op3(x, op[max][s], d, a, b);
     op3(x, op[max][s], u, b, a);
     op3(x, max ? V_pand : V_por, d, d, u);
@@ -257,10 +195,7 @@ static unsigned fcmp_flags(X86 *x, const IrInst *in, unsigned *parity) {
         unsigned s = a;
         a = b, b = s;
     }
-    if (in->aux2)
-        op2(x, is64 ? V_comisd : V_comiss, a, b);
-    else
-        op2(x, is64 ? V_ucomisd : V_ucomiss, a, b);
+    fp_compare(x, in->aux2 ? (is64 ? V_comisd : V_comiss) : (is64 ? V_ucomisd : V_ucomiss), a, b);
     *parity = cc == IR_OEQ ? 1 : cc == IR_UNE ? 2 : 0;
     switch (cc) {
     case IR_OEQ: return CC_E;
@@ -310,16 +245,13 @@ bool x86_fcmp_flags(X86 *x, IrRef v, unsigned *cc) {
 bool sel_fl_fcmp(X86 *x, const IrInst *in) {
     IrType t = ir_type(x_region(x), in->a);
     if (t != IR_F32 && t != IR_F64) return false;
-    unsigned a = vuse(x, in->a), b = vuse(x, in->b), d = gdef(x, in), g = gtmp(x);
+    unsigned a = vuse(x, in->a), b = vuse(x, in->b), d = gdef(x, in);
     bool is64 = t == IR_F64;
-    op2(x, in->aux ? (is64 ? V_comisd : V_comiss) : (is64 ? V_ucomisd : V_ucomiss), a, b);
+    fp_compare(x, in->aux ? (is64 ? V_comisd : V_comiss) : (is64 ? V_ucomisd : V_ucomiss), a, b);
     gconst(x, d, 0); // greater
-    gconst(x, g, IR_FLAG_Z);
-    gcmov(x, CC_E, d, g);
-    gconst(x, g, IR_FLAG_N | IR_FLAG_NOT_C);
-    gcmov(x, CC_B, d, g);
-    gconst(x, g, IR_FLAG_V);
-    gcmov(x, CC_P, d, g);
+    gcmov_const(x, CC_E, d, IR_FLAG_Z);
+    gcmov_const(x, CC_B, d, IR_FLAG_N | IR_FLAG_NOT_C);
+    gcmov_const(x, CC_P, d, IR_FLAG_V);
     return true;
 }
 
@@ -340,7 +272,9 @@ bool sel_vfcmp(X86 *x, const IrInst *in) {
     if (swap) cc = (IrFcc)swapped[cc];
     unsigned imm = in->aux2 ? loud[cc] : quiet[cc];
     if (imm > 7 && !has_avx(x)) return false;
-    unsigned a = vuse(x, in->a), b = vuse(x, in->b), d = vdef(x, in);
+    unsigned a = vuse(x, in->a), b = vuse(x, in->b);
+    FpGuard g = fp_guard(x, in, FP_TRAPS_ONLY);
+    unsigned d = vdef(x, in);
     if (swap) {
         unsigned t = a;
         a = b, b = t;
@@ -351,73 +285,80 @@ bool sel_vfcmp(X86 *x, const IrInst *in) {
     } else {
         op3i(x, s == PS ? V_cmpps : V_cmppd, d, a, b, imm);
     }
+    fp_guard_end(x, in, g, s, d);
     return true;
 }
 
 // ---- conversions between floats: the host keeps a NaN's sign and top bits and quiets it, as Arm
 // ----
-// Narrowing to halves, as cold_if_nan_or_least.
-static void cold_if_least_half(X86 *x, const IrInst *in, unsigned d) {
+// Narrowing to halves may have been tiny before rounding.
+static void cold_if_least_half(X86 *x, const IrInst *in, unsigned d, unsigned m) {
     const uint64_t magnitude = 0x7fff7fff7fff7fff, least = 0x0400040004000400;
-    unsigned m = vtmp(x);
     op3k(x, V_pand, m, d, magnitude, magnitude);
     op3k(x, V_pcmpeqw, m, m, least, least);
     test_any(x, m);
     cold_eval(x, in, CC_NE, d);
-    vfree(x, m);
+}
+
+static bool fcvt_lanes(X86 *x, const IrInst *in) {
+    // imm says how wide the operand's lanes are: its own type may be any 128-bit type.
+    IrElem te = ir_elem(in->type), usual = te == IR_F32 ? IR_F64 : IR_F32;
+    IrElem fe = in->imm == 16 ? IR_F16 : in->imm == 32 ? IR_F32 : in->imm == 64 ? IR_F64 : usual;
+    if (te == IR_F16 || fe == IR_F16) {
+        if (!has_f16c(x) || te == IR_F64 || fe == IR_F64) return false;
+    } else if (te == fe || fe < IR_F16 || fe > IR_F64) {
+        return false;
+    }
+    unsigned a = vuse(x, in->a);
+    FpGuard g = fp_guard(x, in, te == IR_F32 && fe == IR_F64 ? FP_NAN_OR_LEAST : FP_TRAPS_ONLY);
+    unsigned d = te == IR_F16 ? vdef_fresh(x, in) : fp_guard_def(x, in, &g);
+    if (te == IR_F32 && fe == IR_F64) {
+        op2(x, V_cvtpd2ps, d, a);
+    } else if (te == IR_F16) {
+        unsigned m = vtmp(x);
+        op2sti(x, V_vcvtps2ph, d, a, 4);
+        cold_if_least_half(x, in, d, m);
+    } else {
+        if (in->aux) {
+            unsigned t = vtmp(x);
+            op2i(x, V_pshufd, t, a, 0xEE);
+            a = t;
+        }
+        op2(x, te == IR_F64 ? V_cvtps2pd : V_vcvtph2ps, d, a);
+    }
+    fp_guard_end(x, in, g, PS, d);
+    return true;
+}
+
+static bool fcvt_half(X86 *x, const IrInst *in, IrType from, IrType to) {
+    bool halves = (from == IR_F16 && to == IR_F32) || (from == IR_F32 && to == IR_F16);
+    if (!halves || !has_f16c(x) || !type_in_xmm(x, IR_F16)) return false;
+    unsigned a = vuse(x, in->a);
+    FpGuard g = fp_guard(x, in, FP_TRAPS_ONLY);
+    unsigned d = vdef_fresh(x, in), t = vtmp(x); // the lanes above might hold signalling NaNs
+    if (to == IR_F32) {
+        zero_above(x, 2, t, a);
+        op2(x, V_vcvtph2ps, d, t);
+    } else {
+        unsigned m = vtmp(x);
+        zero_above(x, 4, t, a);
+        op2sti(x, V_vcvtps2ph, d, t, 4);
+        cold_if_least_half(x, in, d, m);
+    }
+    fp_guard_end(x, in, g, SS, d);
+    return true;
 }
 
 bool sel_fcvt(X86 *x, const IrInst *in) {
     IrType from = ir_type(x_region(x), in->a), to = in->type;
     if (in->aux2) return false;
-    if (ir_is_vec(to)) {
-        // imm says how wide the operand's lanes are: its own type may be any 128-bit type.
-        IrElem te = ir_elem(to), usual = te == IR_F32 ? IR_F64 : IR_F32;
-        IrElem fe = in->imm == 16   ? IR_F16
-                    : in->imm == 32 ? IR_F32
-                    : in->imm == 64 ? IR_F64
-                                    : usual;
-        if (te == IR_F16 || fe == IR_F16) {
-            if (!has_f16c(x) || te == IR_F64 || fe == IR_F64) return false;
-        } else if (te == fe || fe < IR_F16 || fe > IR_F64) {
-            return false;
-        }
-        unsigned a = vuse(x, in->a), d = vdef_fresh(x, in);
-        if (te == IR_F32 && fe == IR_F64) {
-            op2(x, V_cvtpd2ps, d, a);
-            cold_if_nan_or_least(x, in, PS, d);
-        } else if (te == IR_F16) {
-            op2sti(x, V_vcvtps2ph, d, a, 4);
-            cold_if_least_half(x, in, d);
-        } else {
-            if (in->aux) {
-                unsigned t = vtmp(x);
-                op2i(x, V_pshufd, t, a, 0xEE);
-                a = t;
-            }
-            op2(x, te == IR_F64 ? V_cvtps2pd : V_vcvtph2ps, d, a);
-        }
-        return true;
-    }
-    if (from == to || from == IR_F16 || to == IR_F16) {
-        bool halves = (from == IR_F16 && to == IR_F32) || (from == IR_F32 && to == IR_F16);
-        if (!halves || !has_f16c(x) || !type_in_xmm(x, IR_F16)) return false;
-        unsigned a = vuse(x, in->a), d = vdef_fresh(x, in);
-        if (to == IR_F32) { // the lanes above might hold signalling NaNs
-            unsigned t = vtmp(x);
-            zero_above(x, 2, t, a);
-            op2(x, V_vcvtph2ps, d, t);
-        } else {
-            unsigned t = vtmp(x);
-            zero_above(x, 4, t, a);
-            op2sti(x, V_vcvtps2ph, d, t, 4);
-            cold_if_least_half(x, in, d);
-        }
-        return true;
-    }
-    unsigned a = vuse(x, in->a), d = vdef_fresh(x, in);
+    if (ir_is_vec(to)) return fcvt_lanes(x, in);
+    if (from == to || from == IR_F16 || to == IR_F16) return fcvt_half(x, in, from, to);
+    unsigned a = vuse(x, in->a);
+    FpGuard g = fp_guard(x, in, to == IR_F32 ? FP_NAN_OR_LEAST : FP_TRAPS_ONLY);
+    unsigned d = fp_guard_def(x, in, &g);
     op3lo(x, to == IR_F64 ? V_cvtss2sd : V_cvtsd2ss, d, a, a);
-    if (to == IR_F32) cold_if_nan_or_least(x, in, SS, d);
+    fp_guard_end(x, in, g, SS, d);
     return true;
 }
 
@@ -487,12 +428,15 @@ static ColdSite round_away(X86 *x, const IrInst *in, int s, unsigned d, unsigned
 bool sel_fround(X86 *x, const IrInst *in) {
     int s = shape(in->type), imm = round_imm(in->aux);
     if (s < 0 || imm < 0 || !has_sse41(x) || (imm == ROUND_AWAY && in->aux2)) return false;
-    unsigned a = vuse(x, in->a), d = vdef_fresh(x, in);
+    unsigned a = vuse(x, in->a);
+    FpGuard g = fp_guard(x, in, FP_TRAPS_ONLY);
+    unsigned d = vdef_fresh(x, in);
     if (imm == ROUND_AWAY) {
         cold_eval_at(x, round_away(x, in, s, d, a), d);
     } else {
         round_to(x, s, d, a, (unsigned)imm | (in->aux2 ? 0 : 8));
     }
+    fp_guard_end(x, in, g, s, d);
     return true;
 }
 
@@ -503,9 +447,10 @@ static bool f2i_scalar(X86 *x, const IrInst *in, int s) {
     int imm = round_imm(in->aux);
     if (in->imm || imm < 0 || (imm != 3 && !has_sse41(x)) || (in->type != IR_I32 && !to64))
         return false;
-    unsigned a = vuse(x, in->a), d = gdef(x, in), t = a;
+    unsigned a = vuse(x, in->a), t = a;
+    FpGuard g = fp_guard(x, in, FP_TRAPS_ONLY);
+    unsigned d = gdef(x, in), z = is_signed || has_avx512(x) ? 0 : vtmp(x), n_sites = 0;
     ColdSite site[3];
-    unsigned n_sites = 0;
     if (imm != 3) {
         t = vtmp(x);
         if (imm == ROUND_AWAY)
@@ -516,16 +461,20 @@ static bool f2i_scalar(X86 *x, const IrInst *in, int s) {
     if (is_signed) {
         static const Vop cvt[2][2] = {{V_cvttss2si, V_cvttss2siq}, {V_cvttsd2si, V_cvttsd2siq}};
         op2(x, cvt[from64][to64], d, t);
-        gcmp_imm(x, to64, d, 1); // only the host's "indefinite", MIN, overflows
-        site[n_sites++] = cold_branch(x, in, CC_O);
+        if (!g.traps) { // only the host's "indefinite", MIN, overflows
+            gcmp_imm(x, to64, d, 1);
+            site[n_sites++] = cold_branch(x, in, CC_O);
+        }
     } else if (has_avx512(x)) {
         static const Vop cvt[2][2] = {{V_vcvttss2usi, V_vcvttss2usiq},
                                       {V_vcvttsd2usi, V_vcvttsd2usiq}};
         op2(x, cvt[from64][to64], d, t);
-        gcmp_imm(x, to64, d, -1);
-        site[n_sites++] = cold_branch(x, in, CC_E);
+        if (!g.traps) {
+            gcmp_imm(x, to64, d, -1);
+            site[n_sites++] = cold_branch(x, in, CC_E);
+        }
     } else {
-        unsigned z = vzero(x);
+        vzero_reg(x, z);
         Vop ucomi = from64 ? V_ucomisd : V_ucomiss;
         op2(x, ucomi, t, z);
         site[n_sites++] = cold_branch(x, in, CC_B); // negative or NaN
@@ -539,22 +488,46 @@ static bool f2i_scalar(X86 *x, const IrInst *in, int s) {
     if (imm != 3) // aloud: any rounding raises inexact for what is not integral
         round_to(x, s, t, a, 0);
     for (unsigned i = 0; i < n_sites; i++) cold_eval_at(x, site[i], d);
+    fp_guard_end(x, in, g, s, d);
     return true;
 }
 
-// I64 lanes without AVX-512: one after the other through general registers.
-static void f64_lanes_to_i64(X86 *x, const IrInst *in, unsigned d, unsigned a, ColdSite site[2]) {
-    unsigned g = gtmp(x), h = gtmp(x), t = vtmp(x);
+// I64 lanes without AVX-512: one after the other through general registers g and h, and t. Returns
+// how many sites.
+static unsigned f64_lanes_to_i64(X86 *x, const IrInst *in, unsigned d, unsigned a, unsigned g,
+                                 unsigned h, unsigned t, ColdSite *site) {
+    unsigned n = 0;
+    bool look = !fp_traps(x);
     op2(x, V_cvttsd2siq, g, a);
-    gcmp_imm(x, true, g, 1);
-    site[0] = cold_branch(x, in, CC_O);
+    if (look) {
+        gcmp_imm(x, true, g, 1);
+        site[n++] = cold_branch(x, in, CC_O);
+    }
     op3(x, V_punpckhqdq, t, a, a);
     op2(x, V_cvttsd2siq, h, t);
-    gcmp_imm(x, true, h, 1);
-    site[1] = cold_branch(x, in, CC_O);
+    if (look) {
+        gcmp_imm(x, true, h, 1);
+        site[n++] = cold_branch(x, in, CC_O);
+    }
     op2(x, V_movq_xr, t, h);
     op2(x, V_movq_xr, d, g);
     op3(x, V_punpcklqdq, d, d, t);
+    return n;
+}
+
+// Branches when any lane is what the host makes of numbers out of range.
+static ColdSite indefinite_branch(X86 *x, const IrInst *in, int s, unsigned t, bool is_signed) {
+    uint64_t bad = !is_signed ? ~0ull : s == PS ? 0x8000000080000000 : 0x8000000000000000;
+    if (has_avx512(x)) {
+        op3mi(x, s == PS ? V_vpcmpd_k : V_vpcmpq_k, 1, t, vliteral(x, bad, bad), 0);
+        kortest(x, 1);
+    } else {
+        unsigned m = vtmp(x);
+        op3k(x, V_pcmpeqd, m, t, bad, bad);
+        test_any(x, m);
+        vfree(x, m);
+    }
+    return cold_branch(x, in, CC_NE);
 }
 
 static bool f2i_lanes(X86 *x, const IrInst *in, int s) {
@@ -562,36 +535,32 @@ static bool f2i_lanes(X86 *x, const IrInst *in, int s) {
     int imm = round_imm(in->aux);
     if (in->imm || imm < 0 || (imm != 3 && !has_sse41(x)) || (!has_avx512(x) && !is_signed))
         return false;
-    unsigned a = vuse(x, in->a), t = vdef_fresh(x, in), r = a, n_sites = 0;
+    unsigned a = vuse(x, in->a);
+    FpGuard g = fp_guard(x, in, FP_TRAPS_ONLY);
+    bool one_by_one = s == PD && !has_avx512(x);
+    unsigned t = vdef_fresh(x, in), r = a, n_sites = 0, low = 0, high = 0, u = 0;
+    if (one_by_one) low = gtmp(x), high = gtmp(x), u = vtmp(x);
     ColdSite site[3];
     if (imm != 3) {
         r = vtmp(x);
+        if (one_by_one) vfree(x, u); // round_away has use for it
         if (imm == ROUND_AWAY)
             site[n_sites++] = round_away(x, in, s, r, a);
         else
             round_to(x, s, r, a, (unsigned)imm | 8);
     }
-    if (s == PD && !has_avx512(x)) {
-        f64_lanes_to_i64(x, in, t, r, site + n_sites);
-        n_sites += 2;
+    if (one_by_one) {
+        if (imm != 3) u = vtmp(x);
+        n_sites += f64_lanes_to_i64(x, in, t, r, low, high, u, site + n_sites);
     } else {
         Vop cvt = s == PS ? (is_signed ? V_cvttps2dq : V_vcvttps2udq)
                           : (is_signed ? V_vcvttpd2qq : V_vcvttpd2uqq);
         op2(x, cvt, t, r);
-        uint64_t bad = !is_signed ? ~0ull : s == PS ? 0x8000000080000000 : 0x8000000000000000;
-        if (has_avx512(x)) {
-            op3mi(x, s == PS ? V_vpcmpd_k : V_vpcmpq_k, 1, t, vliteral(x, bad, bad), 0);
-            kortest(x, 1);
-        } else {
-            unsigned m = vtmp(x);
-            op3k(x, V_pcmpeqd, m, t, bad, bad);
-            test_any(x, m);
-            vfree(x, m);
-        }
-        site[n_sites++] = cold_branch(x, in, CC_NE);
+        if (!g.traps) site[n_sites++] = indefinite_branch(x, in, s, t, is_signed);
     }
     if (imm != 3) round_to(x, s, r, a, 0);
     for (unsigned i = 0; i < n_sites; i++) cold_eval_at(x, site[i], t);
+    fp_guard_end(x, in, g, s, t);
     return true;
 }
 

@@ -181,8 +181,19 @@ void gconst(X86 *x, unsigned d, uint32_t value) {
 void gset(X86 *x, unsigned cc, unsigned d) {
     g_rr(x, false, true, 0x190 | cc, 0, d);
 }
-void gcmov(X86 *x, unsigned cc, unsigned d, unsigned a) {
-    g_rr(x, false, false, 0x140 | cc, d, a);
+void gcmov_const(X86 *x, unsigned cc, unsigned d, uint32_t value) {
+    const V128 *k = x86_const128(x, value, 0);
+    uint8_t b[4];
+    unsigned n = 0;
+    if (d >= 8) b[n++] = 0x44;
+    b[n++] = 0x0F;
+    b[n++] = (uint8_t)(0x40 | cc);
+    b[n++] = (uint8_t)((d & 7) << 3 | 5); // [rip + disp32]
+    bytes(x, b, n);
+    int32_t rel = (int32_t)((const uint8_t *)k - (x->at + 4));
+    memcpy(x->at, &rel, 4);
+    x->at += 4;
+    moves(x, x->at - 4, 0);
 }
 void gcmp_imm(X86 *x, bool is64, unsigned a, int v) {
     x86_flags_lost(x);
@@ -228,8 +239,8 @@ ColdSite cold_branch(X86 *x, const IrInst *in, unsigned cc) {
     return (ColdSite){x->n_cold > n ? x->n_cold - 1 : MAX_COLD};
 }
 void cold_eval_at(X86 *x, ColdSite site, unsigned result) {
-    x86_flags_lost(x);
     if (site.index >= MAX_COLD) return;
+    if (x->cold[site.index].from) x86_flags_lost(x);
     x->cold[site.index].result = (uint8_t)result;
     x->cold[site.index].back = x->at;
 }

@@ -67,6 +67,34 @@ static inline VecRm vliteral(X86 *x, uint64_t lo, uint64_t hi) {
 ColdSite cold_branch(X86 *x, const IrInst *in, unsigned cc);
 void cold_eval_at(X86 *x, ColdSite site, unsigned result);
 
+// ---- exact floating point (fp_guard.c) ----
+enum { PS, PD, SS, SD }; // shapes: packed and scalar, single and double
+typedef enum FpDoubt {
+    FP_TRAPS_ONLY,   // what is wrong raises invalid or underflow; else the selector looks itself
+    FP_NAN,          // a NaN
+    FP_NAN_OR_LEAST, // or the least normal number, which may have been tiny before rounding
+} FpDoubt;
+typedef struct FpGuard {
+    FpDoubt doubt;
+    bool traps;
+    ColdSite site;
+    unsigned scratch;
+} FpGuard;
+bool fp_traps(const X86 *x); // the FPU's exceptions are unmasked; all that can raise one has a site
+ColdSite fp_trap_site(X86 *x, const IrInst *in); // for cold_eval_at; from here on
+// The operands are in their registers, the result has none: in this order, with the op before the
+// end.
+FpGuard fp_guard(X86 *x, const IrInst *in, FpDoubt doubt);
+unsigned fp_guard_def(X86 *x, const IrInst *in, FpGuard *g);
+void fp_guard_end(X86 *x, const IrInst *in, FpGuard g, int shape, unsigned d);
+void fp_compare(X86 *x, Vop op, unsigned a, unsigned b); // [u]comiss/sd
+typedef struct FpFma {
+    unsigned a, b, c; // registers
+    bool neg_a, neg_c;
+    bool clear; // a scalar, with zeros above the result
+} FpFma;
+void fp_fma(X86 *x, const IrInst *in, int shape, const FpFma *f); // the whole op
+
 // ---- what this host has ----
 static inline bool has_ssse3(const X86 *x) {
     return x->h->cpu.ssse3;
@@ -176,7 +204,7 @@ void gand32(X86 *x, unsigned d, unsigned a);
 void gzext8(X86 *x, unsigned d);
 void gconst(X86 *x, unsigned d, uint32_t value); // keeps the flags
 void gset(X86 *x, unsigned cc, unsigned d);      // low byte only
-void gcmov(X86 *x, unsigned cc, unsigned d, unsigned a);
+void gcmov_const(X86 *x, unsigned cc, unsigned d, uint32_t value);
 void gcmp_imm(X86 *x, bool is64, unsigned a, int imm8);
 void gtest64(X86 *x, unsigned a);
 static inline void cold_eval(X86 *x, const IrInst *in, unsigned cc, unsigned result) {

@@ -3,7 +3,11 @@
 #include "host/x86_64/stubs.h"
 #include "host/x86_64/emit.h"
 
-enum { EVAL_SAVE_SLOT = 48, EVAL_RAX_SLOT = 62 }; // of hot.spill, above the spills
+enum {
+    EVAL_SAVE_SLOT = 48,
+    EVAL_FLAGS_SLOT = 61,
+    EVAL_RAX_SLOT = 62
+}; // of hot.spill, above the spills
 
 static const uint8_t callee_saved[] = {RBX, RBP, R12, R13, R14, R15};
 enum {
@@ -20,6 +24,15 @@ int32_t x86_eval_rax_disp(void) {
 
 static int32_t disp_of(const HostCtx *h, int field) {
     return (int32_t)h->fields[field].offset - STATE_BIAS;
+}
+
+// A tool's function computes as C does: masked exceptions, flags of its own.
+void x86_fp_of_c(X86 *x) {
+    stmxcsr(x, mem_state(HOT_DISP(guest_fp_control)));
+    ldmxcsr(x, mem_state(HOT_DISP(host_fp_saved)));
+}
+void x86_fp_of_guest(X86 *x) {
+    ldmxcsr(x, mem_state(HOT_DISP(guest_fp_control)));
 }
 
 static const uint8_t *ints_stub(X86 *x, uint32_t set, bool load) {
@@ -43,6 +56,20 @@ static const uint8_t *ints_stub(X86 *x, uint32_t set, bool load) {
     return at;
 }
 
+// C may use all mask registers.
+static void load_masks(X86 *x) {
+    static const struct {
+        uint8_t k, lanes;
+    } masks[] = {
+        {VEC_LANE0, 1}, {VEC_HIGH_HALF0, 2}, {VEC_HIGH_HALVES, 0x0A}, {VEC_HIGH_WORDS, 0xAA}};
+    for (unsigned i = 0; i < ARRAY_LEN(masks) && x->h->masks; i++) {
+        e8(x, 0xC5), e8(x, 0xF8), e8(x, 0x90),
+            e8(x, 5u | masks[i].k << 3u); // kmovw k, [rip + disp32]
+        x->at += 4;
+        rel32_to(x->at - 4, (const uint8_t *)x86_pool_get(x->h, masks[i].lanes, 0));
+    }
+}
+
 static const uint8_t *vecs_stub(X86 *x, bool load) {
     const uint8_t *at = x->at;
     for (uint32_t set = x->h->vec_homes; set; set &= set - 1) {
@@ -50,6 +77,7 @@ static const uint8_t *vecs_stub(X86 *x, bool load) {
         vec_op(x, load ? V_movaps : V_movaps_st, r, 0,
                vrm_of(mem_state(disp_of(x->h, x->h->field_of_vec[r]))), 0);
     }
+    if (load) load_masks(x);
     ret(x);
     return at;
 }
@@ -105,6 +133,14 @@ static void leave_stubs(X86 *x) {
     }
 }
 
+static void change_signs(V128 *v, IrType t) {
+    uint64_t sign = 1ull << (ir_elem_bits(t) - 1);
+    for (unsigned bits = ir_elem_bits(t); bits < 64; bits *= 2)
+        sign |= ir_is_vec(t) ? sign << bits : 0;
+    v->d[0] ^= sign;
+    if (ir_is_vec(t)) v->d[1] ^= sign;
+}
+
 // What the evaluator stub calls: operands and result in hot.scratch.
 static void evaluate(void *state, const EvalDesc *d) {
     VcpuHot *hot = vcpu_hot(state);
@@ -115,6 +151,8 @@ static void evaluate(void *state, const EvalDesc *d) {
         args[i].d[0] &= bits_mask(ir_elem_bits(d->types[i]));
         args[i].d[1] = 0;
     }
+    for (unsigned i = 0; i < 3; i++)
+        if (d->negate >> i & 1) change_signs(&args[i], d->types[i]);
     IrFpEnv env = {.mode = hot->fp.mode, .rules = hot->fp.rules};
     ir_eval(&d->in, d->types[0], args, NULL, &env, &hot->scratch[SCRATCH_RESULT]);
     hot->fp.flags |= env.flags;
@@ -124,6 +162,11 @@ static void eval_stub(X86 *x) {
     unsigned n_vecs = x->h->level == VEC_AVX512 ? 32 : 16;
     x->h->call_eval = x->at; // rax: the EvalDesc
     unsigned n = 0;
+    mov_store(x, 64, mem_state(slot(EVAL_FLAGS_SLOT - 1)), RAX);
+    e8(x, 0x9F); // lahf
+    setcc(x, CC_O, RAX);
+    mov_store(x, 32, mem_state(slot(EVAL_FLAGS_SLOT)), RAX);
+    mov_load(x, 64, RAX, mem_state(slot(EVAL_FLAGS_SLOT - 1)));
     for (uint32_t set = CALLER_SAVED & ~(1u << RAX); set; set &= set - 1)
         mov_store(x, 64, mem_state(slot(EVAL_SAVE_SLOT + n++)), (unsigned)__builtin_ctz(set));
     for (unsigned i = 0; i < n_vecs; i++)
@@ -139,6 +182,10 @@ static void eval_stub(X86 *x) {
         mov_load(x, 64, (unsigned)__builtin_ctz(set), mem_state(slot(EVAL_SAVE_SLOT + n++)));
     for (unsigned i = 0; i < n_vecs; i++)
         vec_op(x, V_movaps, i, 0, vrm_of(mem_state(x86_scratch_disp(SCRATCH_SAVE + i))), 0);
+    load_masks(x);
+    mov_load(x, 32, RAX, mem_state(slot(EVAL_FLAGS_SLOT)));
+    e8(x, 0x04), e8(x, 127); // add al, 127: overflows when al is 1
+    e8(x, 0x9E);             // sahf
     ret(x);
 }
 
@@ -160,7 +207,9 @@ static void call_if_stub(X86 *x) {
     for (unsigned i = 0; i < ARRAY_LEN(args); i++)
         mov_load(x, 64, args[i], mem_at(RAX, (int32_t)(offsetof(IfDesc, args) + 8 * i)));
     to_c_stack(x);
+    x86_fp_of_c(x);
     call_mem(x, mem_at(RAX, offsetof(IfDesc, fn)));
+    x86_fp_of_guest(x);
     to_return_stack(x);
     n = 0;
     for (uint32_t set = CALLER_SAVED & ~(1u << RAX); set; set &= set - 1)
@@ -169,6 +218,7 @@ static void call_if_stub(X86 *x) {
         mov_load(x, 64, (unsigned)h->count_reg, mem_state(HOT_DISP(budget)));
     for (unsigned i = 0; i < n_vecs; i++)
         vec_op(x, V_movaps, i, 0, vrm_of(mem_state(x86_scratch_disp(SCRATCH_SAVE + i))), 0);
+    load_masks(x);
     ret(x);
 }
 

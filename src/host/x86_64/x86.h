@@ -62,7 +62,8 @@ typedef struct X86Cpu {
     bool sse3, ssse3, sse41, sse42, popcnt, lzcnt, bmi1, bmi2, avx, avx2, fma, f16c, aes, pclmul,
         gfni, cx16;
     bool avx512; // F, VL, BW and DQ
-    bool avx512_bitalg, avx512_vpopcntdq, avx512_vnni, avx512_vbmi;
+    bool avx512_fp16, avx512_bitalg, avx512_vpopcntdq, avx512_vnni, avx512_vbmi;
+    bool fp_traps; // no feature, but may be switched off like one
 } X86Cpu;
 
 typedef enum ValFlag {
@@ -71,6 +72,7 @@ typedef enum ValFlag {
     VAL_ABSORBED = 8,   // an fcmp that its users make themselves
     VAL_NEG_A = 16,     // an fma negates its operand a itself: what fneg was given is meant
     VAL_NEG_C = 32,     // the same of c
+    VAL_WEAK_HINT = 64, // a put of the value itself knows better
 } ValFlag;
 
 typedef struct Val {
@@ -96,6 +98,7 @@ struct HostCtx {
     int16_t field_of_int[16], field_of_vec[32];
     uint32_t int_homes, int_temps, vec_homes, vec_temps; // register sets
     int count_reg;                                       // holds hot.budget; -1: nobody counts
+    bool masks;                                          // translated code has those of VecMask
     struct ConstPool *pool;                              // host.c
     const uint8_t *code_base, *stubs_end;                // pool and stubs; blocks lie behind
     SelfImage self;
@@ -125,8 +128,9 @@ typedef struct Bank { // integers or vectors: the same rules
 } Bank;
 
 typedef struct Cold {
-    uint8_t *from; // the jump's rel32 that leads here
+    uint8_t *from; // the jump's rel32 that leads here, or NULL: a trap does
     uint8_t *back; // where the cold code returns to
+    uint32_t trap; // offset of the code from which it does
     void (*emit)(X86 *, const struct Cold *);
     IrRef v;
     uint8_t args[3], result; // registers: of operands and of the result (see x86_cold_eval)
@@ -155,6 +159,14 @@ typedef struct SunkFlags {
     SunkCompare when;
     uint32_t otherwise;
 } SunkFlags;
+
+enum { // MXCSR: sticky flags; their masks are 7 bits higher
+    MXCSR_INVALID = 1,
+    MXCSR_DENORMAL = 2,
+    MXCSR_UNDERFLOW = 16,
+    MXCSR_STICKY = 0x3f,
+    MXCSR_MASKS = 0x1f80
+};
 
 // HostOutput.relocs: offset from code_base, and this bit where 8 bytes are an address.
 #define X86_RELOC_ADDRESS 0x80000000u
@@ -215,7 +227,7 @@ typedef struct IfDesc {
 typedef struct EvalDesc {
     IrInst in;
     IrType types[3]; // of the operands
-    V128 vconst;
+    uint32_t negate; // bit i: the operand's sign is still to be changed
 } EvalDesc;
 
 // ---- analyse.c ----
@@ -252,6 +264,7 @@ unsigned x86_def_int(X86 *x, IrRef v);
 unsigned x86_def_vec(X86 *x, IrRef v);
 unsigned x86_def_int_fresh(X86 *x, IrRef v);
 unsigned x86_def_vec_fresh(X86 *x, IrRef v);
+int x86_home_free(const X86 *x, IrRef v); // the home that x86_def_vec(x, v) would take, or -1
 // A register for v that already holds a copy of operand src (two-operand instructions), never that
 // of another locked operand.
 unsigned x86_def_int_over(X86 *x, IrRef v, IrRef src);
@@ -285,6 +298,7 @@ static inline int32_t x86_scratch_disp(unsigned i) {
 // ---- host.c ----
 // The region cannot be compiled; says why and where. Emission goes on but is thrown away.
 void x86_fail(X86 *x, const char *why);
+uint32_t x86_mxcsr_masks(const HostCtx *h, bool traps);
 // Branches on cc to cold code that evaluates instruction v with ir_eval from its operands'
 // registers (still intact there) into xmm or integer register `result`, keeps every other register,
 // and comes back behind the branch.
@@ -293,6 +307,12 @@ void x86_cold_eval(X86 *x, IrRef v, unsigned cc, unsigned result);
 Cold *x86_cold(X86 *x, unsigned cc, void (*emit)(X86 *, const Cold *));
 Cold *x86_cold_at(X86 *x, uint8_t *rel32,
                   void (*emit)(X86 *, const Cold *)); // for a jump already there
+// For an FP exception of an instruction from here on, up to the next such place. EFLAGS are kept.
+Cold *x86_cold_trap(X86 *x, void (*emit)(X86 *, const Cold *));
+// Masks the exceptions that trap; then unmasks them and raises invalid for who raised it, EFLAGS
+// kept.
+void x86_fp_masked(X86 *x, bool masked);
+Cold *x86_cold_trap_eval(X86 *x, IrRef v); // which evaluates v from its operands' registers here
 void x86_cold_back(X86 *x, const Cold *c);
 void x86_return_stubs(X86 *x);                          // sel_ctl.c: once a machine
 enum { X86_SENTINELS = 8, X86_SENTINEL_PC = 1 };        // frames above the return stack's top

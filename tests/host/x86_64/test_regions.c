@@ -3,6 +3,7 @@
 // once than there are temporaries, half of the registers have no home, and puts overwrite registers
 // whose old values are still needed. A failure prints the region.
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -156,13 +157,28 @@ static void random_state(State *s) {
     for (unsigned i = 0; i < N_X; i++) s->x[i] = rnd() >> rnd() % 64;
 }
 
-static uint64_t run(const Host *host, HostCtx *ctx, const void *entry, Box *box, const State *start) {
+static struct {
+    const Host *host;
+    HostCtx *ctx;
+    const HostOutput *out;
+} running;
+
+static void on_fpe(int sig, siginfo_t *info, void *ucontext) {
+    if (info->si_code <= 0 || !bare_fp_trap(running.host, running.ctx, running.out, ucontext)) {
+        signal(sig, SIG_DFL);
+        raise(sig);
+    }
+}
+
+static uint64_t run(const Host *host, HostCtx *ctx, const HostOutput *out, Box *box, const State *start) {
+    running.host = host, running.ctx = ctx, running.out = out;
     memset(&box->hot, 0, sizeof box->hot);
     for (unsigned i = 0; i < JUMP_CACHE_ENTRIES; i++) box->hot.jump_cache[i].pc = ~0ull;
     box->hot.budget = 1000000;
     box->state = *start;
+    box->hot.mode = out->traps ? MODE_FP_TRAPS : 0;
     bare_vcpu_init(host, ctx, &box->state);
-    uint64_t exit = host->enter(ctx, &box->state, entry);
+    uint64_t exit = host->enter(ctx, &box->state, out->entry);
     host->fp_sync(ctx, &box->state);
     return exit;
 }
@@ -185,6 +201,8 @@ static void random_regions(void **unused) {
     Arena arena = {0};
     IrRegion r;
     DgmErr err = {0};
+    struct sigaction fpe = {.sa_sigaction = on_fpe, .sa_flags = SA_SIGINFO};
+    sigaction(SIGFPE, &fpe, NULL);
     ir_region_init(&r, &arena, fields, ARRAY_LEN(fields), PC_FIELD);
     for (unsigned l = 0; l < ARRAY_LEN(limits); l++) {
         const Host *hosts[2] = {&host_interp, &host_x86_64};
@@ -199,28 +217,31 @@ static void random_regions(void **unused) {
         }
         for (unsigned i = 0; i < rounds; i++) {
             make_region(&r);
+            r.fp_traps = i & 1;
             Buf text = {0};
             if (!ir_verify(&r, &err)) fail_msg("%s", err.text);
-            const void *entry[2];
+            HostOutput outs[2];
+            static HostTrap traps[512];
             static HostLink links[2][512];
             static HostFault faults[2][512];
             for (unsigned h = 0; h < 2; h++) {
                 HostCode at = free_room[h];
-                HostOutput out = {.links = links[h], .faults = faults[h]};
-                if (hosts[h]->compile(ctx[h], &r, &at, &out, &err) != HOST_OK) {
+                HostOutput *out = &outs[h];
+                *out = (HostOutput){.links = links[h], .faults = faults[h]};
+                if (h && r.fp_traps) out->traps = traps;
+                if (hosts[h]->compile(ctx[h], &r, &at, out, &err) != HOST_OK) {
                     ir_print(&r, &text);
                     fail_msg("%s: %s\n%s", hosts[h]->name, err.text, text.data);
                 }
-                entry[h] = out.entry;
             }
             for (unsigned j = 0; j < 4; j++) {
                 State start, end[2];
                 uint32_t flags[2];
                 random_state(&start);
                 for (unsigned h = 0; h < 2; h++) {
-                    run(hosts[h], ctx[h], entry[h], box, &start);
+                    run(hosts[h], ctx[h], &outs[h], box, &start);
                     end[h] = box->state;
-                    flags[h] = box->hot.fp.flags & ~(uint32_t)IR_FPF_UNDERFLOW; // see sel_fp.c
+                    flags[h] = box->hot.fp.flags;
                 }
                 if (!memcmp(&end[0], &end[1], sizeof(State)) && flags[0] == flags[1]) continue;
                 ir_print(&r, &text);

@@ -119,6 +119,25 @@ unsigned x86_condition(X86 *x, IrRef user, IrRef v) { // test r32, r32
     raw(x, code, 3);
     return CC_NE;
 }
+// Regions here have no fp_traps.
+Cold *x86_cold_trap(X86 *x, void (*emit)(X86 *, const Cold *)) {
+    (void)x, (void)emit;
+    return NULL;
+}
+Cold *x86_cold_trap_eval(X86 *x, IrRef v) {
+    (void)x, (void)v;
+    return NULL;
+}
+void x86_fp_masked(X86 *x, bool masked) {
+    (void)x, (void)masked;
+}
+void x86_cold_back(X86 *x, const Cold *c) {
+    (void)x, (void)c;
+}
+int x86_home_free(const X86 *x, IrRef v) {
+    (void)x, (void)v;
+    return -1;
+}
 void x86_cold_eval(X86 *x, IrRef v, unsigned cc, unsigned result) {
     uint8_t b[6] = {0x0F, (uint8_t)(0x80 | cc)};
     assert_true(x->n_cold < COLD_SITES);
