@@ -35,6 +35,8 @@ typedef struct Personality {
 
 // Of a block that may be kept on disk (persist.h): what freezing it takes.
 typedef struct BlockKept {
+    struct BlockKept *next; // that was made behind this one, and is not saved yet
+    struct Block *block;
     const uint8_t *cold;
     uint32_t cold_bytes, n_relocs;
     uint32_t relocs[];
@@ -47,7 +49,7 @@ typedef struct Block {
     HostLink *incoming;      // links of other blocks that jump here
     const HostFault *faults; // sorted by host_off
     struct Block *next_in_page;
-    const BlockKept *kept;        // NULL: not to be kept, or from there
+    BlockKept *kept;              // NULL: not to be kept, or from there
     const struct WatchUndo *undo; // n_undo: what tools have counted too much when a fault leaves it
     uint32_t n_undo;
     uint32_t *count_ends; // of a machine that counts: instructions up to the end of each segment
@@ -215,8 +217,8 @@ static inline uint32_t block_key(const Machine *m, uint32_t mode, uint32_t max_i
 }
 Block *block_get(Vcpu *v, uint64_t pc, uint32_t mode,
                  uint32_t max_insns); // translate.c; lock held; NULL: v->m->err
-// Where the next block's code goes, its pages there. Lock held.
-HostCode translate_room(Machine *m);
+// Where the next code goes, pages for so many bytes there. Lock held.
+HostCode translate_room(Machine *m, size_t bytes);
 BlockTable *block_table_new(void); // cache.c
 void block_table_free(BlockTable *t);
 void block_table_clear(BlockTable *t);

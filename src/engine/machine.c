@@ -117,7 +117,7 @@ void machine_fork_child(Machine *m, Vcpu *self) {
     if (!alone) memset(m->shared, 0, m->guest->shared_bytes); // what they held nobody gives back
     m->vcpus = self;
     self->next = NULL;
-    persist_start_anew(m, block_table_made(m->blocks));
+    persist_start_anew(m);
     pthread_mutex_init(&m->lock, NULL);
 }
 

@@ -76,7 +76,7 @@ void machine_flush(Machine *m, Vcpu *self) {
         jumps_forget(v);
     }
     block_table_clear(m->blocks);
-    persist_start_anew(m, 0);
+    persist_start_anew(m);
     arena_reset(&m->meta);
     m->cache_at = m->cache_first;
     m->cold_at = m->cache_cold;

@@ -58,14 +58,24 @@ typedef struct HostOutput {
     bool unfreezable; // there were more
 } HostOutput;
 
-// A block that is to be frozen: as compile left it, but for its links.
+// One of a group of blocks that is to be frozen: as compile left it, but for its links.
+enum { HOST_OUTSIDE = 0xfff0 }; // and above: not in the group
 typedef struct HostCompiled {
     const uint8_t *entry, *cold;
     uint32_t code_bytes, cold_bytes;
     const HostLink *links;
+    const uint16_t *to; // for each link: which block of the group it leads to, if below HOST_OUTSIDE
     const uint32_t *relocs;
     uint32_t n_links, n_relocs;
 } HostCompiled;
+
+// One of a group that is thawed.
+typedef struct HostThawed {
+    HostLink *links; // in: memory for n_links
+    uint32_t n_links;
+    uint32_t code_bytes; // out, as in HostOutput
+    const uint8_t *entry;
+} HostThawed;
 
 // Why translated code was left.
 typedef enum HostExit {
@@ -125,12 +135,13 @@ struct Host {
     void (*fp_sync)(HostCtx *, void *state);
     void (*disassemble)(const uint8_t *code, size_t bytes, Buf *out); // may be NULL
     // Code that outlives the process; both NULL when this host has no such thing. `freeze` appends a
-    // form of the block that does not depend on addresses of this process (but on guest addresses,
-    // on this build of Dragoman and on `identity`); false when there is none. `thaw` makes a block of
-    // it, like compile, in any bytes at all within the room; out->n_links says for how many links
-    // there is memory, and faults are the caller's.
-    bool (*freeze)(HostCtx *, const HostCompiled *c, Buf *out);
-    HostError (*thaw)(HostCtx *, const uint8_t *frozen, size_t bytes, HostCode *room, HostOutput *out);
+    // form of some blocks that does not depend on addresses of this process (but on guest addresses,
+    // on this build of Dragoman and on `identity`), in which they are linked to each other; false
+    // when there is none. `thaw` makes n blocks of it, in ascending places, in any bytes at all
+    // (aligned to 4) within the room; nothing is used up when it fails.
+    bool (*freeze)(HostCtx *, const HostCompiled *blocks, uint32_t n, Buf *out);
+    HostError (*thaw)(HostCtx *, const uint8_t *frozen, size_t bytes, HostCode *room, HostThawed *out,
+                      uint32_t n);
     // What else frozen code depends on: features in use, homes, layout of guest state.
     uint64_t (*identity)(const HostCtx *);
 };
