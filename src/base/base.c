@@ -161,10 +161,25 @@ void log_printf(const Log *l, const char *fmt, ...) {
     }
 }
 
+// Both halves of the product of 64 bits by 64.
+static inline uint64_t fold(uint64_t a, uint64_t b) {
+    unsigned __int128 p = (unsigned __int128)a * b;
+    return (uint64_t)p ^ (uint64_t)(p >> 64);
+}
+
 uint64_t hash_bytes(const void *data, size_t bytes, uint64_t seed) {
     const uint64_t k1 = 0x9e3779b97f4a7c15ull, k2 = 0xd6e8feb86659fd93ull;
     const uint8_t *p = data;
     uint64_t a = seed ^ bytes * k2, b = ~seed * k1;
+    if (bytes >= 256) { // four chains of one product each: as fast as memory
+        uint64_t c[4] = {a, b, a ^ k2, b ^ k1}, w[8];
+        for (; bytes >= 64; p += 64, bytes -= 64) {
+            memcpy(w, p, sizeof w);
+            for (int i = 0; i < 4; i++) c[i] = fold(c[i] ^ w[2 * i], w[2 * i + 1] ^ k1) + w[2 * i];
+        }
+        a = fold(c[0] ^ k2, c[1]) ^ c[3];
+        b = fold(c[2] ^ k1, c[3]) ^ c[1];
+    }
     for (; bytes >= 16; p += 16, bytes -= 16) { // two chains, so that products overlap
         uint64_t w[2];
         memcpy(w, p, sizeof w);

@@ -203,6 +203,7 @@ static bool find_wanted(Group *g) {
     g->asked = g->n = g->r->n_blocks;
     for (unsigned i = 0; i < g->n; i++) block_table_prefetch(m->blocks, c[i].pc);
     const uint8_t *all = fetch_all(m, c, g->n, &lo);
+    for (unsigned i = 0; all && i < g->n; i++) __builtin_prefetch(all + (c[i].pc - lo));
     for (unsigned i = 0; i < g->n; i++) {
         bool there = block_table_find(m->blocks, c[i].pc, g->mode);
         const uint8_t *now = all ? all + (c[i].pc - lo) : space_fetch(m->as, c[i].pc, c[i].guest_bytes);
@@ -296,10 +297,12 @@ static void note_link(Group *g, HostLink *l, unsigned from, unsigned to) {
 static void link_group(Group *g) {
     Machine *m = g->m;
     const uint16_t *to = m->persist->link_to;
-    for (unsigned i = 0, at = 0; i < g->n; i++)
-        for (unsigned k = 0; k < g->block[i]->n_links; k++, at++)
-            if (to[at] == LINK_ELSEWHERE)
-                block_table_prefetch(m->blocks, block_links(g->block[i])[k].target_pc);
+    for (int pass = 0; pass < 2; pass++)
+        for (unsigned i = 0, at = 0; i < g->n; i++)
+            for (unsigned k = 0; k < g->block[i]->n_links; k++, at++)
+                if (to[at] == LINK_ELSEWHERE)
+                    (pass ? block_table_prefetch_block : block_table_prefetch)(
+                        m->blocks, block_links(g->block[i])[k].target_pc);
     for (unsigned i = 0; i < g->n; i++)
         for (unsigned k = 0; k < g->block[i]->n_links; k++, to++) {
             HostLink *l = &block_links(g->block[i])[k];
