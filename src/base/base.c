@@ -5,7 +5,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { ARENA_FIRST_BYTES = 64 << 10, ARENA_CHUNK_BYTES = 512 << 10 };
+enum { ARENA_FIRST_BYTES = 64 << 10, ARENA_CHUNK_BYTES = 512 << 10, ARENA_SMALL_BYTES = 2 << 20 };
 
 struct ArenaChunk {
     ArenaChunk *next; // older chunk
@@ -58,12 +58,14 @@ void *arena_alloc(Arena *a, size_t bytes) {
     bytes = ALIGN_UP(MAX(bytes, 1), 16);
     if ((size_t)(a->end - a->at) < bytes) {
         size_t whole = a->head ? ARENA_CHUNK_BYTES : ARENA_FIRST_BYTES;
+        if (a->bytes > ARENA_SMALL_BYTES) whole = HUGE_PAGE_BYTES;
         whole = MAX(whole, ALIGN_UP(bytes + sizeof(ArenaChunk), 4096));
         ArenaChunk *c = pages_alloc(whole);
         if (!c) return NULL;
         size_t want = whole - sizeof *c;
         *c = (ArenaChunk){.next = a->head, .bytes = want};
         a->head = c;
+        a->bytes += whole;
         a->at = (char *)(c + 1);
         a->end = a->at + want;
     }
@@ -88,6 +90,7 @@ void arena_reset(Arena *a) {
     while (a->head && a->head->next) {
         ArenaChunk *c = a->head;
         a->head = c->next;
+        a->bytes -= sizeof *c + c->bytes;
         pages_free(c, sizeof *c + c->bytes);
     }
     if (a->head) {

@@ -105,7 +105,8 @@ bool block_table_add(BlockTable *t, Block *b) {
     b->next_in_page = *slot;
     *slot = b;
     t->by_code[n] = b;
-    atomic_store(&t->n_by_code, n + 1);
+    // A full barrier here would wait for all that has just been written to other blocks.
+    atomic_store_explicit(&t->n_by_code, n + 1, memory_order_release);
     return true;
 }
 

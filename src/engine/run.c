@@ -213,12 +213,13 @@ static int64_t run_code(Vcpu *v, Run *run, uint32_t max_insns) {
         *jump_cache_slot(v, pc) = (JumpCacheEntry){.pc = pc, .code = b->entry};
     }
     run->generation = atomic_load(&m->flush_generation);
-    atomic_store(&v->in_code, true);
+    // Who looks at it has the lock, or waits for it to be false: no full barriers.
+    atomic_store_explicit(&v->in_code, true, memory_order_release);
     pthread_mutex_unlock(&m->lock);
     if (log_on(&m->log, LOG_EXEC, pc)) log_printf(&m->log, "exec %#lx\n", pc);
     uint64_t why = m->host->enter(m->host_ctx, v->state, b->entry);
     run->link = why == HOST_EXIT_LINK ? (HostLink *)v->hot->exit_link : NULL;
-    atomic_store(&v->in_code, false);
+    atomic_store_explicit(&v->in_code, false, memory_order_release);
     if (m->watches) *vcpu_slot(v->hot, SLOT_AHEAD) = 0;
     return (int64_t)why;
 }
