@@ -71,7 +71,7 @@ void *arena_alloc(Arena *a, size_t bytes) {
     }
     void *p = a->at;
     a->at += bytes;
-    return memset(p, 0, bytes);
+    return p; // zeroed: by the host, or when it was forgotten
 }
 
 char *arena_printf(Arena *a, const char *fmt, ...) {
@@ -94,8 +94,10 @@ void arena_reset(Arena *a) {
         pages_free(c, sizeof *c + c->bytes);
     }
     if (a->head) {
-        a->at = (char *)(a->head + 1);
-        a->end = a->at + a->head->bytes;
+        char *start = (char *)(a->head + 1), *end = start + a->head->bytes;
+        memset(start, 0, (size_t)((a->end == end ? a->at : end) - start));
+        a->at = start;
+        a->end = end;
     }
 }
 

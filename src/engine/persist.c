@@ -17,7 +17,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-enum { WORTH_SAVING = 64, MAX_MODULES = 512, GROUP_BLOCKS = 64 };
+enum { WORTH_SAVING = 64, MAX_MODULES = 512, GROUP_BLOCKS = 128 };
 
 typedef struct Module {
     uint64_t lo, hi;

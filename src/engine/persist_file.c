@@ -125,7 +125,7 @@ static void read_file(int fd, const CacheKey *key, CacheFile *f) {
         off += h.bytes;
         f->n_segs++;
     }
-    void *map = mmap(NULL, off, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0);
+    void *map = mmap(NULL, off, PROT_READ, MAP_PRIVATE, fd, 0);
     if (map == MAP_FAILED) {
         cache_file_close(f);
         return;
