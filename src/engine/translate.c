@@ -291,6 +291,15 @@ static Block *translate(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t max_insns)
     return b;
 }
 
+// A look-up now is cheaper than to come back to the dispatcher when the exit is taken.
+static void link_to_known(Machine *m, Block *b) {
+    for (unsigned i = 0; i < b->n_links; i++) {
+        HostLink *l = &block_links(b)[i];
+        Block *to = block_table_find(m->blocks, l->target_pc, b->mode);
+        if (to) block_link(m, l, to);
+    }
+}
+
 Block *block_get(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t max_insns) {
     Machine *m = v->m;
     uint32_t key = block_key(m, mode, max_insns);
@@ -304,6 +313,7 @@ Block *block_get(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t max_insns) {
     if (!block_table_add(m->blocks, b))
         return err_set(&m->err, -ENOMEM, "translating %#lx: out of memory", pc), NULL;
     m->falls_into_next = b;
+    if (key == mode) link_to_known(m, b);
     if (b->kept) persist_note(m, b);
     if (m->perf_map) name_to_perf(b);
     return b;
