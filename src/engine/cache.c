@@ -24,7 +24,7 @@ struct BlockTable {
     uint32_t n_entries; // a power of two
     uint32_t n_used;    // entries that are not free
     Block *pages[PAGE_BUCKETS];
-    Block **by_code; // MAX_BLOCKS reserved
+    Block **by_code;  // MAX_BLOCKS reserved
     uint32_t n_there; // pages for so many are there
     _Atomic uint32_t n_by_code;
 };

@@ -51,8 +51,8 @@ typedef struct Block {
     struct Block *next_in_page;
     uint32_t mode, code_bytes;
     uint16_t size_bytes, n_insns, n_links, n_faults;
-    bool dead;                    // invalidated; must not be linked to
-    bool loaded;                  // from disk
+    bool dead;   // invalidated; must not be linked to
+    bool loaded; // from disk
     uint32_t n_undo;
     const HostFault *faults;      // sorted by host_off
     BlockKept *kept;              // NULL: not to be kept, or from there

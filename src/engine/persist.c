@@ -3,9 +3,9 @@
 // The personality names pieces of guest code that come from a file (persist_map). When the
 // dispatcher wants a block there that is not in the table, the module's file is asked; the group of
 // blocks that has it is checked (its checksum, and the guest code that each block was made from
-// against guest memory: a block whose code is another by now is none), thawed by the host as a whole,
-// and entered. New blocks there note their relocations (Block.kept), and persist_save appends them
-// to the files.
+// against guest memory: a block whose code is another by now is none), thawed by the host as a
+// whole, and entered. New blocks there note their relocations (Block.kept), and persist_save
+// appends them to the files.
 //
 // All under Machine.lock. No file stays open: the guest would see its descriptor.
 #include "engine/persist.h"
@@ -35,9 +35,9 @@ struct Persist {
     CacheKey key; // what all files have in common
     Module *modules;
     unsigned n_modules, last;
-    bool at_once;           // Module.at_once
+    bool at_once;              // Module.at_once
     BlockKept *first, *newest; // of the blocks to save, in the order in which they were made
-    uint16_t *link_to;      // the group's that is being loaded
+    uint16_t *link_to;         // the group's that is being loaded
     uint32_t cap_links;
 };
 
@@ -192,8 +192,8 @@ static const uint8_t *fetch_all(const Machine *m, const CacheBlock *c, unsigned 
     return hi - *lo > UINT32_MAX ? NULL : space_fetch(m->as, *lo, (unsigned)(hi - *lo));
 }
 
-// False: the one that was asked for is not to be had. Nor is it when most of the others are here: it
-// was thrown away, and may be again; then a block of its own is cheaper than a group.
+// False: the one that was asked for is not to be had. Nor is it when most of the others are here:
+// it was thrown away, and may be again; then a block of its own is cheaper than a group.
 static bool find_wanted(Group *g) {
     const Machine *m = g->m;
     const CacheBlock *c = cache_record_blocks(g->r);
@@ -206,7 +206,8 @@ static bool find_wanted(Group *g) {
     for (unsigned i = 0; all && i < g->n; i++) __builtin_prefetch(all + (c[i].pc - lo));
     for (unsigned i = 0; i < g->n; i++) {
         bool there = block_table_find(m->blocks, c[i].pc, g->mode);
-        const uint8_t *now = all ? all + (c[i].pc - lo) : space_fetch(m->as, c[i].pc, c[i].guest_bytes);
+        const uint8_t *now =
+            all ? all + (c[i].pc - lo) : space_fetch(m->as, c[i].pc, c[i].guest_bytes);
         known += there;
         g->wanted[i] = !there && now && !memcmp(now, guest + c[i].guest, c[i].guest_bytes);
         if (g->wanted[i] && c[i].pc == g->pc) g->asked = i;
@@ -273,8 +274,8 @@ static bool link_room(Persist *p, uint32_t n) {
     return true;
 }
 
-// Another process may cut the file short: then a fault ends this, which is why nothing of a group is
-// known to others before all of it is read.
+// Another process may cut the file short: then a fault ends this, which is why nothing of a group
+// is known to others before all of it is read.
 static void take_group(void *ctx) {
     Group *g = ctx;
     const CacheRecord *r = g->r;
@@ -301,8 +302,8 @@ static void link_group(Group *g) {
         for (unsigned i = 0, at = 0; i < g->n; i++)
             for (unsigned k = 0; k < g->block[i]->n_links; k++, at++)
                 if (to[at] == LINK_ELSEWHERE)
-                    (pass ? block_table_prefetch_block : block_table_prefetch)(
-                        m->blocks, block_links(g->block[i])[k].target_pc);
+                    (pass ? block_table_prefetch_block
+                          : block_table_prefetch)(m->blocks, block_links(g->block[i])[k].target_pc);
     for (unsigned i = 0; i < g->n; i++)
         for (unsigned k = 0; k < g->block[i]->n_links; k++, to++) {
             HostLink *l = &block_links(g->block[i])[k];
@@ -463,7 +464,8 @@ static bool is_kept(Saving *s, const Block *b) {
     const CacheRecord *r;
     const uint8_t *code = space_fetch(s->p->m->as, b->pc, b->size_bytes);
     uint64_t bytes;
-    for (unsigned next = 0; code && (r = cache_file_find(&s->to.file, b->pc, next, &next, &bytes));) {
+    for (unsigned next = 0;
+         code && (r = cache_file_find(&s->to.file, b->pc, next, &next, &bytes));) {
         if (r != s->known) s->known_ok = cache_record_ok(r, bytes) && is_sound(r);
         s->known = r;
         const CacheBlock *c = cache_record_blocks(r);
@@ -507,7 +509,8 @@ static bool save_module(Persist *p, int dir, Module *mod, const Block *const *bl
     bool marked =
         !worth && mod->n_new && !mod->file.map && cache_file_mark(dir, &mod->file.key, mod->name);
     if (log_on(&p->m->log, LOG_CACHE, mod->lo) && mod->n_new)
-        log_printf(&p->m->log, "cache: %s at %#lx: %u new blocks%s\n", mod->name, mod->lo, mod->n_new,
+        log_printf(&p->m->log, "cache: %s at %#lx: %u new blocks%s\n", mod->name, mod->lo,
+                   mod->n_new,
                    saved    ? ""
                    : worth  ? ", not kept: no room, another writer, or there already"
                    : marked ? ", seen for the first time"

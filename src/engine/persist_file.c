@@ -98,10 +98,8 @@ static void *map_memory(size_t bytes) {
 
 static bool read_segment(int fd, uint64_t off, const SegHead *h, CacheSegment *out) {
     size_t index_bytes = h->n_index * sizeof(CacheIndex);
-    *out = (CacheSegment){.off = off,
-                          .n_index = h->n_index,
-                          .bytes = h->bytes,
-                          .index = map_memory(index_bytes)};
+    *out = (CacheSegment){
+        .off = off, .n_index = h->n_index, .bytes = h->bytes, .index = map_memory(index_bytes)};
     if (!out->index) return false;
     if (read_at(fd, out->index, index_bytes, off + sizeof *h) &&
         hash_bytes(out->index, index_bytes, 0) == h->index_sum)

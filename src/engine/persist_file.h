@@ -3,9 +3,9 @@
 // A file: CacheHead, then segments, each a SegHead, an index (an open hash of guest pc to record)
 // and records. A record is a group of blocks that were made one after the other. A save appends a
 // segment; the file is written anew, with one segment, when there are too many. Heads and indexes
-// are read into memory and checked, records through a mapping, each with a checksum of its own. What
-// does not check ends the file: a crash while writing, a full disk and two writers leave at worst an
-// end that is overwritten next time.
+// are read into memory and checked, records through a mapping, each with a checksum of its own.
+// What does not check ends the file: a crash while writing, a full disk and two writers leave at
+// worst an end that is overwritten next time.
 //
 // Thread-safety: a CacheFile belongs to one thread at a time; processes are kept apart by flock().
 #ifndef DGM_ENGINE_PERSIST_FILE_H
@@ -83,9 +83,9 @@ const uint8_t *cache_record_guest(const CacheRecord *r);
 bool cache_record_ok(const CacheRecord *r, uint64_t bytes);
 void cache_record_seal(CacheRecord *r);
 
-// Adding to a file, under its lock: begin reads what is there now (a.file; perhaps more than when it
-// was opened to read), end adds these records (each sealed, one behind the other) and closes; with
-// records that are empty, it only closes. False: nothing is kept (disk full, somebody else is
+// Adding to a file, under its lock: begin reads what is there now (a.file; perhaps more than when
+// it was opened to read), end adds these records (each sealed, one behind the other) and closes;
+// with records that are empty, it only closes. False: nothing is kept (disk full, somebody else is
 // writing).
 typedef struct CacheAdding {
     CacheFile file;

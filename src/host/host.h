@@ -20,7 +20,8 @@ typedef struct HostCtx HostCtx; // per machine: homes, detected features, genera
 // Where code goes: the engine hands out room in its code cache.
 typedef struct HostCode {
     uint8_t *at, *end; // in: room; out: at is behind what was written. Executable in place.
-    // Room for what is seldom run, so that blocks lie close together; NULL: it goes behind each block.
+    // Room for what is seldom run, so that blocks lie close together; NULL: it goes behind each
+    // block.
     uint8_t *cold, *cold_end;
     bool follows; // the block just before `at` falls through to this one
 } HostCode;
@@ -64,7 +65,8 @@ typedef struct HostCompiled {
     const uint8_t *entry, *cold;
     uint32_t code_bytes, cold_bytes;
     const HostLink *links;
-    const uint16_t *to; // for each link: which block of the group it leads to, if below HOST_OUTSIDE
+    const uint16_t
+        *to; // for each link: which block of the group it leads to, if below HOST_OUTSIDE
     const uint32_t *relocs;
     uint32_t n_links, n_relocs;
 } HostCompiled;
@@ -134,14 +136,14 @@ struct Host {
     // fp.mode. (Called by the engine while no translated code runs on this thread.)
     void (*fp_sync)(HostCtx *, void *state);
     void (*disassemble)(const uint8_t *code, size_t bytes, Buf *out); // may be NULL
-    // Code that outlives the process; both NULL when this host has no such thing. `freeze` appends a
-    // form of some blocks that does not depend on addresses of this process (but on guest addresses,
-    // on this build of Dragoman and on `identity`), in which they are linked to each other; false
-    // when there is none. `thaw` makes n blocks of it, in ascending places, in any bytes at all
-    // (aligned to 4) within the room; nothing is used up when it fails.
+    // Code that outlives the process; both NULL when this host has no such thing. `freeze` appends
+    // a form of some blocks that does not depend on addresses of this process (but on guest
+    // addresses, on this build of Dragoman and on `identity`), in which they are linked to each
+    // other; false when there is none. `thaw` makes n blocks of it, in ascending places, in any
+    // bytes at all (aligned to 4) within the room; nothing is used up when it fails.
     bool (*freeze)(HostCtx *, const HostCompiled *blocks, uint32_t n, Buf *out);
-    HostError (*thaw)(HostCtx *, const uint8_t *frozen, size_t bytes, HostCode *room, HostThawed *out,
-                      uint32_t n);
+    HostError (*thaw)(HostCtx *, const uint8_t *frozen, size_t bytes, HostCode *room,
+                      HostThawed *out, uint32_t n);
     // What else frozen code depends on: features in use, homes, layout of guest state.
     uint64_t (*identity)(const HostCtx *);
 };

@@ -1,17 +1,17 @@
-// relocate.c - translations that outlive the process: a group of blocks into a form without addresses
-// of this process, and back into code somewhere else.
+// relocate.c - translations that outlive the process: a group of blocks into a form without
+// addresses of this process, and back into code somewhere else.
 //
 // While a block is compiled every place whose bytes depend on where things lie is noted (moves() in
 // emit.h). Freezing looks at what is in each of them: a distance to a stub, to a constant of the
 // pool, between hot and cold code; or the address of a link, of the block's own code, of a function
 // of Dragoman. The blocks of a group are packed one behind the other, hot and cold code apart, and
-// jump to each other already. What is left to do is sorted by kind, and the frozen form holds what is
-// right when everything lies at address 0: thawing is two copies and, for nearly every place, the
-// addition of a number that is the same for all of its kind.
+// jump to each other already. What is left to do is sorted by kind, and the frozen form holds what
+// is right when everything lies at address 0: thawing is two copies and, for nearly every place,
+// the addition of a number that is the same for all of its kind.
 //
-// A frozen group: FrozenHead, blocks, links, constants, relocations, hot code, cold code. The reader
-// has checked a checksum; bounds are checked all the same. Pure but for the constant pool, which
-// both use under the engine's lock.
+// A frozen group: FrozenHead, blocks, links, constants, relocations, hot code, cold code. The
+// reader has checked a checksum; bounds are checked all the same. Pure but for the constant pool,
+// which both use under the engine's lock.
 #include "host/x86_64/x86.h"
 
 #include <stdlib.h>
@@ -74,9 +74,10 @@ static uint32_t add_const(Freezer *f, const V128 *k) {
     return f->n_consts++;
 }
 
-// What a distance at `at`, which lies at `off` of all hot or cold code, leads to; *value becomes what
-// the frozen form holds. Cold code comes first: it may begin where hot code ends.
-static int classify_rel32(Freezer *f, const uint8_t *at, uint32_t off, bool in_cold, uint32_t *value) {
+// What a distance at `at`, which lies at `off` of all hot or cold code, leads to; *value becomes
+// what the frozen form holds. Cold code comes first: it may begin where hot code ends.
+static int classify_rel32(Freezer *f, const uint8_t *at, uint32_t off, bool in_cold,
+                          uint32_t *value) {
     const HostCompiled *c = f->c;
     const uint8_t *target = at + 4 + (int32_t)*value;
     uint32_t from = off + 4;
@@ -243,7 +244,8 @@ typedef struct Thaw {
     const uint8_t *const_at[MAX_CONSTS];
 } Thaw;
 
-static bool thaw_rel32(uint8_t *code, uint32_t bytes, const uint32_t *reloc, uint32_t n, uint32_t add) {
+static bool thaw_rel32(uint8_t *code, uint32_t bytes, const uint32_t *reloc, uint32_t n,
+                       uint32_t add) {
     for (uint32_t i = 0; i < n; i++) {
         uint32_t off = reloc[i] & RELOC_OFFSET, value;
         if (off + 4 > bytes) return false;
@@ -254,7 +256,8 @@ static bool thaw_rel32(uint8_t *code, uint32_t bytes, const uint32_t *reloc, uin
     return true;
 }
 
-static bool thaw_consts(const Thaw *t, uint8_t *code, uint32_t bytes, const uint32_t *reloc, uint32_t n) {
+static bool thaw_consts(const Thaw *t, uint8_t *code, uint32_t bytes, const uint32_t *reloc,
+                        uint32_t n) {
     for (uint32_t i = 0; i < n; i++) {
         uint32_t off = reloc[i] & RELOC_OFFSET, value;
         if (off + 4 > bytes) return false;
@@ -330,7 +333,8 @@ static bool thaw_blocks(const Thaw *t) {
         memcpy(&b, t->blocks + i * sizeof b, sizeof b);
         if (b.hot < hot_end || b.hot_bytes < 5 || b.hot_bytes > UINT16_MAX ||
             (uint64_t)b.hot + b.hot_bytes > t->head.hot_bytes ||
-            (uint64_t)b.cold + b.cold_bytes > t->head.cold_bytes || out->n_links > t->head.n_links - n_links)
+            (uint64_t)b.cold + b.cold_bytes > t->head.cold_bytes ||
+            out->n_links > t->head.n_links - n_links)
             return false;
         hot_end = b.hot + b.hot_bytes;
         n_links += out->n_links;
@@ -341,11 +345,12 @@ static bool thaw_blocks(const Thaw *t) {
             memcpy(&l, link, sizeof l);
             if (!l.patch || l.patch > b.hot_bytes - 4 || l.unlinked >= b.cold_bytes) return false;
             uint8_t *patch = t->hot + b.hot + l.patch;
-            out->links[k] = (HostLink){.target_pc = l.target_pc,
-                                       .patch = patch,
-                                       .unlinked = (int32_t)(t->cold + b.cold + l.unlinked - (patch + 4)),
-                                       .index = (uint16_t)k,
-                                       .falls_through = l.falls_through};
+            out->links[k] =
+                (HostLink){.target_pc = l.target_pc,
+                           .patch = patch,
+                           .unlinked = (int32_t)(t->cold + b.cold + l.unlinked - (patch + 4)),
+                           .index = (uint16_t)k,
+                           .falls_through = l.falls_through};
         }
     }
     return n_links == t->head.n_links;

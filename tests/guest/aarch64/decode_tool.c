@@ -14,7 +14,8 @@ static void print_rows(void) {
                r->file, r->line);
         for (unsigned f = 0; f < r->n_fields; f++)
             for (unsigned p = 0; p < a64_row_fields[r->first_field + f].n_parts; p++)
-                printf(" %s=%u+%u", a64_row_fields[r->first_field + f].name, a64_row_fields[r->first_field + f].part[p].lo,
+                printf(" %s=%u+%u", a64_row_fields[r->first_field + f].name,
+                       a64_row_fields[r->first_field + f].part[p].lo,
                        a64_row_fields[r->first_field + f].part[p].width);
         printf("\n");
     }
