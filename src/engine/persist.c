@@ -258,7 +258,7 @@ static bool thaw(Group *g) {
                                .n_faults = c[i].n_faults,
                                .loaded = true};
         faults += c[i].n_faults;
-        counts += c[i].n_counts;
+        if (counts) counts += c[i].n_counts;
     }
     m->cache_at = code.at;
     m->cold_at = code.cold;
@@ -266,11 +266,11 @@ static bool thaw(Group *g) {
 }
 
 static bool link_room(Persist *p, uint32_t n) {
-    if (n <= p->cap_links) return true;
-    uint16_t *more = realloc(p->link_to, n * sizeof *more);
+    if (n < p->cap_links) return true;
+    uint16_t *more = realloc(p->link_to, (n + 1) * sizeof *more);
     if (!more) return false;
     p->link_to = more;
-    p->cap_links = n;
+    p->cap_links = n + 1;
     return true;
 }
 

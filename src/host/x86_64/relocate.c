@@ -198,7 +198,7 @@ static void freeze_all(Freezer *f, const HostCompiled *blocks, uint32_t n, const
             freeze_link(f, &c->links[k], c->to[k] < HOST_OUTSIDE ? &at[c->to[k]] : NULL, links++);
         for (uint32_t k = 0; k < c->n_relocs; k++) freeze_place(f, c->relocs[k]);
     }
-    qsort(f->relocs.data, f->relocs.len / 4, 4, by_kind);
+    if (f->relocs.len) qsort(f->relocs.data, f->relocs.len / 4, 4, by_kind);
 }
 
 bool x86_freeze(HostCtx *h, const HostCompiled *blocks, uint32_t n, Buf *out) {
