@@ -27,7 +27,7 @@ static bool map_code_cache(Machine *m, size_t bytes, DgmErr *err) {
 // Much code means fewer faults and TLB misses with huge pages, but the host clears each as a whole:
 // only what lies behind the first few MB gets them.
 static void prefer_huge_pages(uint8_t *lo, uint8_t *hi) {
-    enum { SMALL_BYTES = 2 << 20 };
+    enum { SMALL_BYTES = 4 << 20 };
     uint8_t *from = (uint8_t *)ALIGN_UP((uintptr_t)lo + SMALL_BYTES, HUGE_PAGE_BYTES);
     if (from < hi) madvise(from, (size_t)(hi - from), MADV_HUGEPAGE); // no matter if it fails
 }
