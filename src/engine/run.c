@@ -150,13 +150,33 @@ typedef struct Run {
     uint32_t generation; // flush_generation when it was taken
 } Run;
 
+// What follows a new block in the guest is translated now, so that it lies right behind it. No more
+// than that: much of what is made ahead never runs, but would be kept and loaded for ever after.
+static void translate_ahead(Vcpu *v, Block *b, uint32_t mode, uint32_t max_insns) {
+    enum { BLOCKS_AHEAD = 2 };
+    Machine *m = v->m;
+    uint32_t generation = atomic_load(&m->flush_generation);
+    for (unsigned n = 0; n < BLOCKS_AHEAD; n++) {
+        HostLink *next = NULL;
+        for (unsigned i = 0; i < b->n_links; i++)
+            if (block_links(b)[i].target_pc == b->pc + b->size_bytes) next = &block_links(b)[i];
+        if (!next || next->target) return;
+        bool known = block_table_find(m->blocks, next->target_pc, mode);
+        Block *to = block_get(v, next->target_pc, mode, max_insns);
+        if (!to || generation != atomic_load(&m->flush_generation)) return;
+        block_link(m, next, to);
+        if (known) return;
+        b = to;
+    }
+}
+
 static uint64_t now_ns(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-// Lock held. NULL: out of memory.
+// The block at pc; when it is new, what follows it too. Lock held. NULL: out of memory.
 static Block *find_or_translate(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t max_insns) {
     Machine *m = v->m;
     uint32_t key = block_key(m, mode, max_insns);
@@ -164,6 +184,7 @@ static Block *find_or_translate(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t ma
     if (b) return b;
     uint64_t start_ns = m->count ? now_ns() : 0;
     b = block_get(v, pc, mode, max_insns);
+    if (b && !b->loaded && key == mode) translate_ahead(v, b, mode, max_insns);
     if (m->count) m->stats.translate_ns += now_ns() - start_ns;
     return b;
 }
