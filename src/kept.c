@@ -18,10 +18,10 @@ typedef struct Each {
     SelfImage self;
 } Each;
 
-static bool show(void *ctx, const char *file, const CacheHead *head, uint32_t n_records,
+static bool show(void *ctx, const char *file, const CacheHead *head, uint32_t n_blocks,
                  uint64_t bytes, int64_t used) {
     const Each *each = ctx;
-    dgm_cache_entry e = {.file = file, .blocks = n_records, .bytes = bytes, .used = used};
+    dgm_cache_entry e = {.file = file, .blocks = n_blocks, .bytes = bytes, .used = used};
     if (head) {
         e.guest_file = head->name;
         e.current = !memcmp(head->key.dragoman, each->self.build_id, sizeof head->key.dragoman);

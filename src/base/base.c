@@ -5,7 +5,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { ARENA_FIRST_BYTES = 64 << 10, ARENA_CHUNK_BYTES = 512 << 10 };
+enum { ARENA_FIRST_BYTES = 64 << 10, ARENA_CHUNK_BYTES = 512 << 10, ARENA_SMALL_BYTES = 2 << 20 };
 
 struct ArenaChunk {
     ArenaChunk *next; // older chunk
@@ -58,18 +58,20 @@ void *arena_alloc(Arena *a, size_t bytes) {
     bytes = ALIGN_UP(MAX(bytes, 1), 16);
     if ((size_t)(a->end - a->at) < bytes) {
         size_t whole = a->head ? ARENA_CHUNK_BYTES : ARENA_FIRST_BYTES;
+        if (a->bytes > ARENA_SMALL_BYTES) whole = HUGE_PAGE_BYTES;
         whole = MAX(whole, ALIGN_UP(bytes + sizeof(ArenaChunk), 4096));
         ArenaChunk *c = pages_alloc(whole);
         if (!c) return NULL;
         size_t want = whole - sizeof *c;
         *c = (ArenaChunk){.next = a->head, .bytes = want};
         a->head = c;
+        a->bytes += whole;
         a->at = (char *)(c + 1);
         a->end = a->at + want;
     }
     void *p = a->at;
     a->at += bytes;
-    return memset(p, 0, bytes);
+    return p; // zeroed: by the host, or when it was forgotten
 }
 
 char *arena_printf(Arena *a, const char *fmt, ...) {
@@ -88,11 +90,14 @@ void arena_reset(Arena *a) {
     while (a->head && a->head->next) {
         ArenaChunk *c = a->head;
         a->head = c->next;
+        a->bytes -= sizeof *c + c->bytes;
         pages_free(c, sizeof *c + c->bytes);
     }
     if (a->head) {
-        a->at = (char *)(a->head + 1);
-        a->end = a->at + a->head->bytes;
+        char *start = (char *)(a->head + 1), *end = start + a->head->bytes;
+        memset(start, 0, (size_t)((a->end == end ? a->at : end) - start));
+        a->at = start;
+        a->end = end;
     }
 }
 
@@ -161,10 +166,34 @@ void log_printf(const Log *l, const char *fmt, ...) {
     }
 }
 
+// Both halves of the product of 64 bits by 64.
+static inline uint64_t fold(uint64_t a, uint64_t b) {
+    unsigned __int128 p = (unsigned __int128)a * b;
+    return (uint64_t)p ^ (uint64_t)(p >> 64);
+}
+
+static inline uint64_t word_at(const uint8_t *p) {
+    uint64_t w;
+    memcpy(&w, p, sizeof w);
+    return w;
+}
+
 uint64_t hash_bytes(const void *data, size_t bytes, uint64_t seed) {
     const uint64_t k1 = 0x9e3779b97f4a7c15ull, k2 = 0xd6e8feb86659fd93ull;
     const uint8_t *p = data;
     uint64_t a = seed ^ bytes * k2, b = ~seed * k1;
+    if (bytes >= 256) { // four chains of one product each: as fast as memory
+        uint64_t c[4] = {a, b, a ^ k2, b ^ k1};
+        for (; bytes >= 64; p += 64, bytes -= 64) {
+            __builtin_prefetch(p + 1024); // across the end of the page, where the CPU's own stops
+            for (int i = 0; i < 4; i++) {
+                uint64_t w0 = word_at(p + 16 * i), w1 = word_at(p + 16 * i + 8);
+                c[i] = fold(c[i] ^ w0, w1 ^ k1) + w0;
+            }
+        }
+        a = fold(c[0] ^ k2, c[1]) ^ c[3];
+        b = fold(c[2] ^ k1, c[3]) ^ c[1];
+    }
     for (; bytes >= 16; p += 16, bytes -= 16) { // two chains, so that products overlap
         uint64_t w[2];
         memcpy(w, p, sizeof w);

@@ -68,6 +68,7 @@ typedef struct ArenaChunk ArenaChunk;
 typedef struct Arena {
     ArenaChunk *head;
     char *at, *end;
+    size_t bytes; // of all chunks: large ones are made of huge pages
 } Arena;
 // Memory is zeroed and 16-byte aligned. NULL when the host has no more.
 void *arena_alloc(Arena *a, size_t bytes);

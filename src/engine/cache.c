@@ -24,7 +24,8 @@ struct BlockTable {
     uint32_t n_entries; // a power of two
     uint32_t n_used;    // entries that are not free
     Block *pages[PAGE_BUCKETS];
-    Block **by_code; // MAX_BLOCKS reserved
+    Block **by_code;  // MAX_BLOCKS reserved
+    uint32_t n_there; // pages for so many are there
     _Atomic uint32_t n_by_code;
 };
 
@@ -40,6 +41,7 @@ BlockTable *block_table_new(void) {
     BlockTable *t = calloc(1, sizeof *t);
     if (!t) return NULL;
     t->n_entries = FIRST_ENTRIES;
+    t->n_there = 4096 / sizeof *t->by_code;
     t->entries = pages_alloc(t->n_entries * sizeof *t->entries);
     t->by_code = mmap(NULL, MAX_BLOCKS * sizeof *t->by_code, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -72,7 +74,7 @@ static void put(Entry *entries, uint32_t n, Entry e) {
 }
 
 static bool grow(BlockTable *t) {
-    uint32_t n = t->n_entries * 2;
+    uint32_t n = t->n_entries * 4; // who has many blocks will have more
     Entry *entries = pages_alloc(n * sizeof *entries);
     if (!entries) return false;
     for (uint32_t i = 0; i < t->n_entries; i++)
@@ -83,9 +85,18 @@ static bool grow(BlockTable *t) {
     return true;
 }
 
+// Pages of by_code are asked for some at a time, as those of code.
+static void populate(BlockTable *t) {
+    enum { STEP_BYTES = 64 << 10 };
+    uint8_t *at = (uint8_t *)(t->by_code + t->n_there);
+    madvise(at, STEP_BYTES, MADV_POPULATE_WRITE); // before Linux 5.14 faults do it
+    t->n_there += STEP_BYTES / sizeof *t->by_code;
+}
+
 bool block_table_add(BlockTable *t, Block *b) {
     uint32_t n = atomic_load(&t->n_by_code);
     if (n == MAX_BLOCKS) return false;
+    if (n == t->n_there && n) populate(t);
     // a table that cannot grow still works until it is all but full
     if (t->n_used >= t->n_entries / 2 && !grow(t) && t->n_used >= t->n_entries - 1) return false;
     put(t->entries, t->n_entries, (Entry){b->pc, b});
@@ -94,7 +105,8 @@ bool block_table_add(BlockTable *t, Block *b) {
     b->next_in_page = *slot;
     *slot = b;
     t->by_code[n] = b;
-    atomic_store(&t->n_by_code, n + 1);
+    // A full barrier here would wait for all that has just been written to other blocks.
+    atomic_store_explicit(&t->n_by_code, n + 1, memory_order_release);
     return true;
 }
 
@@ -108,6 +120,10 @@ static Entry *find(const BlockTable *t, uint64_t pc, uint32_t mode) {
 
 void block_table_prefetch(const BlockTable *t, uint64_t pc) {
     __builtin_prefetch(&t->entries[slot_of(pc) & (t->n_entries - 1)]);
+}
+
+void block_table_prefetch_block(const BlockTable *t, uint64_t pc) {
+    __builtin_prefetch(t->entries[slot_of(pc) & (t->n_entries - 1)].block);
 }
 
 Block *block_table_find(const BlockTable *t, uint64_t pc, uint32_t mode) {

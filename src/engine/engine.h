@@ -35,6 +35,8 @@ typedef struct Personality {
 
 // Of a block that may be kept on disk (persist.h): what freezing it takes.
 typedef struct BlockKept {
+    struct BlockKept *next; // that was made behind this one, and is not saved yet
+    struct Block *block;
     const uint8_t *cold;
     uint32_t cold_bytes, n_relocs;
     uint32_t relocs[];
@@ -47,22 +49,23 @@ typedef struct BlockTraps {
     HostTrap trap[]; // sorted by `at`
 } BlockTraps;
 
-// A translated block, its links behind it. Owned by the machine; freed by machine_flush only.
+// A translated block, its links behind it. Owned by the machine; freed by machine_flush only. What
+// finding and linking it look at comes first, for it is all that loading touches of other blocks.
 typedef struct Block {
     uint64_t pc;
     const uint8_t *entry;
-    HostLink *incoming;      // links of other blocks that jump here
-    const HostFault *faults; // sorted by host_off
+    HostLink *incoming; // links of other blocks that jump here
     struct Block *next_in_page;
-    const BlockTraps *traps;      // NULL: none
-    const BlockKept *kept;        // NULL: not to be kept, or from there
-    const struct WatchUndo *undo; // n_undo: what tools have counted too much when a fault leaves it
-    uint32_t n_undo;
-    uint32_t *count_ends; // of a machine that counts: instructions up to the end of each segment
     uint32_t mode, code_bytes;
     uint16_t size_bytes, n_insns, n_links, n_faults;
     bool dead;   // invalidated; must not be linked to
     bool loaded; // from disk
+    uint32_t n_undo;
+    const HostFault *faults;      // sorted by host_off
+    const BlockTraps *traps;      // NULL: none
+    BlockKept *kept;              // NULL: not to be kept, or from there
+    const struct WatchUndo *undo; // n_undo: what tools have counted too much when a fault leaves it
+    uint32_t *count_ends; // of a machine that counts: instructions up to the end of each segment
 } Block;
 
 static inline HostLink *block_links(const Block *b) {
@@ -233,14 +236,15 @@ static inline uint32_t block_key(const Machine *m, uint32_t mode, uint32_t max_i
 }
 Block *block_get(Vcpu *v, uint64_t pc, uint32_t mode,
                  uint32_t max_insns); // translate.c; lock held; NULL: v->m->err
-// Where the next block's code goes, its pages there. Lock held.
-HostCode translate_room(Machine *m);
+// Where the next code goes, pages for so many bytes there. Lock held.
+HostCode translate_room(Machine *m, size_t bytes);
 BlockTable *block_table_new(void); // cache.c
 void block_table_free(BlockTable *t);
 void block_table_clear(BlockTable *t);
 bool block_table_add(BlockTable *t, Block *b);
-// It will be looked for soon.
+// It will be looked for soon: its entry, and, when that is near, the block.
 void block_table_prefetch(const BlockTable *t, uint64_t pc);
+void block_table_prefetch_block(const BlockTable *t, uint64_t pc);
 Block *block_table_find(const BlockTable *t, uint64_t pc, uint32_t mode);
 // Blocks in order of their making since the last clear, also those that were removed.
 uint32_t block_table_made(const BlockTable *t);

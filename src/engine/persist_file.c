@@ -1,4 +1,4 @@
-// persist_file.c - see persist_file.h. Where to start: cache_file_open and cache_file_add.
+// persist_file.c - see persist_file.h. Where to start: cache_file_open and cache_add_begin.
 #include "engine/persist_file.h"
 
 #include <dirent.h>
@@ -12,14 +12,14 @@
 #include <time.h>
 #include <unistd.h>
 
-#define HEAD_MAGIC    "DGMTRAN1"
+#define HEAD_MAGIC    "DGMTRAN2"
 #define SEGMENT_MAGIC 0x544745534d4744ull
 enum { FILE_NAME_BYTES = 40, LONGEST_USE = 3600 };
 #define MAX_SEGMENT_BYTES (1ull << 34) // records are found by 32 bits, in units of 8
 
 typedef struct SegHead {
     uint64_t magic, bytes; // bytes: of the segment, with this head
-    uint32_t n_index, n_records;
+    uint32_t n_index, n_blocks;
     uint64_t index_sum, sum; // sum: of all before
 } SegHead;
 
@@ -86,7 +86,7 @@ static bool read_seg_head(int fd, uint64_t off, uint64_t end, SegHead *h) {
     return off + sizeof *h <= end && read_at(fd, h, sizeof *h, off) && h->magic == SEGMENT_MAGIC &&
            h->sum == hash_bytes(h, offsetof(SegHead, sum), 0) && h->bytes <= end - off &&
            h->bytes <= MAX_SEGMENT_BYTES && h->n_index && !(h->n_index & (h->n_index - 1)) &&
-           h->n_records < h->n_index &&
+           h->n_blocks < h->n_index &&
            sizeof *h + (uint64_t)h->n_index * sizeof(CacheIndex) <= h->bytes;
 }
 
@@ -98,11 +98,8 @@ static void *map_memory(size_t bytes) {
 
 static bool read_segment(int fd, uint64_t off, const SegHead *h, CacheSegment *out) {
     size_t index_bytes = h->n_index * sizeof(CacheIndex);
-    *out = (CacheSegment){.off = off,
-                          .n_index = h->n_index,
-                          .n_records = h->n_records,
-                          .bytes = h->bytes,
-                          .index = map_memory(index_bytes)};
+    *out = (CacheSegment){
+        .off = off, .n_index = h->n_index, .bytes = h->bytes, .index = map_memory(index_bytes)};
     if (!out->index) return false;
     if (read_at(fd, out->index, index_bytes, off + sizeof *h) &&
         hash_bytes(out->index, index_bytes, 0) == h->index_sum)
@@ -126,7 +123,7 @@ static void read_file(int fd, const CacheKey *key, CacheFile *f) {
         off += h.bytes;
         f->n_segs++;
     }
-    void *map = mmap(NULL, off, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0);
+    void *map = mmap(NULL, off, PROT_READ, MAP_PRIVATE, fd, 0);
     if (map == MAP_FAILED) {
         cache_file_close(f);
         return;
@@ -175,15 +172,25 @@ const void *cache_file_find(const CacheFile *f, uint64_t pc, unsigned start, uns
     return NULL;
 }
 
+// Bytes of a record up to its guest code.
+static uint64_t before_guest(const CacheRecord *r) {
+    return sizeof *r + (uint64_t)r->n_blocks * sizeof(CacheBlock) +
+           r->n_faults * sizeof(HostFault) + r->n_counts * 4ull + r->n_traps * sizeof(HostTrap) +
+           r->frozen_bytes + r->n_links * 2ull;
+}
+
+const uint8_t *cache_record_guest(const CacheRecord *r) {
+    return (const uint8_t *)r + before_guest(r);
+}
+
 bool cache_record_ok(const CacheRecord *r, uint64_t bytes) {
     if (bytes < sizeof *r || r->bytes < sizeof *r || r->bytes > bytes || r->bytes % 8) return false;
-    uint64_t need = sizeof *r + (uint64_t)r->guest_bytes + r->n_faults * sizeof(HostFault) +
-                    r->n_counts * 4ull + r->n_traps * 8ull + r->frozen_bytes;
-    return need <= r->bytes && r->sum == hash_bytes(&r->pc, r->bytes - sizeof r->sum, 0);
+    return r->n_blocks && before_guest(r) + r->guest_bytes <= r->bytes &&
+           r->sum == hash_bytes(&r->bytes, r->bytes - sizeof r->sum, 0);
 }
 
 void cache_record_seal(CacheRecord *r) {
-    r->sum = hash_bytes(&r->pc, r->bytes - sizeof r->sum, 0);
+    r->sum = hash_bytes(&r->bytes, r->bytes - sizeof r->sum, 0);
 }
 
 // ---- writing ----
@@ -198,11 +205,15 @@ static bool write_at(int fd, const void *data, size_t bytes, uint64_t off) {
     return true;
 }
 
+static const CacheRecord *record_at(const Buf *records, size_t at) {
+    return (const void *)(records->data + at);
+}
+
 // A segment of these records: its head and index, to be written before them.
 static bool build_index(const CacheKey *key, const Buf *records, Buf *out) {
     uint32_t n = 0, n_index = 64;
-    for (size_t at = 0; at < records->len; n++)
-        at += ((const CacheRecord *)(const void *)(records->data + at))->bytes;
+    for (size_t at = 0; at < records->len; at += record_at(records, at)->bytes)
+        n += record_at(records, at)->n_blocks;
     while (n_index < 2 * n) n_index *= 2;
     size_t index_bytes = n_index * sizeof(CacheIndex), lead = sizeof(SegHead) + index_bytes;
     CacheIndex *index = calloc(n_index, sizeof *index);
@@ -210,17 +221,19 @@ static bool build_index(const CacheKey *key, const Buf *records, Buf *out) {
         free(index);
         return false;
     }
-    for (size_t at = 0; at < records->len;) {
-        const CacheRecord *r = (const void *)(records->data + at);
-        uint32_t pc = (uint32_t)(r->pc - key->lo), i = slot_of(pc) & (n_index - 1);
-        while (index[i].record) i = (i + 1) & (n_index - 1);
-        index[i] = (CacheIndex){pc, (uint32_t)((lead + at) / 8)};
-        at += r->bytes;
+    for (size_t at = 0; at < records->len; at += record_at(records, at)->bytes) {
+        const CacheRecord *r = record_at(records, at);
+        for (uint32_t k = 0; k < r->n_blocks; k++) {
+            uint32_t pc = (uint32_t)(cache_record_blocks(r)[k].pc - key->lo);
+            uint32_t i = slot_of(pc) & (n_index - 1);
+            while (index[i].record) i = (i + 1) & (n_index - 1);
+            index[i] = (CacheIndex){pc, (uint32_t)((lead + at) / 8)};
+        }
     }
     SegHead h = {.magic = SEGMENT_MAGIC,
                  .bytes = lead + records->len,
                  .n_index = n_index,
-                 .n_records = n,
+                 .n_blocks = n,
                  .index_sum = hash_bytes(index, index_bytes, 0)};
     h.sum = hash_bytes(&h, offsetof(SegHead, sum), 0);
     buf_add(out, &h, sizeof h);
@@ -275,49 +288,38 @@ static void gather(const CacheFile *f, const Buf *more, Buf *out) {
     buf_add(out, more->data, more->len);
 }
 
-// Those records that the file has not got, perhaps from another process since we looked.
-static void only_new(const CacheFile *f, const Buf *records, Buf *out) {
-    for (size_t at = 0; at < records->len;) {
-        const CacheRecord *r = (const void *)(records->data + at), *known;
-        unsigned next = 0;
-        uint64_t bytes;
-        while ((known = cache_file_find(f, r->pc, next, &next, &bytes)))
-            if (cache_record_ok(known, bytes) && known->sum == r->sum) break;
-        if (!known) buf_add(out, r, r->bytes);
-        at += r->bytes;
-    }
-}
-
-static bool append(int fd, int dir, const CacheFile *f, const char *name, const Buf *records) {
-    Buf fresh = {0}, all = {0};
-    only_new(f, records, &fresh);
-    bool ok = !fresh.failed;
-    if (ok && fresh.len && f->n_segs < CACHE_MAX_SEGMENTS) {
-        ok = write_segment(fd, &f->key, &fresh, f->bytes);
-        if (!ok && ftruncate(fd, (off_t)f->bytes)) ok = false; // what is behind is not read anyway
-    } else if (ok && fresh.len) {
-        gather(f, &fresh, &all);
-        ok = !all.failed && write_new(dir, &f->key, name, &all);
-    }
-    buf_free(&fresh);
-    buf_free(&all);
-    return ok;
-}
-
-bool cache_file_add(int dir, const CacheKey *key, const char *name, const Buf *records) {
+bool cache_add_begin(int dir, const CacheKey *key, CacheAdding *a) {
     char file[FILE_NAME_BYTES];
     name_of(key, file);
-    int fd = openat(dir, file, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    if (fd < 0) return write_new(dir, key, name, records);
+    *a = (CacheAdding){.file.key = *key, .dir = dir};
+    a->fd = openat(dir, file, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (a->fd < 0) return true;
     struct stat st;
-    bool ok = false;
-    if (!flock(fd, LOCK_EX | LOCK_NB) && !fstat(fd, &st) && st.st_nlink) {
-        CacheFile f;
-        read_file(fd, key, &f);
-        ok = f.map ? append(fd, dir, &f, name, records) : write_new(dir, key, name, records);
-        cache_file_close(&f);
+    if (!flock(a->fd, LOCK_EX | LOCK_NB) && !fstat(a->fd, &st) && st.st_nlink) {
+        read_file(a->fd, key, &a->file);
+        return true;
     }
-    close(fd);
+    close(a->fd);
+    return false;
+}
+
+bool cache_add_end(CacheAdding *a, const char *name, const Buf *records) {
+    CacheFile *f = &a->file;
+    bool ok = !records->failed && records->len;
+    if (ok && f->map && f->n_segs < CACHE_MAX_SEGMENTS) {
+        ok = write_segment(a->fd, &f->key, records, f->bytes);
+        // what is behind the end is not read anyway
+        if (!ok && ftruncate(a->fd, (off_t)f->bytes)) ok = false;
+    } else if (ok && f->map) {
+        Buf all = {0};
+        gather(f, records, &all);
+        ok = !all.failed && write_new(a->dir, &f->key, name, &all);
+        buf_free(&all);
+    } else if (ok) {
+        ok = write_new(a->dir, &f->key, name, records);
+    }
+    cache_file_close(f);
+    if (a->fd >= 0) close(a->fd);
     return ok;
 }
 
@@ -385,13 +387,13 @@ int cache_dir_each(int dir, CacheEachFn *fn, void *ctx) {
         CacheHead head;
         int fd = openat(dir, all[i].name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
         bool sound = fd >= 0 && read_head(fd, &head);
-        uint32_t records = 0;
+        uint32_t blocks = 0;
         SegHead h;
         for (uint64_t off = sizeof head; sound && read_seg_head(fd, off, all[i].bytes, &h);
              off += h.bytes)
-            records += h.n_records;
+            blocks += h.n_blocks;
         if (fd >= 0) close(fd);
-        if (!fn(ctx, all[i].name, sound ? &head : NULL, records, all[i].bytes, all[i].used) &&
+        if (!fn(ctx, all[i].name, sound ? &head : NULL, blocks, all[i].bytes, all[i].used) &&
             unlinkat(dir, all[i].name, 0))
             failed = -errno;
     }

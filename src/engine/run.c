@@ -76,7 +76,7 @@ void machine_flush(Machine *m, Vcpu *self) {
         jumps_forget(v);
     }
     block_table_clear(m->blocks);
-    persist_start_anew(m, 0);
+    persist_start_anew(m);
     arena_reset(&m->meta);
     m->cache_at = m->cache_first;
     m->cold_at = m->cache_cold;
@@ -150,10 +150,10 @@ typedef struct Run {
     uint32_t generation; // flush_generation when it was taken
 } Run;
 
-// What follows a new block in the guest is likely to be next: it is translated now, while the
-// translator is warm, and linked without a detour through the dispatcher.
+// What follows a new block in the guest is translated now, so that it lies right behind it. No more
+// than that: much of what is made ahead never runs, but would be kept and loaded for ever after.
 static void translate_ahead(Vcpu *v, Block *b, uint32_t mode, uint32_t max_insns) {
-    enum { BLOCKS_AHEAD = 8 };
+    enum { BLOCKS_AHEAD = 2 };
     Machine *m = v->m;
     uint32_t generation = atomic_load(&m->flush_generation);
     for (unsigned n = 0; n < BLOCKS_AHEAD; n++) {
@@ -222,12 +222,13 @@ static int64_t run_code(Vcpu *v, Run *run, uint32_t max_insns) {
         *jump_cache_slot(v, pc) = (JumpCacheEntry){.pc = pc, .code = b->entry};
     }
     run->generation = atomic_load(&m->flush_generation);
-    atomic_store(&v->in_code, true);
+    // Who looks at it has the lock, or waits for it to be false: no full barriers.
+    atomic_store_explicit(&v->in_code, true, memory_order_release);
     pthread_mutex_unlock(&m->lock);
     if (log_on(&m->log, LOG_EXEC, pc)) log_printf(&m->log, "exec %#lx\n", pc);
     uint64_t why = m->host->enter(m->host_ctx, v->state, b->entry);
     run->link = why == HOST_EXIT_LINK ? (HostLink *)v->hot->exit_link : NULL;
-    atomic_store(&v->in_code, false);
+    atomic_store_explicit(&v->in_code, false, memory_order_release);
     if (m->watches) *vcpu_slot(v->hot, SLOT_AHEAD) = 0;
     return (int64_t)why;
 }

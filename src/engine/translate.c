@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+enum { AHEAD_BYTES = 16 << 10 };
 enum { MAX_RELOCS = 4096 }; // a block with more is not kept
 
 static const uint8_t *fetch(void *ctx, uint64_t pc, unsigned bytes) {
@@ -103,9 +104,10 @@ static bool keep_counts(Machine *m, const IrRegion *r, Block *b) {
 
 // Pages of the code cache are asked for some at a time: less than a fault for each, and not as many
 // as a huge page clears. Where the host cannot do that (before Linux 5.14), faults do it.
-static void populate(uint8_t *at, uint8_t **there, const uint8_t *first, const uint8_t *end) {
-    enum { FIRST_BYTES = 64 << 10, STEP_BYTES = 256 << 10, AHEAD_BYTES = 16 << 10 };
-    if (at + AHEAD_BYTES <= *there) return;
+static void populate(uint8_t *at, size_t bytes, uint8_t **there, const uint8_t *first,
+                     const uint8_t *end) {
+    enum { FIRST_BYTES = 64 << 10, STEP_BYTES = 256 << 10 };
+    if (at + bytes <= *there) return;
     ptrdiff_t step = *there - first < STEP_BYTES ? FIRST_BYTES : STEP_BYTES;
     if (end - *there < step) return;
     madvise(*there, (size_t)step, MADV_POPULATE_WRITE);
@@ -152,7 +154,7 @@ static bool reloc_room(Machine *m) {
 }
 
 // NULL when out of memory: the block is not kept.
-static const BlockKept *note_kept(Machine *m, const HostOutput *out) {
+static BlockKept *note_kept(Machine *m, const HostOutput *out) {
     BlockKept *k = arena_alloc(&m->meta, sizeof *k + out->n_relocs * sizeof *k->relocs);
     if (!k) return NULL;
     k->cold = out->cold;
@@ -162,9 +164,9 @@ static const BlockKept *note_kept(Machine *m, const HostOutput *out) {
     return k;
 }
 
-HostCode translate_room(Machine *m) {
-    populate(m->cache_at, &m->cache_there, m->cache_first, m->cache_cold);
-    populate(m->cold_at, &m->cold_there, m->cache_cold, m->cache_end);
+HostCode translate_room(Machine *m, size_t bytes) {
+    populate(m->cache_at, bytes, &m->cache_there, m->cache_first, m->cache_cold);
+    populate(m->cold_at, bytes, &m->cold_there, m->cache_cold, m->cache_end);
     return (HostCode){
         .at = m->cache_at, .end = m->cache_cold, .cold = m->cold_at, .cold_end = m->cache_end};
 }
@@ -185,7 +187,7 @@ static HostError compile(Machine *m, const IrRegion *r, uint32_t key, Block **ma
                         .relocs = m->relocs,
                         .cap_relocs = keep ? MAX_RELOCS : 0};
     const Block *before = m->falls_into_next;
-    HostCode code = translate_room(m);
+    HostCode code = translate_room(m, AHEAD_BYTES);
     code.follows = before && before->pc + before->size_bytes == r->pc;
     HostError e = m->host->compile(m->host_ctx, r, &code, out, &m->err);
     if (e != HOST_OK) return e;
@@ -316,6 +318,15 @@ static Block *translate(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t max_insns)
     return b;
 }
 
+// A look-up now is cheaper than to come back to the dispatcher when the exit is taken.
+static void link_to_known(Machine *m, Block *b) {
+    for (unsigned i = 0; i < b->n_links; i++) {
+        HostLink *l = &block_links(b)[i];
+        Block *to = block_table_find(m->blocks, l->target_pc, b->mode);
+        if (to) block_link(m, l, to);
+    }
+}
+
 Block *block_get(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t max_insns) {
     Machine *m = v->m;
     uint32_t key = block_key(m, mode, max_insns);
@@ -329,6 +340,8 @@ Block *block_get(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t max_insns) {
     if (!block_table_add(m->blocks, b))
         return err_set(&m->err, -ENOMEM, "translating %#lx: out of memory", pc), NULL;
     m->falls_into_next = b;
+    if (key == mode) link_to_known(m, b);
+    if (b->kept) persist_note(m, b);
     if (m->perf_map) name_to_perf(b);
     return b;
 }

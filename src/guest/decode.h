@@ -6,8 +6,9 @@
 #include "base/base.h"
 
 enum { DECODE_MAX_PARTS = 4 };
+// No pointers in these tables: those would be relocated, and their pages copied, at each start.
 typedef struct DecodeField {
-    const char *name;
+    char name[12];
     uint8_t n_parts; // 0: the constant `value` of the row
     uint8_t is_signed;
     int32_t value;
@@ -17,14 +18,14 @@ typedef struct DecodeField {
 } DecodeField;
 
 typedef struct DecodeRow {
-    const char *name, *lifter;
-    const char *text;          // assembly template
-    const char *section;       // of the architecture manual
-    const char *file;          // .dec file
-    uint16_t line;             // in it
-    uint32_t mask, value;      // fixed bits
-    uint64_t features;         // all needed, 0: base
-    const DecodeField *fields; // n_fields
+    char name[24], lifter[32];
+    char section[12];     // of the architecture manual
+    char file[12];        // .dec file
+    uint16_t line;        // in it
+    uint16_t first_field; // n_fields of the guest's table
+    uint32_t text;        // assembly template: where it begins among the guest's
+    uint32_t mask, value; // fixed bits
+    uint64_t features;    // all needed, 0: base
     uint8_t n_fields;
     uint8_t implemented; // 0: a marked row without a lifter
     uint8_t constrained; // not every value of the fields is allocated: ask the decoder

@@ -307,6 +307,8 @@ def write_h(out, rows, prefix):
     out('// Calls its lifter; false: undefined after all.')
     out(f'bool {prefix}_lift_row(Lift *l, unsigned row, uint32_t insn);')
     out(f'extern const DecodeRow {prefix}_rows[{P}_ROW_COUNT];')
+    out(f'extern const DecodeField {prefix}_row_fields[];')
+    out(f'extern const char {prefix}_row_texts[];')
     out(f'// What a row needs of the CPU, and whether it has a lifter: what lifting looks at.')
     out(f'extern const uint64_t {prefix}_row_features[{P}_ROW_COUNT];\n\n#endif')
 
@@ -332,7 +334,7 @@ def write_numbers(out, head, numbers):
 
 def write_tables(out, rows, prefix):
     P = prefix.upper()
-    out('static const DecodeField fields[] = {')
+    out(f'const DecodeField {prefix}_row_fields[] = {{')
     n = 0
     for r in rows:
         r.first_field = n
@@ -342,14 +344,20 @@ def write_tables(out, rows, prefix):
         for name, v in r.consts.items():
             out(f'    {{"{name}", 0, 0, {v}, {{{{0, 0}}}}}},')
         n += len(r.fields) + len(r.consts)
-    out('    {0}\n};\n')
+    out('    {.name = ""}\n};\n')
     out(f'const DecodeRow {prefix}_rows[{P}_ROW_COUNT] = {{')
-    out('    {.name = "none", .lifter = "", .text = "", .section = "", .file = ""},')
+    out('    {.name = "none"},')
+    texts = ['']
     for r in rows:
-        out(f'    {{"{r.name}", "{r.lifter}", "{r.template}", "{r.section}", "{r.file}", {r.line}, '
-            f'{r.mask:#x}, {r.value:#x}, {feature_expr(r.feature, prefix)}, fields + {r.first_field}, '
+        out(f'    {{"{r.name}", "{r.lifter}", "{r.section}", "{r.file}", {r.line}, {r.first_field}, '
+            f'{sum(len(t) + 1 for t in texts)}, {r.mask:#x}, {r.value:#x}, {feature_expr(r.feature, prefix)}, '
             f'{len(r.fields) + len(r.consts)}, {int(r.implemented)}, {int(bool(r.constraint))}}},')
+        texts.append(r.template)
     out('};\n')
+    out(f'const char {prefix}_row_texts[] =')
+    for t in texts:
+        out(f'    "{t}\\0"')
+    out('    "";\n')
     out(f'const uint64_t {prefix}_row_features[{P}_ROW_COUNT] = {{\n    0,')
     for r in rows:
         out(f'    {feature_expr(r.feature, prefix)},')

@@ -45,8 +45,8 @@ typedef struct HostFault {
                         // what is not in state yet); 0: none is needed
 } HostFault;
 
-// An FP instruction whose rare cases (NaNs, tiny results) are not looked for: the host's FPU raises an
-// exception, and the code here does the op again, exactly, and goes on behind it.
+// An FP instruction whose rare cases (NaNs, tiny results) are not looked for: the host's FPU raises
+// an exception, and the code here does the op again, exactly, and goes on behind it.
 typedef struct HostTrap {
     uint32_t at; // from the block's entry: from here on, up to the next
     uint32_t to; // from HostOutput.cold
@@ -70,14 +70,25 @@ typedef struct HostOutput {
     bool unfreezable; // there were more
 } HostOutput;
 
-// A block that is to be frozen: as compile left it, but for its links.
+// One of a group of blocks that is to be frozen: as compile left it, but for its links.
+enum { HOST_OUTSIDE = 0xfff0 }; // and above: not in the group
 typedef struct HostCompiled {
     const uint8_t *entry, *cold;
     uint32_t code_bytes, cold_bytes;
     const HostLink *links;
+    const uint16_t
+        *to; // for each link: which block of the group it leads to, if below HOST_OUTSIDE
     const uint32_t *relocs;
     uint32_t n_links, n_relocs;
 } HostCompiled;
+
+// One of a group that is thawed.
+typedef struct HostThawed {
+    HostLink *links; // in: memory for n_links
+    uint32_t n_links;
+    uint32_t code_bytes, cold_bytes; // out, as in HostOutput
+    const uint8_t *entry, *cold;
+} HostThawed;
 
 // Why translated code was left.
 typedef enum HostExit {
@@ -103,8 +114,9 @@ enum HostNeeds {
 
 struct Host {
     const char *name; // "x86_64", "interp"
-    // isa_limit: NULL or a comma list of features not to use ("avx512,avx2,bmi,fma,avx,sse4,fp16,fptraps"), for
-    // tests. NULL when this machine cannot run it.
+    // isa_limit: NULL or a comma list of features not to use
+    // ("avx512,avx2,bmi,fma,avx,sse4,fp16,fptraps"), for tests. NULL when this machine cannot run
+    // it.
     HostCtx *(*create)(const IrField *fields, uint32_t n_fields, uint32_t pc_field,
                        uint32_t state_bytes, const uint16_t *hot_ints, uint32_t n_hot_ints,
                        const uint16_t *hot_vecs, uint32_t n_hot_vecs, const char *isa_limit,
@@ -129,25 +141,26 @@ struct Host {
     // A fault in translated code at host address addr that is the host's own affair (its return
     // stack is full): put right, the instruction is to be tried again.
     bool (*own_fault)(HostCtx *, void *state, void *ucontext, uint64_t addr);
-    // An FP exception in translated code: the interrupted context goes on at `to`, which a HostTrap of
-    // the block names. NULL: this host has none, and regions are not to have fp_traps.
+    // An FP exception in translated code: the interrupted context goes on at `to`, which a HostTrap
+    // of the block names. NULL: this host has none, and regions are not to have fp_traps.
     void (*take_fp_trap)(HostCtx *, void *ucontext, const void *to);
     // A new vCPU; the engine has set hot->ret_top and ret_guard. Later the engine sets ret_sp to
     // ret_top when predicted returns must not be used any more.
     void (*vcpu_init)(HostCtx *, void *state);
     uint64_t (*fault_pc)(const void *ucontext); // host pc of the interrupted context
     // Sticky FP flags: the host's own merged into fp.flags and cleared; new mode taken over from
-    // fp.mode and hot->mode (MODE_FP_TRAPS). (Called by the engine while no translated code runs on this thread.)
+    // fp.mode and hot->mode (MODE_FP_TRAPS). (Called by the engine while no translated code runs on
+    // this thread.)
     void (*fp_sync)(HostCtx *, void *state);
     void (*disassemble)(const uint8_t *code, size_t bytes, Buf *out); // may be NULL
     // Code that outlives the process; both NULL when this host has no such thing. `freeze` appends
-    // a form of the block that does not depend on addresses of this process (but on guest
-    // addresses, on this build of Dragoman and on `identity`); false when there is none. `thaw`
-    // makes a block of it, like compile, in any bytes at all within the room; out->n_links says for
-    // how many links there is memory, and faults are the caller's.
-    bool (*freeze)(HostCtx *, const HostCompiled *c, Buf *out);
+    // a form of some blocks that does not depend on addresses of this process (but on guest
+    // addresses, on this build of Dragoman and on `identity`), in which they are linked to each
+    // other; false when there is none. `thaw` makes n blocks of it, in ascending places, in any
+    // bytes at all (aligned to 4) within the room; nothing is used up when it fails.
+    bool (*freeze)(HostCtx *, const HostCompiled *blocks, uint32_t n, Buf *out);
     HostError (*thaw)(HostCtx *, const uint8_t *frozen, size_t bytes, HostCode *room,
-                      HostOutput *out);
+                      HostThawed *out, uint32_t n);
     // What else frozen code depends on: features in use, homes, layout of guest state.
     uint64_t (*identity)(const HostCtx *);
 };

@@ -1,5 +1,5 @@
 // fuzz_cache.c - files of kept translations, on any bytes. The first byte says what the rest is: a
-// whole file (as it lies in the directory, or with its checksums made right), or a frozen block.
+// whole file (as it lies in the directory, or with its checksums made right), or frozen blocks.
 #include "fuzz.h"
 
 #include "engine/engine.h"
@@ -57,11 +57,15 @@ static void as_file(const uint8_t *data, size_t n) {
     memcpy(all + st.st_size, data, n);
     write_file(dir, name, all, (size_t)st.st_size + n); // a sound head, any segments
     look_up(dir);
-    CacheRecord r = {.pc = key.lo, .bytes = sizeof r};
-    cache_record_seal(&r);
+    struct {
+        CacheRecord r;
+        CacheBlock b;
+    } one = {.r = {.bytes = sizeof one, .n_blocks = 1}, .b = {.pc = key.lo}};
+    cache_record_seal(&one.r);
     Buf records = {0};
-    buf_add(&records, &r, sizeof r);
-    require(cache_file_add(dir, &key, "fuzz", &records)); // which looks at what is there
+    CacheAdding adding;
+    buf_add(&records, &one, sizeof one);
+    require(cache_add_begin(dir, &key, &adding) && cache_add_end(&adding, "fuzz", &records));
     look_up(dir);
     write_file(dir, name, data, n);
     look_up(dir);
@@ -73,23 +77,28 @@ static void as_file(const uint8_t *data, size_t n) {
 }
 
 static void as_frozen(const uint8_t *data, size_t n) {
-    enum { ROOM = 1 << 20, LINKS = 4 };
+    enum { ROOM = 1 << 20, BLOCKS = 3, LINKS = 3 };
     static Machine *m; // made once, for all inputs
     DgmErr err;
     if (!host_x86_64.thaw) return;
     if (!m) m = machine_new(&(MachineConfig){.guest = guest_all[0], .host = &host_x86_64}, &err);
     require(m != NULL);
-    uint8_t *room = malloc(ROOM), *cold = malloc(ROOM);
-    HostLink links[LINKS];
-    require(room && cold);
-    for (unsigned n_links = 0; n_links <= LINKS; n_links++) {
-        HostOutput out = {.links = links, .n_links = n_links};
-        HostCode code = {.at = room, .end = room + ROOM, .cold = cold, .cold_end = cold + ROOM};
-        if (host_x86_64.thaw(m->host_ctx, data, n, &code, &out)) continue;
-        require(code.at <= room + ROOM && code.cold <= cold + ROOM);
-    }
+    uint8_t *room = malloc(ROOM), *cold = malloc(ROOM), *aligned = malloc(n + 1);
+    HostLink links[BLOCKS][LINKS];
+    require(room && cold && aligned);
+    memcpy(aligned, data, n);
+    for (unsigned n_blocks = 0; n_blocks <= BLOCKS; n_blocks++)
+        for (unsigned n_links = 0; n_links <= LINKS; n_links++) {
+            HostThawed out[BLOCKS];
+            for (unsigned i = 0; i < BLOCKS; i++)
+                out[i] = (HostThawed){.links = links[i], .n_links = n_links};
+            HostCode code = {.at = room, .end = room + ROOM, .cold = cold, .cold_end = cold + ROOM};
+            if (host_x86_64.thaw(m->host_ctx, aligned, n, &code, out, n_blocks)) continue;
+            require(code.at <= room + ROOM && code.cold <= cold + ROOM);
+        }
     free(room);
     free(cold);
+    free(aligned);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {

@@ -16,7 +16,7 @@ typedef struct Dis {
 
 static int64_t value_of(const Dis *d, const char *name, size_t len) {
     for (unsigned i = 0; i < d->row->n_fields; i++) {
-        const DecodeField *f = &d->row->fields[i];
+        const DecodeField *f = &a64_row_fields[d->row->first_field + i];
         if (strlen(f->name) == len && !memcmp(f->name, name, len)) return decode_field(f, d->insn);
     }
     return 0;
@@ -27,7 +27,7 @@ static int64_t val(const Dis *d, const char *name) {
 static unsigned width_of(const Dis *d, const char *name, size_t len) {
     unsigned w = 0;
     for (unsigned i = 0; i < d->row->n_fields; i++) {
-        const DecodeField *f = &d->row->fields[i];
+        const DecodeField *f = &a64_row_fields[d->row->first_field + i];
         if (strlen(f->name) == len && !memcmp(f->name, name, len))
             for (unsigned p = 0; p < f->n_parts; p++) w += f->part[p].width;
     }
@@ -221,7 +221,7 @@ unsigned a64_disassemble(const uint8_t *bytes, size_t n, uint64_t pc, Buf *out) 
     unsigned row = a64_decode(d.insn);
     if (row == A64_ROW_none) return 0;
     d.row = &a64_rows[row];
-    for (const char *t = d.row->text; *t;) {
+    for (const char *t = a64_row_texts + d.row->text; *t;) {
         if (*t == '{') {
             const char *end = strchr(t, '}');
             piece(&d, t + 1, end);

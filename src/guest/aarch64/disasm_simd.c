@@ -12,8 +12,8 @@ typedef struct Dis {
 
 static unsigned val(const Dis *d, const char *name) {
     for (unsigned i = 0; i < d->row->n_fields; i++)
-        if (!strcmp(d->row->fields[i].name, name))
-            return (unsigned)decode_field(&d->row->fields[i], d->insn);
+        if (!strcmp(a64_row_fields[d->row->first_field + i].name, name))
+            return (unsigned)decode_field(&a64_row_fields[d->row->first_field + i], d->insn);
     return 0;
 }
 

@@ -10,10 +10,12 @@ static uint64_t xgetbv0(void) {
     return (uint64_t)hi << 32 | lo;
 }
 
+// Under a hypervisor each cpuid is an exit to it, some 10 us: no more of them than needed.
 static X86Cpu detect(void) {
     X86Cpu c = {0};
-    unsigned a, b, cx, d;
-    if (!__get_cpuid(1, &a, &b, &cx, &d)) return c;
+    unsigned most, a, b, cx, d;
+    __cpuid(0, most, b, cx, d);
+    __cpuid(1, a, b, cx, d);
     c.sse3 = cx & bit_SSE3;
     c.ssse3 = cx & bit_SSSE3;
     c.sse41 = cx & bit_SSE4_1;
@@ -27,7 +29,8 @@ static X86Cpu detect(void) {
     c.fma = c.avx && (cx & bit_FMA);
     c.f16c = c.avx && (cx & bit_F16C);
     enum { AVX512_FP16 = 1 << 23 }; // of edx
-    if (__get_cpuid_count(7, 0, &a, &b, &cx, &d)) {
+    if (most >= 7) {
+        __cpuid_count(7, 0, a, b, cx, d);
         c.bmi1 = c.avx && (b & bit_BMI);
         c.bmi2 = c.avx && (b & bit_BMI2);
         c.avx2 = c.avx && (b & bit_AVX2);
@@ -40,7 +43,8 @@ static X86Cpu detect(void) {
         c.avx512_vnni = c.avx512 && (cx & bit_AVX512VNNI);
         c.avx512_vbmi = c.avx512 && (cx & bit_AVX512VBMI);
     }
-    if (__get_cpuid(0x80000001, &a, &b, &cx, &d)) c.lzcnt = cx & bit_LZCNT;
+    __cpuid(0x80000001, a, b, cx, d); // every x86-64 has it
+    c.lzcnt = cx & bit_LZCNT;
     c.fp_traps = true;
     return c;
 }

@@ -414,6 +414,8 @@ static HostError compile(HostCtx *h, const IrRegion *r, HostCode *room, HostOutp
 
 // A jump to what lies right behind it becomes a nop of the same five bytes, which lie in one
 // aligned word (align_patch), so running code sees the one or the other.
+const uint8_t x86_nop5[5] = {0x0F, 0x1F, 0x44, 0x00, 0x00};
+
 static void link(HostCtx *h, HostLink *l, const void *entry) {
     (void)h;
     int32_t rel = entry ? (int32_t)((const uint8_t *)entry - (l->patch + 4)) : l->unlinked;
@@ -421,11 +423,10 @@ static void link(HostCtx *h, HostLink *l, const void *entry) {
         __atomic_store_n((int32_t *)l->patch, rel, __ATOMIC_RELEASE);
         return;
     }
-    static const uint8_t nop5[] = {0x0F, 0x1F, 0x44, 0x00, 0x00};
     uint8_t jmp[5] = {0xE9}, *at = l->patch - 1;
     memcpy(jmp + 1, &rel, 4);
     uint64_t *word = (uint64_t *)((uintptr_t)at & ~(uintptr_t)7), bytes = *word;
-    memcpy((uint8_t *)&bytes + (at - (uint8_t *)word), rel ? jmp : nop5, 5);
+    memcpy((uint8_t *)&bytes + (at - (uint8_t *)word), rel ? jmp : x86_nop5, 5);
     __atomic_store_n(word, bytes, __ATOMIC_RELEASE);
 }
 

@@ -342,9 +342,10 @@ void x86_flags_as_value(X86 *x);                             // sel_int.c: EFLAG
 void x86_align_patch(X86 *x, unsigned skip, unsigned bytes); // sel_ctl.c
 
 // ---- relocate.c: Host.freeze, thaw and identity ----
-bool x86_freeze(HostCtx *h, const HostCompiled *c, Buf *out);
-HostError x86_thaw(HostCtx *h, const uint8_t *frozen, size_t bytes, HostCode *room,
-                   HostOutput *out);
+bool x86_freeze(HostCtx *h, const HostCompiled *blocks, uint32_t n, Buf *out);
+HostError x86_thaw(HostCtx *h, const uint8_t *frozen, size_t bytes, HostCode *room, HostThawed *out,
+                   uint32_t n);
+extern const uint8_t x86_nop5[5]; // in place of a jump to what follows
 uint64_t x86_identity(const HostCtx *h);
 
 // ---- selection: false when this host has no code for it (the evaluator then does it) ----

@@ -13,9 +13,10 @@ static void print_rows(void) {
         printf("%s %08x %08x %lx %d %s:%u", r->name, r->mask, r->value, r->features, r->implemented,
                r->file, r->line);
         for (unsigned f = 0; f < r->n_fields; f++)
-            for (unsigned p = 0; p < r->fields[f].n_parts; p++)
-                printf(" %s=%u+%u", r->fields[f].name, r->fields[f].part[p].lo,
-                       r->fields[f].part[p].width);
+            for (unsigned p = 0; p < a64_row_fields[r->first_field + f].n_parts; p++)
+                printf(" %s=%u+%u", a64_row_fields[r->first_field + f].name,
+                       a64_row_fields[r->first_field + f].part[p].lo,
+                       a64_row_fields[r->first_field + f].part[p].width);
         printf("\n");
     }
 }
