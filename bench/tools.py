@@ -20,7 +20,7 @@ sys.path.insert(0, os.path.join(TOP, "bench"))
 import bench  # noqa: E402: its kernels
 PROGRAMS = ["crc", "bytecode", "mix", "qsort", "sieve"]  # bench/kernels; calls: fib, in a row of its own
 CACHE = "cache:out=/dev/null"
-WORK = 150_000_000  # rounds of a thread
+WORK, HEAVY_WORK = 500_000_000, 80_000_000  # rounds of a thread; where each instruction or access is looked at
 
 # name, tool, what is asked, of what
 ROWS = [
@@ -65,10 +65,11 @@ def threads(args, so, scratch):
     program = os.path.join(scratch, "scaling")
     subprocess.run(["aarch64-linux-gnu-gcc", "-O2", "-static", "-pthread", "-w", source, "-o", program], check=True)
     print("\ntwo threads against one with the same work (asked 1.8)")
-    for name, tool, _, _ in [("no tool", None, 0, 0)] + ROWS:
+    for name, tool, _, unit in [("no tool", None, 0, "x")] + ROWS:
+        work = HEAVY_WORK if unit == "M/s" or tool == CACHE else WORK
         tool = tool and tool.format(so=so, scratch=scratch)
         t = []
-        for n, repeats in ((1, 2 * WORK), (2, WORK)):
+        for n, repeats in ((1, 2 * work), (2, work)):
             command = [args.dragoman, "run", "--cache", "off"] + (["--tool", tool] if tool else [])
             command += [program, "work", str(n), str(repeats)]
             best = []

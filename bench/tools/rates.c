@@ -39,7 +39,7 @@ static int start(dgm_watch *w) {
     x->what = dgm_option(w, "what");
     if (!x->what) return dgm_fail(w, -22, "what=nothing|blocks|call-blocks|call-insns|records");
     x->counter = dgm_counter_new(w);
-    if (!strncmp(x->what, "call", 4)) dgm_want(w, DGM_CALLS);
+    if (!strncmp(x->what, "call", 4)) dgm_want(w, DGM_CALLS | DGM_NO_FLOATS);
     if (!strcmp(x->what, "records")) x->buffer = dgm_buffer_new(w, fields, 3, 1024, records, 0, x);
     return 0;
 }

@@ -324,6 +324,8 @@ enum dgm_needs {
     DGM_COUNTS = 1, // exact instruction counts: dgm_vcpu_insns, DGM_F_INSNS, dgm_stop_after
     DGM_STOPS = 2,  // ... and dgm_stop_after
     DGM_CALLS = 4,  // very many calls of functions: fewer guest registers stay in host registers
+    DGM_NO_FLOATS = 8, // a promise: what dgm_at_call and dgm_at_access call does not compute with
+                       // floating point. When all tools give it calls cost half
 };
 
 typedef struct dgm_tool {

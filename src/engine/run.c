@@ -150,10 +150,10 @@ typedef struct Run {
     uint32_t generation; // flush_generation when it was taken
 } Run;
 
-// What follows a new block in the guest is translated now, so that it lies right behind it. No more
-// than that: much of what is made ahead never runs, but would be kept and loaded for ever after.
+// What follows a new block in the guest is translated now, so that it lies right behind it: some of
+// it never runs, but loops whose blocks lie in order do much better.
 static void translate_ahead(Vcpu *v, Block *b, uint32_t mode, uint32_t max_insns) {
-    enum { BLOCKS_AHEAD = 2 };
+    enum { BLOCKS_AHEAD = 8 };
     Machine *m = v->m;
     uint32_t generation = atomic_load(&m->flush_generation);
     for (unsigned n = 0; n < BLOCKS_AHEAD; n++) {

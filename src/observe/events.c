@@ -114,6 +114,7 @@ int watches_start(Watches *ws, const Guest *guest, const char *program) {
         if (!e) e = ws->err.code;
         if (!e) e = check_asked(w);
         if (e) return e;
+        ws->floats |= !w->no_floats;
         ws->wants_blocks |= w->tool->block != NULL;
         ws->wants_syscalls |= w->tool->syscall || w->tool->syscall_done;
     }
@@ -136,6 +137,8 @@ void *dgm_context(const dgm_watch *w) {
     return w->context;
 }
 void dgm_want(dgm_watch *w, unsigned needs) {
+    if (needs & DGM_NO_FLOATS) w->no_floats = true;
+    needs &= ~(unsigned)DGM_NO_FLOATS;
     w->ws->needs |= needs | (needs & DGM_STOPS ? DGM_COUNTS : 0);
 }
 const char *dgm_watch_guest(const dgm_watch *w) {

@@ -61,6 +61,7 @@ struct dgm_watch {
     uint64_t after;      // instructions of a thread before it does
     uint32_t after_slot; // ... as stop_slot
     _Atomic bool off;
+    bool no_floats;     // DGM_NO_FLOATS
     uint32_t stop_slot; // instruction count at which `reached` is called; 0: never
 };
 
@@ -71,6 +72,7 @@ struct Watches {
     dgm_watch *first, **last;
     unsigned needs; // dgm_needs, of all tools
     unsigned n_thread_bits;
+    bool floats; // not all have promised DGM_NO_FLOATS
     _Atomic uint32_t n_slots;
     _Atomic uint32_t n_threads; // that ever started
     const char *program;

@@ -61,7 +61,7 @@ static const IrHelper *helper_for(Weave *w, void (*fn)(void), dgm_regs regs) {
                            .writes_state = regs == DGM_WRITE_REGS,
                            .wants_pc = regs != DGM_NO_REGS,
                            .wants_count = w->counting,
-                           .foreign = true};
+                           .foreign = w->ws->floats};
     h->next = w->ws->helpers;
     w->ws->helpers = h;
     return &h->helper;
