@@ -152,6 +152,7 @@ struct Vcpu {
     struct {
         int signo, si_code;
         bool write; // it was a store, for SEGV and BUS
+        bool poll;  // none of the guest's: translated code was interrupted
         uint64_t addr;
     } fault;                           // of HOST_EXIT_FAULT
     volatile bool fp_traps;            // code may count on traps of the host's FPU (MODE_FP_TRAPS)
@@ -196,6 +197,8 @@ int vcpu_run(Vcpu *v, int64_t budget);
 // From any thread or signal handler: v leaves translated code soon and calls Personality.poll.
 static inline void vcpu_interrupt(Vcpu *v) {
     v->hot->interrupt = ~0ull;
+    __atomic_thread_fence(__ATOMIC_SEQ_CST); // run_code() sets in_code, then looks
+    if (atomic_load(&v->in_code)) vcpu_hot_interrupt(v->hot);
 }
 // Registers by field id, zero-extended; only while v is not in translated code.
 static inline uint64_t vcpu_reg(const Vcpu *v, unsigned field) {

@@ -142,10 +142,11 @@ uint64_t machine_progress(Machine *m, unsigned *vcpus) {
     return n;
 }
 
-// A vCPU's memory: guard page, return prediction stack, the tools' slots, hot fields, guest state.
+// A vCPU's memory: guard page, return prediction stack, the tools' slots, hot fields (at a page),
+// guest state.
 enum { GUARD_BYTES = 4096, RET_STACK_BYTES = 64 << 10 };
 static size_t slot_bytes(const Machine *m) {
-    return m->watches ? WATCH_SLOT_BYTES : 0;
+    return m->watches ? ALIGN_UP((size_t)WATCH_SLOT_BYTES, 4096) : 0;
 }
 static size_t vcpu_bytes(const Machine *m) {
     return GUARD_BYTES + RET_STACK_BYTES + slot_bytes(m) +

@@ -224,7 +224,12 @@ static int64_t run_code(Vcpu *v, Run *run, uint32_t max_insns) {
     run->generation = atomic_load(&m->flush_generation);
     // Who looks at it has the lock, or waits for it to be false: no full barriers.
     atomic_store_explicit(&v->in_code, true, memory_order_release);
-    pthread_mutex_unlock(&m->lock);
+    pthread_mutex_unlock(&m->lock); // a full barrier, by its exchange: see vcpu_interrupt()
+    if (v->hot->interrupt) {
+        atomic_store_explicit(&v->in_code, false, memory_order_release);
+        run->link = NULL;
+        return HOST_EXIT_INTERRUPT;
+    }
     if (log_on(&m->log, LOG_EXEC, pc)) log_printf(&m->log, "exec %#lx\n", pc);
     uint64_t why = m->host->enter(m->host_ctx, v->state, b->entry);
     run->link = why == HOST_EXIT_LINK ? (HostLink *)v->hot->exit_link : NULL;
@@ -255,6 +260,7 @@ static void frames_abandoned(void) {
 static void answer(Vcpu *v, uint64_t why) {
     Machine *m = v->m;
     if (why < HOST_EXIT_FAULT) return; // the loop goes on at the pc in state
+    if (why == HOST_EXIT_FAULT && v->fault.poll) return;
     m->host->fp_sync(m->host_ctx, v->state);
     if (why == HOST_EXIT_FAULT) frames_abandoned();
     if (why == HOST_EXIT_FAULT) left_half_way(v, vcpu_reg(v, m->guest->pc_field));
@@ -263,6 +269,15 @@ static void answer(Vcpu *v, uint64_t why) {
     else
         trap(v, (IrTrap)((why - HOST_EXIT_TRAP) & 0xff), (unsigned)((why - HOST_EXIT_TRAP) >> 8));
     m->host->fp_sync(m->host_ctx, v->state);
+}
+
+// Who interrupts may be between its steps: then it closes what was opened here, which is found
+// later (engine_handle_fault), or is seen when the dispatcher looks again.
+static void take_interrupt(Vcpu *v) {
+    v->hot->interrupt = 0;
+    if (!v->hot->poll_closed) return;
+    v->hot->poll_closed = 0;
+    mprotect(v->hot->poll, POLL_BYTES, PROT_READ | PROT_WRITE);
 }
 
 int vcpu_run(Vcpu *v, int64_t budget) {
@@ -277,8 +292,8 @@ int vcpu_run(Vcpu *v, int64_t budget) {
     if (m->watches) observe_arm(m->watches, v->state);
     int result = ENGINE_STOPPED;
     while (!v->stop) {
-        if (v->hot->interrupt) {
-            v->hot->interrupt = 0;
+        if (v->hot->interrupt || v->hot->poll_closed) {
+            take_interrupt(v);
             m->host->fp_sync(m->host_ctx, v->state);
             m->personality->poll(v);
             m->host->fp_sync(m->host_ctx, v->state);
@@ -381,12 +396,16 @@ bool engine_handle_fault(Vcpu *v, int signo, const void *info, void *ucontext) {
     v->fault.signo = signo;
     v->fault.si_code = si->si_code;
     v->fault.addr = (uintptr_t)si->si_addr - v->hot->mem_base;
+    v->fault.poll = in_code && (uintptr_t)si->si_addr - (uintptr_t)v->hot->poll < POLL_BYTES;
     if (in_code) {
         Block *b = block_table_find_host(m->blocks, host_pc);
         if (!b) return false;
         HostFault f = fault_at(b, host_pc);
         uint64_t pc = b->pc + f.guest_off;
-        guest_faulted(v, pc);
+        if (v->fault.poll)
+            v->hot->poll_closed = 1;
+        else
+            guest_faulted(v, pc);
         m->host->leave_at_fault(m->host_ctx, v->state, ucontext, true,
                                 f.fix ? b->entry + f.fix : NULL);
         vcpu_set_reg(v, m->guest->pc_field, pc);

@@ -114,7 +114,8 @@ static void populate(uint8_t *at, size_t bytes, uint8_t **there, const uint8_t *
     *there += step;
 }
 
-// Room for the fault table of a region on the workbench: a loop has two accesses.
+// Room for the fault table of a region on the workbench: a loop has two accesses, and the block's
+// entry may have one.
 static bool fault_room(Machine *m, const IrRegion *r) {
     uint32_t want = 2 * r->n_mem + 1;
     if (want <= m->cap_faults) return true;

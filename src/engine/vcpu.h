@@ -2,12 +2,14 @@
 //
 // Layout: [ watch slots | VcpuHot | guest state ]. The `state` pointer that hosts keep in a
 // register and helpers get points at the guest state, so hot fields are at negative, guest
-// registers at positive offsets. One thread runs a vCPU; only `interrupt` is written by others (and
-// signal handlers).
+// registers at positive offsets. One thread runs a vCPU; only `interrupt` and what belongs to it
+// are written by others (and signal handlers).
 #ifndef DGM_ENGINE_VCPU_H
 #define DGM_ENGINE_VCPU_H
 
 #include "ir/ir.h"
+
+#include <sys/mman.h>
 
 enum { JUMP_CACHE_ENTRIES = 32768 }; // direct mapped by (pc >> 2)
 
@@ -25,7 +27,12 @@ static inline uint64_t jump_cache_no_pc(unsigned i) {
     return i ? 0 : ~0ull;
 }
 
+enum { POLL_BYTES = 4096 };
+
 typedef struct VcpuHot {
+    // Translated code that may loop reads here where guest state is exact: to interrupt it, the
+    // page is closed. Begins at a page.
+    uint8_t poll[POLL_BYTES];
     JumpCacheEntry jump_cache[JUMP_CACHE_ENTRIES];
     V128 scratch[64];   // host backends: vector spills, helper operands, saved host state
     uint64_t spill[64]; // host backends: integer spills
@@ -48,10 +55,11 @@ typedef struct VcpuHot {
     uint64_t trap_addr;                          // of IR_TRAP_ALIGN, value 1
     const void *trap_code;                       // ... and the host code of the block it (or a
                                                  // helper that can fault) was in
-    const void *exit_link;       // host backends: the link by which code was left (see host.h)
-    uint8_t in_helper;           // a can_fault helper runs; guest state is in memory, exact
-    volatile uint64_t interrupt; // ~0: leave translated code soon (checked on backward and indirect
-                                 // jumps), else 0: hosts may compare it with a pointer
+    const void *exit_link;        // host backends: the link by which code was left (see host.h)
+    uint8_t in_helper;            // a can_fault helper runs; guest state is in memory, exact
+    volatile uint8_t poll_closed; // or about to be
+    volatile uint64_t interrupt; // ~0: leave translated code soon (on backward and indirect jumps),
+                                 // else 0: hosts may compare it with a pointer
 } __attribute__((aligned(64))) VcpuHot;
 
 static inline VcpuHot *vcpu_hot(const void *state) {
@@ -59,6 +67,12 @@ static inline VcpuHot *vcpu_hot(const void *state) {
 }
 static inline void *vcpu_mem(const void *state, uint64_t addr) {
     return (void *)(uintptr_t)(vcpu_hot(state)->mem_base + addr);
+}
+// From any thread or signal handler: translated code is left soon.
+static inline void vcpu_hot_interrupt(VcpuHot *hot) {
+    hot->interrupt = ~0ull;
+    hot->poll_closed = 1;
+    mprotect(hot->poll, POLL_BYTES, PROT_NONE);
 }
 // 64-bit words for tools (src/observe), as many as the machine's tools have asked for; slot 0 is
 // the highest.

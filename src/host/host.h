@@ -59,7 +59,7 @@ typedef struct HostOutput {
     uint32_t cold_bytes;
     HostLink *links; // n_links, in memory that the caller gave: room for every exit
     uint32_t n_links;
-    HostFault *faults; // sorted by host_off; room for two for every MEM op, from the caller
+    HostFault *faults; // sorted by host_off; room for two for every MEM op and one, from the caller
     uint32_t n_faults;
     HostTrap *traps; // sorted; room for two for every FLAGFP op, from the caller, when r->fp_traps
     uint32_t n_traps;
@@ -94,7 +94,8 @@ typedef struct HostThawed {
 typedef enum HostExit {
     HOST_EXIT_LINK,      // through an unlinked link: exit_link is set, guest pc is in state
     HOST_EXIT_LOOKUP,    // indirect jump not in the jump cache: guest pc is in state
-    HOST_EXIT_INTERRUPT, // vcpu interrupt was set: guest pc is in state
+    HOST_EXIT_INTERRUPT, // vcpu interrupt was set: guest pc is in state. Translated code that reads
+                         // hot->poll instead leaves by that fault, as HOST_EXIT_FAULT
     HOST_EXIT_BUDGET,    // budget would go negative: guest pc is in state
     HOST_EXIT_FAULT,     // left by host_leave_at_fault: guest pc and registers are in state
     HOST_EXIT_TRAP,      // HOST_EXIT_TRAP + (IrTrap | value << 8): guest pc (imm) is in state

@@ -339,7 +339,7 @@ void dgm_retranslate(dgm_watch *w) {
     Watches *ws = w->ws;
     atomic_store(&ws->stale, true);
     pthread_mutex_lock(&ws->lock);
-    for (struct WatchThread *t = ws->threads; t; t = t->next) t->hot->interrupt = ~0ull;
+    for (struct WatchThread *t = ws->threads; t; t = t->next) vcpu_hot_interrupt(t->hot);
     pthread_mutex_unlock(&ws->lock);
 }
 

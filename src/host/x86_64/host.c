@@ -259,17 +259,12 @@ Cold *x86_cold_trap_eval(X86 *x, IrRef v) {
 
 // ---- the forward pass ----
 
-static void emit_interrupt_stub(X86 *x, const Cold *c) {
-    (void)c;
-    mov_imm(x, RAX, x->r->pc);
-    jmp_to(x, x->h->interrupt_out);
-}
-
-// Every loop passes a block that jumps backwards or indirectly; those look for an interrupt.
+// Every loop passes a block that jumps backwards or indirectly; a read there faults when somebody
+// interrupts, for less than a comparison and a branch (which cost 5 % of lua, 9 % of cc1).
 static void check_interrupt(X86 *x) {
     if (!x->may_loop) return;
-    alu_rm(x, 64, ALU_CMP, RSP, mem_state(HOT_DISP(interrupt))); // one with the jump, to the CPU
-    x86_cold(x, CC_B, emit_interrupt_stub);
+    x86_record_fault(x);
+    mov_load(x, 32, RAX, mem_state(HOT_DISP(poll)));
 }
 
 static void share_register(X86 *x, IrRef v, const IrInst *in) {

@@ -5,6 +5,7 @@
 // 8-bit sil, dil are where encodings differ) and with displacements of every size; capstone must
 // read back exactly what was meant, in one instruction of exactly that length.
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -217,15 +218,16 @@ typedef struct Box {
     HostCtx *ctx;
     Arena arena;
     void *room;
-} __attribute__((aligned(64))) Box;
+} __attribute__((aligned(4096))) Box;
 typedef struct Block {
     HostOutput out;
     HostLink links[8];
+    HostFault faults[8];
 } Block;
 
 static int setup(void **state) {
     static const uint16_t hot[] = {0, 1};
-    Box *b = aligned_alloc(64, ALIGN_UP(sizeof *b, 64));
+    Box *b = aligned_alloc(4096, ALIGN_UP(sizeof *b, 4096));
     memset(b, 0, sizeof *b);
     for (unsigned i = 0; i < JUMP_CACHE_ENTRIES; i++) b->hot.jump_cache[i].pc = jump_cache_no_pc(i);
     b->room =
@@ -255,7 +257,7 @@ static void make(Box *b, Block *c, uint64_t pc, const char *text) {
     if (!ir_parse(&r, text, &err) || !ir_verify(&r, &err)) fail_msg("%s", err.text);
     r.pc = pc;
     r.size_bytes = 4; // as lifted: what jumps back is known by it
-    c->out = (HostOutput){.links = c->links};
+    c->out = (HostOutput){.links = c->links, .faults = c->faults};
     if (host_x86_64.compile(b->ctx, &r, &b->at, &c->out, &err) != HOST_OK) fail_msg("%s", err.text);
 }
 static uint64_t enter(Box *b, const Block *c) {
@@ -306,6 +308,24 @@ static void links_and_jumps(void **state) {
     assert_ptr_equal(b->hot.exit_link, &one.links[0]);
 }
 
+static struct {
+    Box *box;
+    const Block *block;
+    volatile int polls;
+} now;
+
+static void on_fault(int signo, siginfo_t *si, void *ucontext) {
+    uint64_t off = host_x86_64.fault_pc(ucontext) - (uintptr_t)now.block->out.entry;
+    bool poll = (uintptr_t)si->si_addr - (uintptr_t)now.box->hot.poll < POLL_BYTES;
+    const HostFault *f = now.block->out.faults;
+    if (!poll || now.block->out.n_faults != 1 || f->host_off != off || f->guest_off || f->fix) {
+        signal(signo, SIG_DFL);
+        return;
+    }
+    now.polls++;
+    host_x86_64.leave_at_fault(now.box->ctx, &now.box->state, ucontext, true, NULL);
+}
+
 static void interrupts(void **state) {
     Box *b = *state;
     Block loop;
@@ -318,12 +338,18 @@ static void interrupts(void **state) {
     assert_int_equal(b->state.x[0], 12345);
     assert_int_equal(b->hot.budget, 0);
     b->hot.budget = 1000;
-    b->hot.interrupt = ~0ull; // seen before anything happens
-    b->state.pc = 0;
-    assert_int_equal(enter(b, &loop), HOST_EXIT_INTERRUPT);
-    assert_int_equal(b->state.pc, 0x1000);
+    vcpu_hot_interrupt(&b->hot); // seen before anything happens
+    now.box = b, now.block = &loop, now.polls = 0;
+    struct sigaction act = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO}, before;
+    sigaction(SIGSEGV, &act, &before);
+    assert_int_equal(enter(b, &loop), HOST_EXIT_FAULT);
+    sigaction(SIGSEGV, &before, NULL);
+    mprotect(b->hot.poll, POLL_BYTES, PROT_READ | PROT_WRITE);
+    assert_int_equal(now.polls, 1);
     assert_int_equal(b->state.x[0], 12345);
     assert_int_equal(b->hot.budget, 1000);
+    assert_int_equal(enter(b, &loop), HOST_EXIT_BUDGET);
+    assert_int_equal(b->state.x[0], 13345);
 }
 
 int main(void) {
