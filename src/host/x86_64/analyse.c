@@ -169,6 +169,11 @@ static void asks(Walk *w) {
     w->asked = w->made_anew;
 }
 
+// Somebody reads flags where none can be made: those made before stay.
+static void flags_wanted(Walk *w) {
+    w->made_anew = w->asked = false;
+}
+
 static void barrier(Walk *w, uint32_t i) {
     w->epoch++;
     w->barrier = i;
@@ -273,7 +278,7 @@ static inline bool visit_common(Walk *w, uint32_t i, const IrInst *in, bool *liv
         *live = used(w, i);
         if (!*live) return true;
         settle_hint(w, i);
-        if (in->type == IR_FLAGS) w->made_anew = w->asked = false;
+        if (in->type == IR_FLAGS) flags_wanted(w);
         w->field[in->imm].get_pos = i;
         w->field[in->imm].dead_epoch = 0;
         return true;
@@ -282,7 +287,7 @@ static inline bool visit_common(Walk *w, uint32_t i, const IrInst *in, bool *liv
         settle_hint(w, i);
         barrier(w, i);
         asks(w);
-        if (in->aux2 & (IR_ALIGNED | IR_WITHIN16)) w->made_anew = w->asked = false; // may trap
+        if (in->aux2 & (IR_ALIGNED | IR_WITHIN16)) flags_wanted(w); // may trap
         if (!fuse_address(w, i, in)) use(w, in->a, i);
         use(w, in->b, i);
         return true;
@@ -309,16 +314,16 @@ static bool visit_other(Walk *w, uint32_t i, const IrInst *in) {
             x->may_loop = true;
         barrier(w, i);
         asks(w);
-        if (in->op != IR_exit_if) w->made_anew = w->asked = false;
+        if (in->op != IR_exit_if) flags_wanted(w);
         break;
     case IR_MEM:
         barrier(w, i);
-        w->made_anew = w->asked = false;
+        flags_wanted(w);
         break;
     case IR_WRITE:
         if (in->op == IR_call_if && x->r->calls[in->imm].helper->reads_state) {
             barrier(w, i);
-            w->made_anew = w->asked = false;
+            flags_wanted(w);
         }
         break;
     default: break;
@@ -335,7 +340,7 @@ void x86_analyse(X86 *x) {
     w->insts = x->r->insts;
     w->epoch = 1;
     w->barrier = NO_POS;
-    w->made_anew = w->asked = false;
+    flags_wanted(w);
     w->changed[0] = w->changed[1] = 0;
     memset(w->field, 0, x->r->n_fields * sizeof *w->field);
     IrRef *live = x->live;
