@@ -392,6 +392,11 @@ static const char *absolute(Run *r, const char *path) {
     return r->absolute[r->n_absolute++] = out;
 }
 
+static bool names_file(const Option *o, const char *arg) {
+    if (o->set == set_tool || o->set == set_plugin) return memchr(arg, '/', strcspn(arg, ":,"));
+    return o->is_path && strcmp(arg, "off");
+}
+
 // Reads options up to the program's name; *at is its index. 0, or an exit status.
 static int parse_options(Run *r, int argc, char **argv, bool qemu, int *at) {
     int i = 1;
@@ -413,13 +418,7 @@ static int parse_options(Run *r, int argc, char **argv, bool qemu, int *at) {
             complain("%s: takes no argument", argv[i]);
             return EXIT_USAGE;
         }
-        bool tool_file =
-            (o->set == set_tool || o->set == set_plugin) && memchr(arg, '/', strcspn(arg, ":,"));
-        if (tool_file && !(arg = absolute(r, arg))) {
-            complain("%s: out of memory", argv[i]);
-            return EXIT_NOT_EXECUTABLE;
-        }
-        if (o->is_path && strcmp(arg, "off") && !(arg = absolute(r, arg))) {
+        if (names_file(o, arg) && !(arg = absolute(r, arg))) {
             complain("%s: out of memory", argv[i]);
             return EXIT_NOT_EXECUTABLE;
         }
