@@ -114,7 +114,7 @@ int watches_start(Watches *ws, const Guest *guest, const char *program) {
         if (!e) e = ws->err.code;
         if (!e) e = check_asked(w);
         if (e) return e;
-        ws->floats |= !w->no_floats;
+        ws->floats |= w->tool->block && !w->no_floats;
         ws->wants_blocks |= w->tool->block != NULL;
         ws->wants_syscalls |= w->tool->syscall || w->tool->syscall_done;
     }

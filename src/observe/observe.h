@@ -72,7 +72,7 @@ struct Watches {
     dgm_watch *first, **last;
     unsigned needs; // dgm_needs, of all tools
     unsigned n_thread_bits;
-    bool floats; // not all have promised DGM_NO_FLOATS
+    bool floats; // not all that put calls into code have promised DGM_NO_FLOATS
     _Atomic uint32_t n_slots;
     _Atomic uint32_t n_threads; // that ever started
     const char *program;
