@@ -32,7 +32,6 @@ const Syscall *syscall_find(uint64_t nr);
 #undef EMUL
 #undef FAKE
 
-
 // True for descriptors that are Dragoman's, which the guest must not see or close.
 bool fd_is_ours(Vcpu *v, int fd);
 // A copy of fd that exec keeps, at a number from `from` on, if there are any: out of those that the
