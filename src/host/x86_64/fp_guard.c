@@ -2,36 +2,40 @@
 //
 // In the usual FP mode (regions with fp_exact go to the evaluator as a whole) host and Arm agree on
 // everything but:
-//  (a) an invalid operation makes a negative NaN here and a positive one there;
-//  (b) of two NaN operands the host returns the first, Arm a signalling one before a quiet one;
-//  (c) fma with several NaNs returns the addend's last here and first there, and with a quiet NaN
-//  as
-//      addend infinity * 0 is invalid only there; a negated operand's NaN is negated only there;
-//  (d) tininess: the host finds it after rounding, Arm before. They differ only where a number
-//  rounds
-//      up to the least normal one: the result is the same, but Arm raises underflow. Sums that
-//      small are exact, square roots are never that small, and quotients of p bits do not lie so
-//      close below a power of two (with ma < mb, ma / mb < 1 - 2^-p): only products, fma and
-//      narrowing can do it;
-//  (e) conversions to integers out of range, minimum and maximum of NaNs, and comparisons, which
-//  make
-//      the same of a NaN but are told of it in the same way.
+//
+// (a) an invalid operation makes a negative NaN here and a positive one there;
+//
+// (b) of two NaN operands the host returns the first, Arm a signalling one before a quiet one;
+//
+// (c) fma with several NaNs returns the addend's last here and first there, and with a quiet NaN as
+// addend infinity * 0 is invalid only there; a negated operand's NaN is negated only there;
+//
+// (d) tininess: the host finds it after rounding, Arm before. They differ only where a number
+// rounds up to the least normal one: the result is the same, but Arm raises underflow. Sums that
+// small are exact, square roots are never that small, and quotients of p bits do not lie so close
+// below a power of two (with ma < mb, ma / mb < 1 - 2^-p): only products, fma and narrowing can do
+// it;
+//
+// (e) conversions to integers out of range, minimum and maximum of NaNs, and comparisons, which
+// make the same of a NaN but are told of it in the same way.
+//
 // Whatever is in doubt is done again by ir_eval, from the operands, which must still be there.
 //
 // With traps (the usual way) the FPU itself finds the doubt: MXCSR leaves invalid and underflow
 // unmasked while translated code runs. (a), (b) with a signalling NaN, and (e) raise invalid,
 // before the instruction has written anything; of two quiet NaNs both return the first, if the
 // operands are given in Arm's order. What is left is looked for, behind the op, by an instruction
-// that traps:
-//  - Where there are mask registers, a number is compared as a pair of half its width, aloud, and
-//  only
-//    the upper half (sees_halves): it is a NaN when the number is one, which is enough for (c), for
-//    an addend that is a NaN makes the sum one; and it is denormal when the number is within 2^7
-//    (2^8) of the least normal one (d), so there denormal operands are unmasked as well.
-//  - Elsewhere the addend's copy is made by a minimum of it with itself, which is invalid for a NaN
-//  (c),
-//    and the result is multiplied by a half: exact, and tiny (which traps even when exact) for all
-//    below twice the least normal (d).
+// that traps.
+//
+// Where there are mask registers, a number is compared as a pair of half its width, aloud, and only
+// the upper half (sees_halves): it is a NaN when the number is one, which is enough for (c), for an
+// addend that is a NaN makes the sum one; and it is denormal when the number is within 2^7 (2^8) of
+// the least normal one (d), so there denormal operands are unmasked as well.
+//
+// Elsewhere the addend's copy is made by a minimum of it with itself, which is invalid for a NaN
+// (c), and the result is multiplied by a half: exact, and tiny (which traps even when exact) for
+// all below twice the least normal (d).
+//
 // So sums, quotients and roots are one instruction, products two, fma three (it overwrites an
 // operand, of which a copy must last). A host signal leads to the op's cold code (HostTrap), which
 // ends behind the op. Invalid and underflow are sticky in IrFpEnv only; what else the interrupted
