@@ -8,7 +8,6 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum { MAX_CALLS = 512, LATENCY_BUCKETS = 40 }; // bucket i: below 2^i nanoseconds
 
@@ -35,9 +34,7 @@ static int start(dgm_watch *w) {
 
 static void done(dgm_watch *w, dgm_vcpu *v, dgm_syscall *call) {
     Syscalls *s = dgm_context(w);
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    uint64_t ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec - call->start_ns;
+    uint64_t ns = clock_ns(CLOCK_MONOTONIC) - call->start_ns;
     if (call->number >= MAX_CALLS || call->again) return;
     Call *c = &s->call[call->number];
     pthread_mutex_lock(&s->lock);

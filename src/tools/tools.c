@@ -9,7 +9,6 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 const dgm_tool *const builtin_tools[] = {&tool_count,   &tool_bbv,      &tool_cache, &tool_hot,
@@ -43,11 +42,15 @@ static char *command_line(void) {
     return text;
 }
 
+uint64_t clock_ns(clockid_t which) {
+    struct timespec now;
+    clock_gettime(which, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
 // Names the run by when the process began: its forked children are others, what it execs is not.
 static void name_run(Report *r) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    r->id = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+    r->id = clock_ns(CLOCK_MONOTONIC);
     unsigned long long began = 0;
     FILE *f = fopen("/proc/self/stat", "re");
     char line[1024];

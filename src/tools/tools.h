@@ -7,6 +7,7 @@
 #include "dragoman/tool.h"
 
 #include <stdio.h>
+#include <time.h>
 
 extern const dgm_tool *const builtin_tools[]; // ends with NULL
 extern const dgm_tool tool_bbv, tool_cache, tool_count, tool_hot, tool_profile, tool_syscalls,
@@ -51,6 +52,8 @@ char *report_path(const char *path);
 void report_string(FILE *f, const char *text);
 // "function+0x12 (module)" or the bare address; in JSON fields of an object.
 void report_place(FILE *f, dgm_watch *w, uint64_t address, bool json);
+// What a clock says (CLOCK_MONOTONIC is what dgm_syscall.start_ns was read from).
+uint64_t clock_ns(clockid_t which);
 // 1234567 as 1,234,567; in a static-sized buffer of the caller.
 const char *report_number(uint64_t n, char out[32]);
 

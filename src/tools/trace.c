@@ -586,7 +586,7 @@ static void syscall_done(dgm_watch *w, dgm_vcpu *v, dgm_syscall *s) {
     for (unsigned i = 0; i < 6; i++) at = put_number(at, s->args[i]);
     at = put_number(at, zigzag(s->result));
     at = put_number(at, s->start_ns);
-    t->calls.at = put_number(at, notes_now());
+    t->calls.at = put_number(at, clock_ns(CLOCK_MONOTONIC));
     t->n_calls++;
     flush_calls(t, dgm_vcpu_thread(v));
     pthread_mutex_unlock(&t->lock);

@@ -4,7 +4,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum { MAX_NUMBERS = 10 };
 
@@ -29,21 +28,12 @@ static void put(Notes *n, unsigned kind, const uint64_t *numbers, unsigned n_num
     n->count++;
 }
 
-static uint64_t clock_ns(clockid_t which) {
-    struct timespec now;
-    clock_gettime(which, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-uint64_t notes_now(void) {
-    return clock_ns(CLOCK_MONOTONIC);
-}
-
 static void put_module(Notes *n, const dgm_module *m) {
     put(n, NOTE_MODULE, (uint64_t[]){m->low, m->high, m->bias}, 3, m->path);
 }
 
 void notes_begin(Notes *n) {
-    put(n, NOTE_CLOCK, (uint64_t[]){notes_now(), clock_ns(CLOCK_REALTIME)}, 2, NULL);
+    put(n, NOTE_CLOCK, (uint64_t[]){clock_ns(CLOCK_MONOTONIC), clock_ns(CLOCK_REALTIME)}, 2, NULL);
     for (size_t i = 0; i < n->n_modules; i++) put_module(n, n->modules[i]);
 }
 
@@ -113,5 +103,5 @@ void notes_event_at(Notes *n, unsigned kind, uint32_t thread, uint64_t insn, uin
 
 void notes_event(Notes *n, unsigned kind, uint32_t thread, uint64_t insn, const uint64_t *numbers,
                  unsigned n_numbers, const char *text) {
-    notes_event_at(n, kind, thread, insn, notes_now(), numbers, n_numbers, text);
+    notes_event_at(n, kind, thread, insn, clock_ns(CLOCK_MONOTONIC), numbers, n_numbers, text);
 }

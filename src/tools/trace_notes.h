@@ -28,7 +28,6 @@ void notes_free(Notes *n);
 // What is to be written now; valid until the next note.
 const uint8_t *notes_take(Notes *n, size_t *bytes, uint64_t *count);
 
-uint64_t notes_now(void); // CLOCK_MONOTONIC
 void notes_module(Notes *n, const dgm_module *m);
 // The functions that the block is of.
 void notes_symbols(Notes *n, dgm_watch *w, const dgm_block *b);
