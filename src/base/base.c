@@ -26,6 +26,12 @@ void *pages_alloc(size_t bytes) {
     return at;
 }
 
+void *pages_reserve(size_t bytes) {
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                   -1, 0);
+    return p == MAP_FAILED ? NULL : p;
+}
+
 void pages_free(void *p, size_t bytes) {
     if (p) munmap(p, bytes);
 }

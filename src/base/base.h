@@ -81,6 +81,8 @@ void arena_free(Arena *a);
 enum { HUGE_PAGE_BYTES = 2 << 20 };
 // bytes is a multiple of 4096. NULL when the host has no more.
 void *pages_alloc(size_t bytes);
+// The same, but each page is there only when it is touched: room of which little may be used.
+void *pages_reserve(size_t bytes);
 void pages_free(void *p, size_t bytes);
 
 // ---- buf: a growing byte buffer that is also a string builder ----

@@ -43,9 +43,7 @@ BlockTable *block_table_new(void) {
     t->n_entries = FIRST_ENTRIES;
     t->n_there = 4096 / sizeof *t->by_code;
     t->entries = pages_alloc(t->n_entries * sizeof *t->entries);
-    t->by_code = mmap(NULL, MAX_BLOCKS * sizeof *t->by_code, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (t->by_code == MAP_FAILED) t->by_code = NULL;
+    t->by_code = pages_reserve(MAX_BLOCKS * sizeof *t->by_code);
     if (!t->entries || !t->by_code) {
         block_table_free(t);
         return NULL;
@@ -55,7 +53,7 @@ BlockTable *block_table_new(void) {
 
 void block_table_free(BlockTable *t) {
     if (!t) return;
-    if (t->by_code) munmap(t->by_code, MAX_BLOCKS * sizeof *t->by_code);
+    pages_free(t->by_code, MAX_BLOCKS * sizeof *t->by_code);
     pages_free(t->entries, t->n_entries * sizeof *t->entries);
     free(t);
 }

@@ -155,10 +155,9 @@ static size_t vcpu_bytes(const Machine *m) {
 
 Vcpu *vcpu_new(Machine *m, const void *state) {
     Vcpu *v = calloc(1, sizeof *v);
-    void *mem = mmap(NULL, vcpu_bytes(m), PROT_READ | PROT_WRITE,
-                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (!v || mem == MAP_FAILED || mprotect(mem, GUARD_BYTES, PROT_NONE)) {
-        if (mem != MAP_FAILED) munmap(mem, vcpu_bytes(m));
+    void *mem = pages_reserve(vcpu_bytes(m));
+    if (!v || !mem || mprotect(mem, GUARD_BYTES, PROT_NONE)) {
+        pages_free(mem, vcpu_bytes(m));
         free(v);
         return NULL;
     }
@@ -206,6 +205,6 @@ void vcpu_free(Vcpu *v) {
         }
     m->insns_of_gone += vcpu_insns(v->hot);
     pthread_mutex_unlock(&m->lock);
-    munmap(v->alloc, vcpu_bytes(m));
+    pages_free(v->alloc, vcpu_bytes(m));
     free(v);
 }

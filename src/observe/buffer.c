@@ -10,7 +10,6 @@
 
 #include <signal.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 
 enum {
     CHUNKS_AHEAD = 3,
@@ -37,15 +36,8 @@ static size_t record_bytes(const dgm_buffer *b) {
     return 8 * (size_t)b->n_fields;
 }
 
-static Chunk *chunk_new(const dgm_buffer *b) {
-    size_t bytes = ALIGN_UP(sizeof(Chunk) + b->bytes + SEGMENT_RECORDS * record_bytes(b), 4096);
-    Chunk *c = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    return c == MAP_FAILED ? NULL : c;
-}
-static void chunk_free(const dgm_buffer *b, Chunk *c) {
-    size_t bytes = ALIGN_UP(sizeof(Chunk) + b->bytes + SEGMENT_RECORDS * record_bytes(b), 4096);
-    if (c) munmap(c, bytes);
+static size_t chunk_bytes(const dgm_buffer *b) {
+    return ALIGN_UP(sizeof(Chunk) + b->bytes + SEGMENT_RECORDS * record_bytes(b), 4096);
 }
 
 static Chunk *chunk_of(const dgm_buffer *b, VcpuHot *hot) {
@@ -111,7 +103,9 @@ static Chunk *hand_over(dgm_buffer *b, Chunk *c) {
     t->n_waiting++;
     pthread_cond_signal(&t->filled);
     Chunk *fresh = NULL;
-    if (!t->empty && t->n_out < t->n_threads + CHUNKS_AHEAD && (fresh = chunk_new(b))) t->n_out++;
+    if (!t->empty && t->n_out < t->n_threads + CHUNKS_AHEAD &&
+        (fresh = pages_reserve(chunk_bytes(b))))
+        t->n_out++;
     while (!fresh) {
         while (!t->empty) pthread_cond_wait(&t->emptied, &t->lock);
         fresh = t->empty;
@@ -132,7 +126,7 @@ static void own_thread_end(dgm_buffer *b) {
     if (t->running) pthread_join(t->thread, NULL);
     for (Chunk *c = t->empty, *next; c; c = next) {
         next = c->next;
-        chunk_free(b, c);
+        pages_free(c, chunk_bytes(b));
     }
     pthread_mutex_destroy(&t->lock);
     free(t);
@@ -172,7 +166,7 @@ void dgm_buffer_flush(dgm_vcpu *v, dgm_buffer *buffer) {
 
 bool buffers_open(Watches *ws, VcpuHot *hot) {
     for (dgm_buffer *b = ws->buffers; b; b = b->next) {
-        Chunk *c = chunk_new(b);
+        Chunk *c = pages_reserve(chunk_bytes(b));
         if (!c) {
             buffers_close(ws, hot);
             return false;
@@ -204,7 +198,7 @@ void buffers_close(Watches *ws, VcpuHot *hot) {
             b->own->n_out--;
             pthread_mutex_unlock(&b->own->lock);
         }
-        chunk_free(b, c);
+        pages_free(c, chunk_bytes(b));
     }
 }
 

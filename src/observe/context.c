@@ -16,7 +16,6 @@
 #include "observe/observe.h"
 
 #include <stdlib.h>
-#include <sys/mman.h>
 
 enum {
     MAX_FRAMES = 1 << 20,
@@ -349,16 +348,10 @@ void context_indirect(void *state, uint64_t arg) {
 
 // ---- threads ----
 
-static void *map_room(size_t bytes) {
-    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-                   -1, 0);
-    return p == MAP_FAILED ? NULL : p;
-}
-
 static void thread_close(ContextThread *t) {
-    if (t->frames) munmap(t->frames, frames_bytes);
-    if (t->edges) munmap(t->edges, CONTEXT_EDGES * sizeof *t->edges);
-    if (t->targets) munmap(t->targets, CONTEXT_TARGETS * sizeof *t->targets);
+    pages_free(t->frames, frames_bytes);
+    pages_free(t->edges, CONTEXT_EDGES * sizeof *t->edges);
+    pages_free(t->targets, CONTEXT_TARGETS * sizeof *t->targets);
     t->frames = NULL;
     t->edges = NULL;
     t->targets = NULL;
@@ -369,9 +362,9 @@ static bool thread_open(dgm_call_tree *c, VcpuHot *hot) {
     if (!t) return false;
     *t = (ContextThread){.thread = (uint32_t)*vcpu_slot(hot, SLOT_THREAD),
                          .call_bytes = c->ws->guest->min_insn_bytes};
-    t->frames = map_room(frames_bytes);
-    t->edges = map_room(CONTEXT_EDGES * sizeof *t->edges);
-    t->targets = map_room(CONTEXT_TARGETS * sizeof *t->targets);
+    t->frames = pages_reserve(frames_bytes);
+    t->edges = pages_reserve(CONTEXT_EDGES * sizeof *t->edges);
+    t->targets = pages_reserve(CONTEXT_TARGETS * sizeof *t->targets);
     if (!t->frames || !t->edges || !t->targets) {
         thread_close(t);
         free(t);
