@@ -21,6 +21,21 @@
 #define UNLIKELY(x)       __builtin_expect(!!(x), 0)
 #define PRINTF_LIKE(f, a) __attribute__((format(printf, f, a)))
 
+// Of n items in order, how many of the first fulfil `before`, a condition about item number i that
+// no item fulfils behind one that does not (a binary search).
+#define COUNT_BEFORE(n, i, before)                                                                 \
+    __extension__({                                                                                \
+        size_t lo_ = 0, hi_ = (n);                                                                 \
+        while (lo_ < hi_) {                                                                        \
+            size_t i = lo_ + (hi_ - lo_) / 2;                                                      \
+            if (before)                                                                            \
+                lo_ = i + 1;                                                                       \
+            else                                                                                   \
+                hi_ = i;                                                                           \
+        }                                                                                          \
+        lo_;                                                                                       \
+    })
+
 // A 128-bit value as it lies in guest state: little-endian lanes. Aligned, so that host vector
 // moves may touch it directly.
 typedef union V128 {

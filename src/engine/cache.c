@@ -137,16 +137,10 @@ const Block *block_table_nth(const BlockTable *t, uint32_t i) {
 }
 
 Block *block_table_find_host(const BlockTable *t, uint64_t host_pc) {
-    uint32_t lo = 0, hi = atomic_load(&((BlockTable *)t)->n_by_code);
-    while (lo < hi) { // first block whose entry is above host_pc
-        uint32_t mid = lo + (hi - lo) / 2;
-        if ((uintptr_t)t->by_code[mid]->entry <= host_pc)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    if (!lo) return NULL;
-    Block *b = t->by_code[lo - 1];
+    uint32_t made = atomic_load(&((BlockTable *)t)->n_by_code);
+    size_t n = COUNT_BEFORE(made, i, (uintptr_t)t->by_code[i]->entry <= host_pc);
+    if (!n) return NULL;
+    Block *b = t->by_code[n - 1];
     return host_pc < (uintptr_t)b->entry + b->code_bytes ? b : NULL;
 }
 

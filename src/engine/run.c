@@ -333,15 +333,9 @@ int vcpu_run(Vcpu *v, int64_t budget) {
 
 // The entry of the access that is at host_pc.
 static HostFault fault_at(const Block *b, uint64_t host_pc) {
-    uint32_t off = (uint32_t)(host_pc - (uintptr_t)b->entry), lo = 0, hi = b->n_faults;
-    while (lo < hi) { // last entry at or below off
-        uint32_t mid = lo + (hi - lo) / 2;
-        if (b->faults[mid].host_off <= off)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    return lo ? b->faults[lo - 1] : (HostFault){0};
+    uint32_t off = (uint32_t)(host_pc - (uintptr_t)b->entry);
+    size_t n = COUNT_BEFORE(b->n_faults, i, b->faults[i].host_off <= off);
+    return n ? b->faults[n - 1] : (HostFault){0};
 }
 
 static void guest_faulted(Vcpu *v, uint64_t pc) {
@@ -369,16 +363,10 @@ static bool fp_trapped(Vcpu *v, void *ucontext, uint64_t host_pc) {
     const Block *b = block_table_find_host(m->blocks, host_pc);
     if (!b || !b->traps) return false;
     const HostTrap *t = b->traps->trap;
-    uint32_t off = (uint32_t)(host_pc - (uintptr_t)b->entry), lo = 0, hi = b->traps->n;
-    while (lo < hi) { // last one at or below off
-        uint32_t mid = lo + (hi - lo) / 2;
-        if (t[mid].at <= off)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    if (!lo) return false;
-    m->host->take_fp_trap(m->host_ctx, ucontext, b->traps->cold + t[lo - 1].to);
+    uint32_t off = (uint32_t)(host_pc - (uintptr_t)b->entry);
+    size_t n = COUNT_BEFORE(b->traps->n, i, t[i].at <= off);
+    if (!n) return false;
+    m->host->take_fp_trap(m->host_ctx, ucontext, b->traps->cold + t[n - 1].to);
     fp_trap_count(v);
     return true;
 }

@@ -52,15 +52,7 @@ void space_fork_child(AddressSpace *s) {
 
 // The first range that ends above addr.
 static size_t find(const AddressSpace *s, uint64_t addr) {
-    size_t lo = 0, hi = s->n;
-    while (lo < hi) {
-        size_t mid = lo + (hi - lo) / 2;
-        if (s->at[mid].hi <= addr)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    return lo;
+    return COUNT_BEFORE(s->n, i, s->at[i].hi <= addr);
 }
 
 static bool reserve(AddressSpace *s, size_t more) {

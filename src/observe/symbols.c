@@ -231,16 +231,9 @@ const dgm_module *dgm_module_at(dgm_watch *w, uint64_t address) {
 
 // The last symbol at or below; one without a size reaches to the next.
 static const Symbol *find_symbol(const WatchModule *m, uint64_t address) {
-    size_t lo = 0, hi = m->n_symbols;
-    while (lo < hi) {
-        size_t mid = lo + (hi - lo) / 2;
-        if (m->symbols[mid].address <= address)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    if (!lo) return NULL;
-    const Symbol *s = &m->symbols[lo - 1];
+    size_t n = COUNT_BEFORE(m->n_symbols, i, m->symbols[i].address <= address);
+    if (!n) return NULL;
+    const Symbol *s = &m->symbols[n - 1];
     while (s > m->symbols && s[-1].address == s->address) s--;
     if (s->bytes && address - s->address >= s->bytes) return NULL;
     return s;
