@@ -53,7 +53,8 @@ static void block_unlink(void *ctx, Block *b) {
     }
     for (Vcpu *v = m->vcpus; v; v = v->next) {
         JumpCacheEntry *e = jump_cache_slot(v, b->pc);
-        if (e->pc == b->pc) __atomic_store_n(&e->pc, ~0ull, __ATOMIC_RELAXED);
+        uint64_t none = jump_cache_no_pc((unsigned)(e - v->hot->jump_cache));
+        if (e->pc == b->pc) __atomic_store_n(&e->pc, none, __ATOMIC_RELAXED);
     }
 }
 
