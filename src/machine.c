@@ -219,7 +219,7 @@ void dgm_machine_stats(const dgm_machine *m, dgm_stats *out) {
                        .host_bytes = s->host_bytes,
                        .ir_instructions = s->ir_insts,
                        .translate_ns = s->translate_ns,
-                       .dispatches = s->dispatches,
+                       .dispatches = machine_dispatches(m->m),
                        .loaded = s->loaded,
                        .invalidations = s->invalidations,
                        .flushes = s->flushes,

@@ -6,8 +6,10 @@
 // pc.
 //
 // Locks: Machine.lock guards the block table, the code cache and all links. A vCPU that is about to
-// enter translated code takes it to look its block up and sets in_code before releasing it, so who
-// holds the lock and sees every other in_code clear is alone with the code cache (machine_flush).
+// enter translated code takes it to look its block up and sets in_code before releasing it; or,
+// when the block is in its jump cache, sets in_code without the lock and goes back when `flushing`
+// is set. So who holds the lock, has set `flushing` and sees every other in_code clear is alone
+// with the code cache (machine_flush).
 #ifndef DGM_ENGINE_H
 #define DGM_ENGINE_H
 
@@ -77,7 +79,7 @@ static inline Block *block_of_link(const HostLink *l) {
 
 typedef struct MachineStats {
     uint64_t blocks, guest_insns, guest_bytes, host_bytes, ir_insts;
-    uint64_t translate_ns, flushes, invalidations, dispatches, lookup_misses;
+    uint64_t translate_ns, flushes, invalidations, lookup_misses;
     uint64_t loaded; // blocks that came from the cache on disk
 } MachineStats;
 
@@ -113,8 +115,9 @@ struct Machine {
     struct Watches *watches; // NULL: nobody watches
     Log log;
     const Personality *personality;
-    AddressSpace *as; // the memory floor's
-    void *os;         // the personality's
+    AddressSpace *as;      // the memory floor's
+    void *os;              // the personality's
+    _Atomic bool flushing; // under lock
     // Code cache: stubs, from cache_first on blocks, from cache_cold on what they seldom run.
     uint8_t *cache, *cache_first, *cache_cold, *cache_end;
     // under lock
@@ -134,7 +137,7 @@ struct Machine {
     Arena region_arena;
     Vcpu *vcpus;
     MachineStats stats;
-    uint64_t insns_of_gone; // instructions executed by vCPUs that no longer exist
+    uint64_t insns_of_gone, dispatches_of_gone; // of vCPUs that no longer exist
     _Atomic uint32_t flush_generation;
     _Atomic uint64_t fp_traps; // taken
     DgmErr err;                // what went wrong last
@@ -159,6 +162,7 @@ struct Vcpu {
     uint32_t n_fp_traps;               // taken
     uint64_t fp_traps_since_ns;        // when the last so many began
     uint64_t fp_pause_ns, fp_again_ns; // without traps: for how long, until when
+    uint64_t dispatches;               // times that code was entered
     void *alloc;                       // what to free
 };
 
@@ -179,6 +183,7 @@ void machine_fork_prepare(Machine *m);
 void machine_fork_parent(Machine *m);
 void machine_fork_child(Machine *m, Vcpu *self);
 uint64_t machine_insns_executed(Machine *m);
+uint64_t machine_dispatches(Machine *m);
 // As it was when each vCPU was last out of translated code, which they are asked to leave for a
 // moment; and how many vCPUs there are. From any thread.
 uint64_t machine_progress(Machine *m, unsigned *vcpus);

@@ -113,8 +113,11 @@ void machine_fork_parent(Machine *m) {
 void machine_fork_child(Machine *m, Vcpu *self) {
     // The other vCPUs' threads do not exist here; their memory is left to the process's end.
     bool alone = m->vcpus == self && !self->next;
-    for (Vcpu *v = m->vcpus; v; v = v->next)
-        if (v != self) m->insns_of_gone += vcpu_insns(v->hot);
+    for (Vcpu *v = m->vcpus; v; v = v->next) {
+        if (v == self) continue;
+        m->insns_of_gone += vcpu_insns(v->hot);
+        m->dispatches_of_gone += v->dispatches;
+    }
     if (!alone) memset(m->shared, 0, m->guest->shared_bytes); // what they held nobody gives back
     m->vcpus = self;
     self->next = NULL;
@@ -126,6 +129,14 @@ uint64_t machine_insns_executed(Machine *m) {
     pthread_mutex_lock(&m->lock);
     uint64_t n = m->insns_of_gone;
     for (Vcpu *v = m->vcpus; v; v = v->next) n += vcpu_insns(v->hot);
+    pthread_mutex_unlock(&m->lock);
+    return n;
+}
+
+uint64_t machine_dispatches(Machine *m) {
+    pthread_mutex_lock(&m->lock);
+    uint64_t n = m->dispatches_of_gone;
+    for (Vcpu *v = m->vcpus; v; v = v->next) n += v->dispatches;
     pthread_mutex_unlock(&m->lock);
     return n;
 }
@@ -204,6 +215,7 @@ void vcpu_free(Vcpu *v) {
             break;
         }
     m->insns_of_gone += vcpu_insns(v->hot);
+    m->dispatches_of_gone += v->dispatches;
     pthread_mutex_unlock(&m->lock);
     pages_free(v->alloc, vcpu_bytes(m));
     free(v);

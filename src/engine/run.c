@@ -69,6 +69,7 @@ void machine_invalidate_all(Machine *m) {
 }
 
 void machine_flush(Machine *m, Vcpu *self) {
+    atomic_store(&m->flushing, true);
     for (Vcpu *v = m->vcpus; v; v = v->next) {
         while (v != self && atomic_load(&v->in_code)) {
             vcpu_interrupt(v);
@@ -84,6 +85,7 @@ void machine_flush(Machine *m, Vcpu *self) {
     m->falls_into_next = NULL;
     m->stats.flushes++;
     atomic_fetch_add(&m->flush_generation, 1);
+    atomic_store(&m->flushing, false);
 }
 
 // ---- what translated code came back for ----
@@ -197,8 +199,40 @@ static void fp_traps_again(Vcpu *v) {
     v->fp_traps = true;
 }
 
-// Looks the next block up and runs from there. Returns Host.enter's answer, or -1 when out of
-// memory.
+// Where code was left by a system call it was often left before: then it goes on without the lock,
+// for which all threads would wait. The code at pc, with in_code set, or NULL.
+static const void *known_code(Vcpu *v, uint64_t pc) {
+    const JumpCacheEntry *e = jump_cache_slot(v, pc);
+    if (__atomic_load_n(&e->pc, __ATOMIC_RELAXED) != pc) return NULL;
+    atomic_store(&v->in_code, true); // a full barrier: we see `flushing`, or who flushes sees us
+    if (!atomic_load(&v->m->flushing) && __atomic_load_n(&e->pc, __ATOMIC_RELAXED) == pc)
+        return e->code;
+    atomic_store(&v->in_code, false);
+    return NULL;
+}
+
+// The code at pc, looked up or made, with in_code set. NULL: out of memory.
+static const void *find_code(Vcpu *v, uint64_t pc, uint32_t mode, const Run *run,
+                             uint32_t max_insns) {
+    Machine *m = v->m;
+    pthread_mutex_lock(&m->lock);
+    Block *b = find_or_translate(v, pc, mode, max_insns);
+    if (!b) {
+        pthread_mutex_unlock(&m->lock);
+        return NULL;
+    }
+    if (b->mode == mode) {
+        if (run->link && run->generation == atomic_load(&m->flush_generation))
+            block_link(m, run->link, b);
+        *jump_cache_slot(v, pc) = (JumpCacheEntry){.pc = pc, .code = b->entry};
+    }
+    // Who looks at it has the lock, or waits for it to be false: no full barriers.
+    atomic_store_explicit(&v->in_code, true, memory_order_release);
+    pthread_mutex_unlock(&m->lock); // a full barrier, by its exchange
+    return b->entry;
+}
+
+// Runs from the guest's pc on. Returns Host.enter's answer, or -1 when out of memory.
 static int64_t run_code(Vcpu *v, Run *run, uint32_t max_insns) {
     Machine *m = v->m;
     uint64_t pc = vcpu_reg(v, m->guest->pc_field);
@@ -210,29 +244,18 @@ static int64_t run_code(Vcpu *v, Run *run, uint32_t max_insns) {
         m->host->fp_sync(m->host_ctx, v->state);
         run->link = NULL;
     }
-    pthread_mutex_lock(&m->lock);
-    Block *b = find_or_translate(v, pc, mode, max_insns);
-    if (!b) {
-        pthread_mutex_unlock(&m->lock);
-        return -1;
-    }
-    m->stats.dispatches++;
-    if (b->mode == mode) {
-        if (run->link && run->generation == atomic_load(&m->flush_generation))
-            block_link(m, run->link, b);
-        *jump_cache_slot(v, pc) = (JumpCacheEntry){.pc = pc, .code = b->entry};
-    }
+    bool known = !run->link && max_insns == m->max_block_insns;
+    const void *code = known ? known_code(v, pc) : NULL;
+    if (!code && !(code = find_code(v, pc, mode, run, max_insns))) return -1;
     run->generation = atomic_load(&m->flush_generation);
-    // Who looks at it has the lock, or waits for it to be false: no full barriers.
-    atomic_store_explicit(&v->in_code, true, memory_order_release);
-    pthread_mutex_unlock(&m->lock); // a full barrier, by its exchange: see vcpu_interrupt()
-    if (v->hot->interrupt) {
+    if (v->hot->interrupt) { // behind a full barrier: see vcpu_interrupt()
         atomic_store_explicit(&v->in_code, false, memory_order_release);
         run->link = NULL;
         return HOST_EXIT_INTERRUPT;
     }
+    v->dispatches++;
     if (log_on(&m->log, LOG_EXEC, pc)) log_printf(&m->log, "exec %#lx\n", pc);
-    uint64_t why = m->host->enter(m->host_ctx, v->state, b->entry);
+    uint64_t why = m->host->enter(m->host_ctx, v->state, code);
     run->link = why == HOST_EXIT_LINK ? (HostLink *)v->hot->exit_link : NULL;
     atomic_store_explicit(&v->in_code, false, memory_order_release);
     if (m->watches) *vcpu_slot(v->hot, SLOT_AHEAD) = 0;
