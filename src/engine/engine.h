@@ -27,7 +27,8 @@ typedef struct AddressSpace AddressSpace;
 
 // The seam for what answers system calls and faults: Linux, a board, a bare client of the library.
 typedef struct Personality {
-    // A system call instruction with this immediate; guest pc is already behind it.
+    // A system call instruction with this immediate; guest pc is already behind it. Floating-point
+    // state (VcpuHot.fp) is valid only between two vcpu_fp_sync(), unlike for the others.
     void (*syscall)(Vcpu *, unsigned imm);
     // A synchronous exception at guest pc, in terms of POSIX signals (SIGSEGV/SEGV_MAPERR...).
     void (*fault)(Vcpu *, int signo, int si_code, uint64_t addr);
@@ -223,6 +224,12 @@ static inline void vcpu_set_reg(Vcpu *v, unsigned field, uint64_t value) {
         memcpy(at, &value, 8);
     else
         memcpy(at, &value, MIN(ir_bytes(f->type), 8u));
+}
+
+// Behind it VcpuHot.fp says what the host's FPU has raised; before the guest runs on the FPU is to
+// be told of changes. Only while v is not in translated code.
+static inline void vcpu_fp_sync(Vcpu *v) {
+    v->m->host->fp_sync(v->m->host_ctx, v->state);
 }
 
 // The signal handler's question (host_signals.c): was this fault the guest's? Then the context was

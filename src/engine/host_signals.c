@@ -51,29 +51,27 @@ static _Thread_local struct {
 #ifndef __x86_64__
 #error "host_syscall() needs this host's own lines"
 #endif
-int64_t host_syscall_insns(const volatile uint8_t *stop, long nr, uint64_t a0, uint64_t a1,
-                           uint64_t a2, uint64_t a3, uint64_t a4, uint64_t a5)
-    __attribute__((visibility("hidden")));
 extern const char host_syscall_check[] __attribute__((visibility("hidden")));
 extern const char host_syscall_insn[] __attribute__((visibility("hidden")));
 extern const char host_syscall_stopped[] __attribute__((visibility("hidden")));
 extern const char host_syscall_not_begun[] __attribute__((visibility("hidden")));
 __asm__(".text\n"
-        ".globl host_syscall_insns, host_syscall_check, host_syscall_insn, host_syscall_stopped\n"
-        ".hidden host_syscall_insns, host_syscall_check, host_syscall_insn, host_syscall_stopped\n"
+        ".globl host_syscall, host_syscall_check, host_syscall_insn, host_syscall_stopped\n"
+        ".hidden host_syscall, host_syscall_check, host_syscall_insn, host_syscall_stopped\n"
         ".globl host_syscall_not_begun\n"
         ".hidden host_syscall_not_begun\n"
-        ".type host_syscall_insns, @function\n"
-        "host_syscall_insns:\n"
+        ".type host_syscall, @function\n"
+        "host_syscall:\n"
         "  .cfi_startproc\n"
         "  mov %rdi, %r11\n"
         "  mov %rsi, %rax\n"
-        "  mov %rdx, %rdi\n"
-        "  mov %rcx, %rsi\n"
-        "  mov %r8, %rdx\n"
-        "  mov %r9, %r10\n"
-        "  mov 8(%rsp), %r8\n"
-        "  mov 16(%rsp), %r9\n"
+        "  mov %rdx, %r9\n"
+        "  mov (%r9), %rdi\n"
+        "  mov 8(%r9), %rsi\n"
+        "  mov 16(%r9), %rdx\n"
+        "  mov 24(%r9), %r10\n"
+        "  mov 32(%r9), %r8\n"
+        "  mov 40(%r9), %r9\n"
         "  xor %ecx, %ecx\n" // the system call puts its return address there
         "host_syscall_check:\n"
         "  cmpb $0, (%r11)\n"
@@ -88,12 +86,7 @@ __asm__(".text\n"
         "  mov $-513, %rax\n"
         "  ret\n"
         "  .cfi_endproc\n"
-        ".size host_syscall_insns, . - host_syscall_insns\n");
-
-int64_t host_syscall(const volatile uint8_t *stop, long nr, uint64_t a0, uint64_t a1, uint64_t a2,
-                     uint64_t a3, uint64_t a4, uint64_t a5) {
-    return host_syscall_insns(stop, nr, a0, a1, a2, a3, a4, a5);
-}
+        ".size host_syscall, . - host_syscall\n");
 
 // With FRED the system call leaves rcx alone.
 static bool cpu_has_fred(void) {

@@ -37,7 +37,6 @@ bool host_try(void (*fn)(void *ctx), void *ctx);
 // interrupted it, and the kernel would restart it after a handler with SA_RESTART; -EINTR is left
 // for calls that it would not.
 enum { HOST_SYSCALL_STOPPED = -512, HOST_SYSCALL_NOT_BEGUN = -513 };
-int64_t host_syscall(const volatile uint8_t *stop, long nr, uint64_t a0, uint64_t a1, uint64_t a2,
-                     uint64_t a3, uint64_t a4, uint64_t a5);
+int64_t host_syscall(const volatile uint8_t *stop, long nr, const uint64_t a[6]);
 
 #endif

@@ -128,9 +128,14 @@ static void left_half_way(Vcpu *v, uint64_t pc) {
 
 static void trap(Vcpu *v, IrTrap kind, unsigned value) {
     const Personality *p = v->m->personality;
+    if (kind == IR_TRAP_SYSCALL) { // they come often, and know themselves which want more
+        p->syscall(v, value);
+        return;
+    }
+    vcpu_fp_sync(v);
     uint64_t pc = vcpu_reg(v, v->m->guest->pc_field);
     switch (kind) {
-    case IR_TRAP_SYSCALL: p->syscall(v, value); break;
+    case IR_TRAP_SYSCALL: break;
     case IR_TRAP_UNIMPLEMENTED:
     case IR_TRAP_UNDEFINED:
         log_unimplemented(v, kind == IR_TRAP_UNDEFINED ? "undefined" : "unimplemented", pc);
@@ -146,6 +151,7 @@ static void trap(Vcpu *v, IrTrap kind, unsigned value) {
         p->fault(v, SIGBUS, BUS_ADRALN, value ? v->hot->trap_addr : pc);
         break;
     }
+    vcpu_fp_sync(v);
 }
 
 typedef struct Run {
@@ -241,7 +247,7 @@ static int64_t run_code(Vcpu *v, Run *run, uint32_t max_insns) {
     if (mode != v->hot->mode) {
         jumps_forget(v);
         v->hot->mode = mode;
-        m->host->fp_sync(m->host_ctx, v->state);
+        vcpu_fp_sync(v);
         run->link = NULL;
     }
     bool known = !run->link && max_insns == m->max_block_insns;
@@ -284,15 +290,16 @@ static void frames_abandoned(void) {
 static void answer(Vcpu *v, uint64_t why) {
     Machine *m = v->m;
     if (why < HOST_EXIT_FAULT) return; // the loop goes on at the pc in state
-    if (why == HOST_EXIT_FAULT && v->fault.poll) return;
-    m->host->fp_sync(m->host_ctx, v->state);
-    if (why == HOST_EXIT_FAULT) frames_abandoned();
-    if (why == HOST_EXIT_FAULT) left_half_way(v, vcpu_reg(v, m->guest->pc_field));
-    if (why == HOST_EXIT_FAULT)
-        m->personality->fault(v, v->fault.signo, v->fault.si_code, v->fault.addr);
-    else
+    if (why != HOST_EXIT_FAULT) {
         trap(v, (IrTrap)((why - HOST_EXIT_TRAP) & 0xff), (unsigned)((why - HOST_EXIT_TRAP) >> 8));
-    m->host->fp_sync(m->host_ctx, v->state);
+        return;
+    }
+    if (v->fault.poll) return;
+    vcpu_fp_sync(v);
+    frames_abandoned();
+    left_half_way(v, vcpu_reg(v, m->guest->pc_field));
+    m->personality->fault(v, v->fault.signo, v->fault.si_code, v->fault.addr);
+    vcpu_fp_sync(v);
 }
 
 // Who interrupts may be between its steps: then it closes what was opened here, which is found
@@ -309,7 +316,7 @@ int vcpu_run(Vcpu *v, int64_t budget) {
     Run run = {0};
     uint32_t max_insns = m->max_block_insns;
     v->hot->fp.mode = m->guest->fp_mode(v->state);
-    m->host->fp_sync(m->host_ctx, v->state);
+    vcpu_fp_sync(v);
     uint64_t before = vcpu_insns(v->hot);
     v->hot->budget = budget < 0 ? INT64_MAX - (int64_t)before : budget;
     v->hot->count_base = before + (uint64_t)v->hot->budget;
@@ -318,9 +325,9 @@ int vcpu_run(Vcpu *v, int64_t budget) {
     while (!v->stop) {
         if (v->hot->interrupt || v->hot->poll_closed) {
             take_interrupt(v);
-            m->host->fp_sync(m->host_ctx, v->state);
+            vcpu_fp_sync(v);
             m->personality->poll(v);
-            m->host->fp_sync(m->host_ctx, v->state);
+            vcpu_fp_sync(v);
             run.link = NULL;
             continue;
         }

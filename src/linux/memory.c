@@ -38,11 +38,10 @@ void *guest_ptr(Vcpu *v, uint64_t addr, size_t len, int prot) {
     return host_at(v, addr);
 }
 
-int64_t safe_syscall(Vcpu *v, long nr, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3,
-                     uint64_t a4, uint64_t a5) {
+int64_t safe_syscall_args(Vcpu *v, long nr, const uint64_t a[6]) {
     LinuxThread *t = thread_of(v);
     for (;;) {
-        int64_t r = host_syscall((const volatile uint8_t *)&v->hot->interrupt, nr, a0, a1, a2, a3, a4, a5);
+        int64_t r = host_syscall((const volatile uint8_t *)&v->hot->interrupt, nr, a);
         if (r == -EINTR) return LINUX_RESTART_NEVER;
         if (r != HOST_SYSCALL_STOPPED && r != HOST_SYSCALL_NOT_BEGUN) return r;
         if (signals_pending(t) || atomic_load(&t->p->exiting))

@@ -154,8 +154,11 @@ void thread_restart(Vcpu *v, int how);
 
 // A host system call that a signal for the guest interrupts without a race: LINUX_RESTART... when a
 // signal was caught before it started or while it slept; else its value or -errno.
-int64_t safe_syscall(Vcpu *v, long nr, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3,
-                     uint64_t a4, uint64_t a5);
+int64_t safe_syscall_args(Vcpu *v, long nr, const uint64_t a[6]);
+static inline int64_t safe_syscall(Vcpu *v, long nr, uint64_t a0, uint64_t a1, uint64_t a2,
+                                   uint64_t a3, uint64_t a4, uint64_t a5) {
+    return safe_syscall_args(v, nr, (const uint64_t[6]){a0, a1, a2, a3, a4, a5});
+}
 
 // ---- guest memory (memory.c) ----
 // False and -EFAULT when any of it is not the guest's with that protection, also when another

@@ -65,16 +65,19 @@ static int64_t translate_paths(Vcpu *v, const Syscall *s, uint64_t a[6], Paths *
     return 0;
 }
 
-static int64_t pass(Vcpu *v, const Syscall *s, const uint64_t a[6]) {
+static int64_t pass_with_paths(Vcpu *v, const Syscall *s, const uint64_t a[6]) {
     uint64_t b[6];
     memcpy(b, a, sizeof b);
     Paths paths;
     paths.n = 0;
-    if (paths_translated(process_of(v)) && strpbrk(s->args, PATH_KINDS)) {
-        int64_t e = translate_paths(v, s, b, &paths);
-        if (e < 0) return e;
-    }
-    return safe_syscall(v, s->host_nr, b[0], b[1], b[2], b[3], b[4], b[5]);
+    int64_t e = translate_paths(v, s, b, &paths);
+    return e < 0 ? e : safe_syscall_args(v, s->host_nr, b);
+}
+
+static int64_t pass(Vcpu *v, const Syscall *s, const uint64_t a[6]) {
+    if (paths_translated(process_of(v)) && strpbrk(s->args, PATH_KINDS))
+        return pass_with_paths(v, s, a);
+    return safe_syscall_args(v, s->host_nr, a);
 }
 
 static int64_t refuse(Vcpu *v, const Syscall *s, uint64_t nr) {
@@ -85,9 +88,13 @@ static int64_t refuse(Vcpu *v, const Syscall *s, uint64_t nr) {
     return s ? s->error : -ENOSYS;
 }
 
+static bool is_handled(Vcpu *v, const Syscall *s) {
+    return s->fn && (s->host_nr < 0 || process_of(v)->fake);
+}
+
 static int64_t call(Vcpu *v, const Syscall *s, uint64_t nr, const uint64_t a[6]) {
     if (!s) return refuse(v, s, nr);
-    if (s->fn && (s->host_nr < 0 || process_of(v)->fake)) return s->fn(v, a);
+    if (is_handled(v, s)) return s->fn(v, a);
     return s->host_nr >= 0 ? pass(v, s, a) : refuse(v, s, nr);
 }
 
@@ -117,6 +124,20 @@ static int64_t watched_call(Vcpu *v, const Syscall *s, uint64_t nr, uint64_t a[6
     return call_seen.again ? r : call_seen.result;
 }
 
+// Neither looks at floating-point state nor lets others look.
+static bool is_plain(Vcpu *v, const Syscall *s) {
+    if (!s || is_handled(v, s) || s->host_nr < 0 || thread_of(v)->seccomp_mode) return false;
+    return !v->m->watches || !v->m->watches->wants_syscalls;
+}
+
+static int64_t any_call(Vcpu *v, const Syscall *s, uint64_t nr, uint64_t a[6]) {
+    vcpu_fp_sync(v);
+    bool watched = v->m->watches && v->m->watches->wants_syscalls;
+    int64_t r = watched ? watched_call(v, s, nr, a) : allowed_call(v, s, nr, a);
+    vcpu_fp_sync(v);
+    return r;
+}
+
 void linux_syscall(Vcpu *v, unsigned imm) {
     const GuestLinuxAbi *abi = abi_of(v);
     if (signals_pending(thread_of(v))) { // it came before the call, which may change what it does
@@ -126,8 +147,7 @@ void linux_syscall(Vcpu *v, unsigned imm) {
     uint64_t nr = vcpu_reg(v, abi->syscall_nr), a[6];
     for (unsigned i = 0; i < 6; i++) a[i] = vcpu_reg(v, abi->syscall_args[i]);
     const Syscall *s = syscall_find(nr);
-    bool watched = v->m->watches && v->m->watches->wants_syscalls;
-    int64_t r = watched ? watched_call(v, s, nr, a) : allowed_call(v, s, nr, a);
+    int64_t r = is_plain(v, s) ? pass(v, s, a) : any_call(v, s, nr, a);
     if (r == LINUX_NO_RESULT) return;
     if (is_restart(r))
         thread_restart(v, (int)r);
