@@ -248,6 +248,8 @@ def c_tests():
             yield Test(f"{name}-{build}", "c", [name], build=build, slow=name in ("threads", "jumps"))
     yield Test("codegen-pie", "c", ["codegen"], build="static-pie")
     yield Test("floats-O0", "c", ["vectors"], build="O0")
+    yield Test("flushes", "c", ["flushes"], options=("--code-cache", "1M", "--stats"), status=0, err=rb"(?m)^flushes [1-9]",
+               out=text("thread 0: 0", "thread 1: 0", "thread 2: 0", "sums agree"))
     # Rare floating point traps, but not all the time; usual one never does.
     for name, kind, traps in (("rare-often", "6", rb"\d{1,3}"), ("rare-never", "0", b"0")):
         yield Test(name, "c", ["rare", kind, "2000"], options=("--stats",), status=0, err=rb"(?m)^fp_traps " + traps + b"$")
@@ -383,7 +385,7 @@ def compile_c(folder):
     os.makedirs(folder, exist_ok=True)
     cc, common = "aarch64-linux-gnu-gcc", ["-std=gnu17", "-w", "-pthread"]
     jobs = []
-    for name in C_PROGRAMS + ["exits"]:
+    for name in C_PROGRAMS + ["exits", "flushes"]:
         jobs += [(name, "static", ["-O2", "-static"]), (name, "dynamic", ["-O2"])]
     jobs += [("codegen", "static-pie", ["-O2", "-static-pie", "-fPIE"]), ("vectors", "O0", ["-O0", "-static"])]
     gone = os.path.join(folder, "libgone.so")
