@@ -3,6 +3,10 @@
 
 #include <cpuid.h>
 #include <errno.h>
+#if __has_include(<sys/platform/x86.h>)
+#include <sys/platform/x86.h>
+#define LIBC_HAS_LEAVES
+#endif
 
 static uint64_t xgetbv0(void) {
     uint32_t lo, hi;
@@ -10,12 +14,27 @@ static uint64_t xgetbv0(void) {
     return (uint64_t)hi << 32 | lo;
 }
 
-// Under a hypervisor each cpuid is an exit to it, some 10 us: no more of them than needed.
+// Leaf 1, 7 or 0x80000001, zeros when there is none. Under a hypervisor each cpuid is an exit to
+// it, some 10 us: glibc has asked already (since 2.33).
+static void leaf(unsigned number, unsigned *b, unsigned *c, unsigned *d) {
+#ifdef LIBC_HAS_LEAVES
+    unsigned index = number == 1   ? CPUID_INDEX_1
+                     : number == 7 ? CPUID_INDEX_7
+                                   : CPUID_INDEX_80000001;
+    const struct cpuid_feature *known = __x86_get_cpuid_feature_leaf(index);
+    *b = known->cpuid_array[1];
+    *c = known->cpuid_array[2];
+    *d = known->cpuid_array[3];
+#else
+    unsigned a;
+    if (!__get_cpuid_count(number, 0, &a, b, c, d)) *b = *c = *d = 0;
+#endif
+}
+
 static X86Cpu detect(void) {
     X86Cpu c = {0};
-    unsigned most, a, b, cx, d;
-    __cpuid(0, most, b, cx, d);
-    __cpuid(1, a, b, cx, d);
+    unsigned b, cx, d;
+    leaf(1, &b, &cx, &d);
     c.sse3 = cx & bit_SSE3;
     c.ssse3 = cx & bit_SSSE3;
     c.sse41 = cx & bit_SSE4_1;
@@ -29,21 +48,19 @@ static X86Cpu detect(void) {
     c.fma = c.avx && (cx & bit_FMA);
     c.f16c = c.avx && (cx & bit_F16C);
     enum { AVX512_FP16 = 1 << 23 }; // of edx
-    if (most >= 7) {
-        __cpuid_count(7, 0, a, b, cx, d);
-        c.bmi1 = c.avx && (b & bit_BMI);
-        c.bmi2 = c.avx && (b & bit_BMI2);
-        c.avx2 = c.avx && (b & bit_AVX2);
-        c.gfni = cx & bit_GFNI;
-        c.avx512 = c.avx2 && (os & 0xe6) == 0xe6 && (b & bit_AVX512F) && (b & bit_AVX512VL) &&
-                   (b & bit_AVX512BW) && (b & bit_AVX512DQ);
-        c.avx512_fp16 = c.avx512 && (d & AVX512_FP16);
-        c.avx512_bitalg = c.avx512 && (cx & bit_AVX512BITALG);
-        c.avx512_vpopcntdq = c.avx512 && (cx & bit_AVX512VPOPCNTDQ);
-        c.avx512_vnni = c.avx512 && (cx & bit_AVX512VNNI);
-        c.avx512_vbmi = c.avx512 && (cx & bit_AVX512VBMI);
-    }
-    __cpuid(0x80000001, a, b, cx, d); // every x86-64 has it
+    leaf(7, &b, &cx, &d);
+    c.bmi1 = c.avx && (b & bit_BMI);
+    c.bmi2 = c.avx && (b & bit_BMI2);
+    c.avx2 = c.avx && (b & bit_AVX2);
+    c.gfni = cx & bit_GFNI;
+    c.avx512 = c.avx2 && (os & 0xe6) == 0xe6 && (b & bit_AVX512F) && (b & bit_AVX512VL) &&
+               (b & bit_AVX512BW) && (b & bit_AVX512DQ);
+    c.avx512_fp16 = c.avx512 && (d & AVX512_FP16);
+    c.avx512_bitalg = c.avx512 && (cx & bit_AVX512BITALG);
+    c.avx512_vpopcntdq = c.avx512 && (cx & bit_AVX512VPOPCNTDQ);
+    c.avx512_vnni = c.avx512 && (cx & bit_AVX512VNNI);
+    c.avx512_vbmi = c.avx512 && (cx & bit_AVX512VBMI);
+    leaf(0x80000001, &b, &cx, &d);
     c.lzcnt = cx & bit_LZCNT;
     c.fp_traps = true;
     return c;
