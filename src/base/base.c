@@ -63,7 +63,8 @@ int err_set(DgmErr *e, int code, const char *fmt, ...) {
 void *arena_alloc(Arena *a, size_t bytes) {
     bytes = ALIGN_UP(MAX(bytes, 1), 16);
     if ((size_t)(a->end - a->at) < bytes) {
-        size_t whole = a->head ? ARENA_CHUNK_BYTES : ARENA_FIRST_BYTES;
+        // As much again as there is, for pages are there at once whether they will be used or not.
+        size_t whole = MIN(MAX(a->bytes, (size_t)ARENA_FIRST_BYTES), (size_t)ARENA_CHUNK_BYTES);
         if (a->bytes > ARENA_SMALL_BYTES) whole = HUGE_PAGE_BYTES;
         whole = MAX(whole, ALIGN_UP(bytes + sizeof(ArenaChunk), 4096));
         ArenaChunk *c = pages_alloc(whole);

@@ -509,6 +509,18 @@ static int attach_tools(Run *r, dgm_machine *m) {
     return e;
 }
 
+// LeakSanitizer wants to see it freed.
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define LEAKS_COUNT true
+#endif
+#endif
+#if defined(__SANITIZE_ADDRESS__)
+#define LEAKS_COUNT true
+#elif !defined(LEAKS_COUNT)
+#define LEAKS_COUNT false
+#endif
+
 static int run_program(Run *r, const char *path, char **argv) {
     dgm_machine *m = dgm_machine_new(&r->opt);
     if (!m) {
@@ -524,7 +536,7 @@ static int run_program(Run *r, const char *path, char **argv) {
     progress_of_run_end();
     if (e) complain("%s", dgm_machine_error(m));
     if (!e && r->stats) print_stats(m, cpu_ns());
-    dgm_machine_free(m);
+    if (r->n_tools || LEAKS_COUNT) dgm_machine_free(m); // else the process's end does, all at once
     run_free(r);
     if (e && loaded) return EXIT_NOT_EXECUTABLE; // what is wrong then is not the command line
     if (e) return e == -ENOENT ? EXIT_NOT_FOUND : e == -EINVAL ? EXIT_USAGE : EXIT_NOT_EXECUTABLE;

@@ -174,11 +174,6 @@ Vcpu *vcpu_new(Machine *m, const void *state) {
     }
     v->m = m;
     v->alloc = mem;
-    // The first thread's jump cache is used all over, so all of it at once is cheaper than by
-    // faults.
-    if (!m->vcpus)
-        madvise((char *)mem + GUARD_BYTES + RET_STACK_BYTES,
-                vcpu_bytes(m) - GUARD_BYTES - RET_STACK_BYTES, MADV_POPULATE_WRITE);
     v->hot = (VcpuHot *)((char *)mem + GUARD_BYTES + RET_STACK_BYTES + slot_bytes(m));
     v->hot->ret_guard = (uintptr_t)mem;
     v->hot->ret_top = (uintptr_t)mem + GUARD_BYTES + RET_STACK_BYTES;

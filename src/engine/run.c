@@ -160,10 +160,12 @@ typedef struct Run {
 } Run;
 
 // What follows a new block in the guest is translated now, so that it lies right behind it: some of
-// it never runs, but loops whose blocks lie in order do much better.
+// it never runs, but loops whose blocks lie in order do much better. A program's first blocks are
+// its C library's, which run once.
 static void translate_ahead(Vcpu *v, Block *b, uint32_t mode, uint32_t max_insns) {
-    enum { BLOCKS_AHEAD = 8 };
+    enum { BLOCKS_AHEAD = 8, FIRST_BLOCKS = 256 };
     Machine *m = v->m;
+    if (m->stats.blocks < FIRST_BLOCKS) return;
     uint32_t generation = atomic_load(&m->flush_generation);
     for (unsigned n = 0; n < BLOCKS_AHEAD; n++) {
         HostLink *next = NULL;
