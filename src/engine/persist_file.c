@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+// The last character is the format's; what a head holds, and where, is the same in all of them.
 #define HEAD_MAGIC    "DGMTRAN2"
 #define SEGMENT_MAGIC 0x544745534d4744ull
 enum { FILE_NAME_BYTES = 40, LONGEST_USE = 3600 };
@@ -80,6 +81,18 @@ static bool read_head(int fd, CacheHead *head) {
     return read_at(fd, head, sizeof *head, 0) && !memcmp(head->magic, HEAD_MAGIC, 8) &&
            head->sum == hash_bytes(head, offsetof(CacheHead, sum), 0) &&
            memchr(head->name, 0, sizeof head->name);
+}
+
+// Of a file in a format of another build: there is no telling how its checksums are made, so this
+// is for people only.
+static bool read_foreign_head(int fd, CacheHead *head) {
+    if (!read_at(fd, head, sizeof *head, 0) || memcmp(head->magic, HEAD_MAGIC, 7) ||
+        !memcmp(head->magic, HEAD_MAGIC, 8) || !memchr(head->name, 0, sizeof head->name))
+        return false;
+    for (const char *c = head->name; *c; c++)
+        if ((unsigned char)*c < ' ') return false;
+    memset(&head->key, 0, sizeof head->key); // of whichever build: not ours
+    return head->name[0];
 }
 
 static bool read_seg_head(int fd, uint64_t off, uint64_t end, SegHead *h) {
@@ -392,8 +405,9 @@ int cache_dir_each(int dir, CacheEachFn *fn, void *ctx) {
         for (uint64_t off = sizeof head; sound && read_seg_head(fd, off, all[i].bytes, &h);
              off += h.bytes)
             blocks += h.n_blocks;
+        bool foreign = fd >= 0 && !sound && read_foreign_head(fd, &head);
         if (fd >= 0) close(fd);
-        if (!fn(ctx, all[i].name, sound ? &head : NULL, blocks, all[i].bytes, all[i].used) &&
+        if (!fn(ctx, all[i].name, sound || foreign ? &head : NULL, blocks, all[i].bytes, all[i].used) &&
             unlinkat(dir, all[i].name, 0))
             failed = -errno;
     }

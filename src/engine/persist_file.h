@@ -101,8 +101,8 @@ bool cache_add_end(CacheAdding *a, const char *name, const Buf *records);
 bool cache_file_mark(int dir, const CacheKey *key, const char *name);
 // Removes the files used least recently until the directory has no more than max_bytes.
 void cache_dir_trim(int dir, uint64_t max_bytes);
-// Calls fn for every file: its sound head or NULL, bytes and time of last use. False from fn:
-// remove the file.
+// Calls fn for every file: its sound head (of another build's file perhaps only likely) or NULL,
+// bytes and time of last use. False from fn: remove the file.
 typedef bool CacheEachFn(void *ctx, const char *file, const CacheHead *head, uint32_t n_blocks,
                          uint64_t bytes, int64_t used);
 int cache_dir_each(int dir, CacheEachFn *fn, void *ctx);

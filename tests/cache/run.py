@@ -274,6 +274,13 @@ class Tests:
             raise Failure(f"{warm} new blocks after warming, {cold} without")
         if "lua5.4" not in cache("list").stdout:
             raise Failure("list does not name lua")
+        for path in self.files():  # as a build with an older format left it
+            with open(path, "r+b") as f:
+                f.seek(7)
+                f.write(b"1")
+        said = cache("list").stdout
+        if "damaged" in said or said.count("(by another build)") != len(self.files()) or "lua5.4 (by" not in said:
+            raise Failure(f"files in an older format: {said}")
         if cache("clear", "lua5").stdout.split()[:2] != ["removed", "1"] or "lua5.4" in cache("list").stdout:
             raise Failure("clear lua5 did not")
         if cache("clear").returncode or cache("list").stdout.splitlines()[-1].split()[0] != "0":
