@@ -28,7 +28,9 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.dirname(HERE)
 sys.path.insert(0, os.path.join(HERE, "work"))
+sys.path.insert(0, HERE)
 import inputs  # noqa: E402
+import memory  # noqa: E402
 
 TIMEOUT_S = 900
 TRIPLET = {"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
@@ -90,6 +92,8 @@ TARGETS = [
     ("the same, cached", "startup", ("python3 -S -E -c 1",), "worst cached/native", 2.5),
     ("all code once, worst x native", "once", None, "worst dragoman/native", 4.0),
     ("the same, cached", "once", None, "worst cached/native", 2.0),
+    ("memory over native, of what is allowed", None, None, "memory dragoman", 1.0),
+    ("the same, cached", None, None, "memory cached", 1.0),
 ]
 
 STARTUP = [("static true", None, ""), ("dynamic true", "usr/bin/true", ""),
@@ -312,6 +316,8 @@ def print_geomean(label, rows, names):
 
 def target_value(rows, kind, names, figure):
     """The measured figure of a row of TARGETS, or None."""
+    if figure.startswith("memory "):
+        return max((memory.shares(r)[figure[7:]] for r in rows if figure[7:] in memory.shares(r)), default=None)
     rows = [r for r in rows if (kind is None and r["kind"] in ("program", "kernel") or r["kind"] == kind)
             and (names is None or r["name"] in names)]
     how, what = figure.split()
@@ -381,6 +387,7 @@ def main():
     progress("preparing inputs and kernels")
     data = prepare_data(args, roots["amd64"])
     kernels = compile_kernels(os.path.join(args.build, "bench", "kernels"))
+    peak = memory.build_helper(os.path.join(args.build, "bench"))
 
     def new_row(name, kind):
         return {"name": name, "kind": kind, "sides": {}, "failed": {}, "digest": {}}
@@ -412,6 +419,7 @@ def main():
                     for s in sides + [cached]}
         many = {s.name: 5 if args.quick and s.name == "qemu" else 15 for s in sides + [cached]}
         measure(row, sides + [cached], commands, many, lambda s: None)
+        row["memory"] = memory.measure(peak, sides[:2] + [cached], commands)
         rows.append(row)
     for name, path, words in ONCE:
         if not wanted.search(name):
@@ -421,6 +429,7 @@ def main():
                     for s in sides + [cached]}
         some = {s.name: 1 if args.quick and s.name == "qemu" else 5 for s in sides + [cached]}
         measure(row, sides + [cached], commands, some, lambda s: None)
+        row["memory"] = memory.measure(peak, sides[:2] + [cached], commands)
         rows.append(row)
     if not rows:
         die(args.only, "no row has such a name; --list shows them")
@@ -447,6 +456,7 @@ def main():
     print()
     print_rows("all code once", of["once"], with_cached, unit="ms")
     print()
+    memory.print_rows(rows)
     targets = print_targets(rows)
     took = time.time() - begin
     print(f"\nbench: {len(rows)} rows in {took:.0f} s, CPU time, medians of {runs['native']} runs"
