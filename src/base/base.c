@@ -210,7 +210,7 @@ uint64_t hash_bytes(const void *data, size_t bytes, uint64_t seed) {
         b ^= b >> 31;
     }
     uint64_t w[2] = {0};
-    memcpy(w, p, bytes);
+    if (bytes) memcpy(w, p, bytes); // data may be NULL
     a = (a ^ w[0]) * k1;
     b = (b ^ w[1]) * k2;
     a ^= (b ^ b >> 32) * k1;

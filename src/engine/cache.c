@@ -94,7 +94,7 @@ static void populate(BlockTable *t) {
 bool block_table_add(BlockTable *t, Block *b) {
     uint32_t n = atomic_load(&t->n_by_code);
     if (n == MAX_BLOCKS) return false;
-    if (n == t->n_there && n) populate(t);
+    if (n == t->n_there && n && !b->loaded) populate(t);
     // a table that cannot grow still works until it is all but full
     if (t->n_used >= t->n_entries / 2 && !grow(t) && t->n_used >= t->n_entries - 1) return false;
     put(t->entries, t->n_entries, (Entry){b->pc, b});
@@ -102,6 +102,7 @@ bool block_table_add(BlockTable *t, Block *b) {
     Block **slot = &t->pages[page_bucket(b->pc)];
     b->next_in_page = *slot;
     *slot = b;
+    if (b->loaded) return true; // its image knows where its code is
     t->by_code[n] = b;
     // A full barrier here would wait for all that has just been written to other blocks.
     atomic_store_explicit(&t->n_by_code, n + 1, memory_order_release);

@@ -62,7 +62,7 @@ typedef struct Block {
     uint32_t mode, code_bytes;
     uint16_t size_bytes, n_insns, n_links, n_faults;
     bool dead;   // invalidated; must not be linked to
-    bool loaded; // from disk
+    bool loaded; // of an image, which has its tables: those here are empty
     uint32_t n_undo;
     const HostFault *faults;      // sorted by host_off
     const BlockTraps *traps;      // NULL: none
@@ -119,16 +119,18 @@ struct Machine {
     AddressSpace *as;      // the memory floor's
     void *os;              // the personality's
     _Atomic bool flushing; // under lock
-    // Code cache: stubs, from cache_first on blocks, from cache_cold on what they seldom run.
+    // Code cache: stubs, from cache_first on blocks (up to hot_end; behind it images of kept ones),
+    // from cache_cold on what they seldom run.
     uint8_t *cache, *cache_first, *cache_cold, *cache_end;
     // under lock
     pthread_mutex_t lock;
-    uint8_t *cache_at, *cold_at;
+    uint8_t *cache_at, *cold_at, *hot_end;
     uint8_t *cache_there, *cold_there; // up to here the pages are there
     const Block *falls_into_next;      // the block that ends at cache_at, when it falls through
     BlockTable *blocks;
     Arena meta;              // Blocks, links and fault tables since the last flush
     struct Persist *persist; // persist.h; NULL: nothing is kept
+    struct Images *images;   // images.h; there when persist is
     uint32_t *relocs;        // the translator's workbench, when something is
     HostFault *faults;       // the translator's workbench
     HostTrap *traps;
@@ -159,6 +161,7 @@ struct Vcpu {
         bool poll;  // none of the guest's: translated code was interrupted
         uint64_t addr;
     } fault;                           // of HOST_EXIT_FAULT
+    volatile bool barred;              // code was left at the entry of a barred block (images.h)
     volatile bool fp_traps;            // code may count on traps of the host's FPU (MODE_FP_TRAPS)
     uint32_t n_fp_traps;               // taken
     uint64_t fp_traps_since_ns;        // when the last so many began
@@ -264,11 +267,31 @@ Block *block_table_find(const BlockTable *t, uint64_t pc, uint32_t mode);
 // Blocks in order of their making since the last clear, also those that were removed.
 uint32_t block_table_made(const BlockTable *t);
 const Block *block_table_nth(const BlockTable *t, uint32_t i);
-Block *block_table_find_host(const BlockTable *t, uint64_t host_pc); // async-signal-safe
+Block *block_table_find_host(const BlockTable *t, uint64_t host_pc); // async-signal-safe; not those
+                                                                     // of images
 // Takes every block with code in [lo, hi) out of the table and passes it to fn.
 void block_table_remove(BlockTable *t, uint64_t lo, uint64_t hi, void (*fn)(void *ctx, Block *b),
                         void *ctx);
 void block_link(Machine *m, HostLink *l, Block *to); // lock held
-void machine_flush(Machine *m, Vcpu *self);          // lock held
+// The block whose code is at host_pc, wherever it came from. Async-signal-safe.
+typedef struct CodeAt {
+    uint64_t pc;
+    const uint8_t *entry;
+    const HostFault *faults;
+    const uint8_t *traps_from, *cold; // what HostTrap.at and to are counted from
+    const HostTrap *traps;
+    const uint32_t *count_ends;
+    const struct WatchUndo *undo;
+    uint32_t n_faults, n_traps, n_undo;
+    bool barred; // its entry traps
+} CodeAt;
+bool image_code_at(const Machine *m, uint64_t host_pc, CodeAt *out); // images.c
+// The link that VcpuHot.exit_link stands for; NULL: of a block that is no more. Lock held.
+HostLink *link_taken(Machine *m, const void *exit_link);
+void images_invalidate(Machine *m, uint64_t lo, uint64_t hi);
+// Jumps of images to their barred block there go to this one instead. Lock held.
+void images_relink(Machine *m, Block *to);
+void images_forget(Machine *m);
+void machine_flush(Machine *m, Vcpu *self); // lock held
 
 #endif

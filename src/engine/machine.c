@@ -76,6 +76,7 @@ Machine *machine_new(const MachineConfig *c, DgmErr *err) {
     size_t rest = (size_t)(m->cache_end - m->cache_first);
     size_t align = rest >= 8 * HUGE_PAGE_BYTES ? HUGE_PAGE_BYTES : 64;
     m->cache_cold = m->cold_at = (uint8_t *)ALIGN_UP((uintptr_t)m->cache_first + rest / 2, align);
+    m->hot_end = (uint8_t *)ALIGN_DOWN((uintptr_t)m->cache_cold, 4096);
     m->cache_there = (uint8_t *)ALIGN_UP((uintptr_t)m->cache_first, 4096);
     m->cold_there = (uint8_t *)ALIGN_UP((uintptr_t)m->cache_cold, 4096);
     prefer_huge_pages(m->cache, m->cache_cold);
@@ -91,6 +92,7 @@ void machine_free(Machine *m) {
     if (!m) return;
     while (m->vcpus) vcpu_free(m->vcpus);
     persist_free(m->persist);
+    free(m->images);
     if (m->host_ctx) m->host->destroy(m->host_ctx);
     if (m->cache) munmap(m->cache, (size_t)(m->cache_end - m->cache));
     block_table_free(m->blocks);

@@ -1,31 +1,35 @@
 // persist.c - what a machine keeps of its translations: modules, loading, saving.
 //
 // The personality names pieces of guest code that come from a file (persist_map). When the
-// dispatcher wants a block there that is not in the table, the module's file is asked; the group of
-// blocks that has it is checked (its checksum, and the guest code that each block was made from
-// against guest memory: a block whose code is another by now is none), thawed by the host as a
-// whole, and entered. New blocks there note their relocations (Block.kept), and persist_save
-// appends them to the files.
+// dispatcher first wants a block there that is not in the table, all that was kept of the module is
+// loaded (images.c), and asked. New blocks note their relocations (Block.kept), and persist_save
+// appends them to the file as one more segment.
 //
 // All under Machine.lock. No file stays open: the guest would see its descriptor.
 #include "engine/persist.h"
 #include "base/self.h"
 #include "engine/host_signals.h"
+#include "engine/images.h"
 #include "memory/space.h"
 
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
-enum { WORTH_SAVING = 64, MAX_MODULES = 512, GROUP_BLOCKS = 128 };
+enum { WORTH_SAVING = 64, MAX_MODULES = 512 };
 
 typedef struct Module {
     uint64_t lo, hi;
-    CacheFile file;
-    bool opened;
+    CacheKey key;
     char name[CACHE_NAME_BYTES];
-    bool at_once;   // worth keeping the first time
-    uint32_t n_new; // while saving
+    bool at_once; // worth keeping the first time
+    bool opened;  // and from then on:
+    bool damaged; // segment n_sound of the file is
+    CacheFile file;
+    unsigned n_sound, first_image, n_images; // of the machine's
+    uint64_t flushes;                        // when they were loaded
+    uint32_t n_kept;                         // blocks of them
+    uint32_t n_new;                          // while saving
 } Module;
 
 struct Persist {
@@ -37,8 +41,6 @@ struct Persist {
     unsigned n_modules, last;
     bool at_once;              // Module.at_once
     BlockKept *first, *newest; // of the blocks to save, in the order in which they were made
-    uint16_t *link_to;         // the group's that is being loaded
-    uint32_t cap_links;
 };
 
 static uint64_t guest_identity(const Machine *m) {
@@ -70,8 +72,9 @@ Persist *persist_new(Machine *m, const char *dir, uint64_t max_bytes) {
     if (p) {
         p->modules = calloc(MAX_MODULES, sizeof *p->modules);
         p->dir = strdup(dir);
+        m->images = calloc(1, sizeof *m->images);
     }
-    bool ok = p && p->modules && p->dir;
+    bool ok = p && p->modules && p->dir && m->images;
     if ((fd < 0 || !ok) && log_on(&m->log, LOG_CACHE, 0))
         log_printf(&m->log, "cache: off: %s\n", fd < 0 ? why.text : "out of memory");
     if (fd >= 0) close(fd);
@@ -88,15 +91,12 @@ Persist *persist_new(Machine *m, const char *dir, uint64_t max_bytes) {
 }
 
 static void module_drop(Persist *p, unsigned i) {
-    cache_file_close(&p->modules[i].file);
     memmove(&p->modules[i], &p->modules[i + 1], (--p->n_modules - i) * sizeof *p->modules);
 }
 
 void persist_free(Persist *p) {
     if (!p) return;
-    while (p->n_modules) module_drop(p, p->n_modules - 1);
     free(p->dir);
-    free(p->link_to);
     free(p->modules);
     free(p);
 }
@@ -109,9 +109,9 @@ void persist_map(Machine *m, uint64_t lo, uint64_t hi, const uint8_t id[32], con
         if (p->modules[i].lo < hi && p->modules[i].hi > lo) module_drop(p, i);
     if (p->n_modules < MAX_MODULES) {
         Module *mod = &p->modules[p->n_modules++];
-        *mod = (Module){.lo = lo, .hi = hi, .file.key = p->key};
-        mod->file.key.lo = lo;
-        memcpy(mod->file.key.file, id, sizeof mod->file.key.file);
+        *mod = (Module){.lo = lo, .hi = hi, .key = p->key};
+        mod->key.lo = lo;
+        memcpy(mod->key.file, id, sizeof mod->key.file);
         mod->at_once = p->at_once;
         snprintf(mod->name, sizeof mod->name, "%s", name);
     }
@@ -139,211 +139,37 @@ bool persist_wants(const Machine *m, uint64_t pc, uint32_t mode) {
 
 // ---- loading ----
 
-// What a record of the file says of each link, beside which block of its own it leads to.
-enum { LINK_ELSEWHERE = HOST_OUTSIDE, LINK_UNUSED }; // in the run that kept it
+static void load_images(Persist *p, Module *mod, int fd) {
+    Machine *m = p->m;
+    static const char *const said[] = {"", ", no room", ", damaged"};
+    mod->first_image = atomic_load(&m->images->n);
+    mod->n_kept = 0;
+    for (mod->n_sound = 0; mod->n_sound < mod->file.n_segs; mod->n_sound++) {
+        ImageLoaded how = image_load(m, fd, &mod->file.seg[mod->n_sound], mod->lo);
+        if (how != IMAGE_LOADED && log_on(&m->log, LOG_CACHE, mod->lo))
+            log_printf(&m->log, "cache: %s at %#lx: segment %u%s\n", mod->name, mod->lo,
+                       mod->n_sound, said[how]);
+        mod->damaged = how == IMAGE_DAMAGED;
+        if (how != IMAGE_LOADED) break;
+        mod->n_kept += mod->file.seg[mod->n_sound].n_blocks;
+    }
+    mod->n_images = atomic_load(&m->images->n) - mod->first_image;
+}
 
 static void open_module(Persist *p, Module *mod) {
-    CacheKey key = mod->file.key;
     DgmErr why;
     int dir = cache_dir_open(p->dir, &why);
-    if (dir >= 0) {
-        cache_file_open(dir, &key, &mod->file);
-        close(dir);
+    int fd = dir < 0 ? -1 : cache_file_open(dir, &mod->key, &mod->file);
+    if (fd >= 0) {
+        load_images(p, mod, fd);
+        close(fd);
     }
+    if (dir >= 0) close(dir);
     mod->opened = true;
+    mod->flushes = p->m->stats.flushes;
     if (log_on(&p->m->log, LOG_CACHE, mod->lo))
         log_printf(&p->m->log, "cache: %s at %#lx: %u segments, %lu bytes\n", mod->name, mod->lo,
-                   mod->file.n_segs, mod->file.bytes);
-}
-
-typedef struct Group {
-    Machine *m;
-    const CacheRecord *r; // in the file's mapping
-    uint64_t bytes, pc;
-    uint32_t mode;
-    bool taken;
-    unsigned n, asked;          // asked: which of them is the one at pc
-    bool wanted[GROUP_BLOCKS];  // not in the table, and made of the code that is there
-    Block *block[GROUP_BLOCKS]; // all of them, when taken
-} Group;
-
-// Do the parts of a record that has its checksum fit?
-static bool is_sound(const CacheRecord *r) {
-    const CacheBlock *c = cache_record_blocks(r);
-    uint64_t links = 0, faults = 0, counts = 0, traps = 0;
-    if (r->n_blocks > GROUP_BLOCKS) return false;
-    for (uint32_t i = 0; i < r->n_blocks; i++) {
-        if (!c[i].guest_bytes || (uint64_t)c[i].guest + c[i].guest_bytes > r->guest_bytes)
-            return false;
-        links += c[i].n_links;
-        faults += c[i].n_faults;
-        counts += c[i].n_counts;
-        traps += c[i].n_traps;
-    }
-    return links == r->n_links && faults == r->n_faults && counts == r->n_counts &&
-           traps == r->n_traps;
-}
-
-// The guest's code from the first to the last of these blocks, when all of it is there.
-static const uint8_t *fetch_all(const Machine *m, const CacheBlock *c, unsigned n, uint64_t *lo) {
-    uint64_t hi = *lo = c->pc;
-    for (unsigned i = 0; i < n; i++) {
-        *lo = MIN(*lo, c[i].pc);
-        hi = MAX(hi, c[i].pc + c[i].guest_bytes);
-    }
-    return hi - *lo > UINT32_MAX ? NULL : space_fetch(m->as, *lo, (unsigned)(hi - *lo));
-}
-
-// False: the one that was asked for is not to be had. Nor is it when most of the others are here:
-// it was thrown away, and may be again; then a block of its own is cheaper than a group.
-static bool find_wanted(Group *g) {
-    const Machine *m = g->m;
-    const CacheBlock *c = cache_record_blocks(g->r);
-    const uint8_t *guest = cache_record_guest(g->r);
-    uint64_t lo;
-    unsigned known = 0;
-    g->asked = g->n = g->r->n_blocks;
-    for (unsigned i = 0; i < g->n; i++) block_table_prefetch(m->blocks, c[i].pc);
-    const uint8_t *all = fetch_all(m, c, g->n, &lo);
-    for (unsigned i = 0; all && i < g->n; i++) __builtin_prefetch(all + (c[i].pc - lo));
-    for (unsigned i = 0; i < g->n; i++) {
-        bool there = block_table_find(m->blocks, c[i].pc, g->mode);
-        const uint8_t *now =
-            all ? all + (c[i].pc - lo) : space_fetch(m->as, c[i].pc, c[i].guest_bytes);
-        known += there;
-        g->wanted[i] = !there && now && !memcmp(now, guest + c[i].guest, c[i].guest_bytes);
-        if (g->wanted[i] && c[i].pc == g->pc) g->asked = i;
-    }
-    return g->asked < g->n && known <= g->n / 2;
-}
-
-// Memory for the blocks and their links, which lie behind each.
-static bool make_blocks(Group *g) {
-    const CacheBlock *c = cache_record_blocks(g->r);
-    size_t bytes = g->n * sizeof(Block) + g->r->n_links * sizeof(HostLink);
-    char *at = arena_alloc(&g->m->meta, bytes);
-    for (unsigned i = 0; at && i < g->n; i++) {
-        g->block[i] = (Block *)(void *)at;
-        at += sizeof(Block) + c[i].n_links * sizeof(HostLink);
-    }
-    return at;
-}
-
-// What refers to a block's cold code refers to where it is now.
-static bool settle(Machine *m, const CacheBlock *c, const HostThawed *t, HostFault *faults,
-                   const uint8_t *traps, Block *b) {
-    int32_t cold = (int32_t)(t->cold - t->entry);
-    for (uint32_t i = 0; i < c->n_faults; i++) {
-        if (!faults[i].fix) continue;
-        if ((uint32_t)faults[i].fix >= t->cold_bytes) return false;
-        faults[i].fix += cold;
-    }
-    BlockTraps *all = c->n_traps ? block_traps(m, t->cold, traps, c->n_traps) : NULL;
-    for (uint32_t i = 0; all && i < all->n; i++)
-        if (all->trap[i].to >= t->cold_bytes) return false;
-    b->traps = all;
-    return all || !c->n_traps;
-}
-
-static bool thaw(Group *g) {
-    const CacheRecord *r = g->r;
-    const CacheBlock *c = cache_record_blocks(r);
-    Machine *m = g->m;
-    HostThawed out[GROUP_BLOCKS];
-    HostFault *faults = arena_alloc(&m->meta, r->n_faults * sizeof *faults);
-    uint32_t *counts = r->n_counts ? arena_alloc(&m->meta, r->n_counts * sizeof *counts) : NULL;
-    if (!faults || (r->n_counts && !counts) || !make_blocks(g)) return false;
-    const uint8_t *at = (const uint8_t *)(c + r->n_blocks);
-    memcpy(faults, at, r->n_faults * sizeof *faults);
-    at += r->n_faults * sizeof *faults;
-    if (counts) memcpy(counts, at, r->n_counts * sizeof *counts);
-    at += r->n_counts * sizeof *counts;
-    const uint8_t *traps = at;
-    at += r->n_traps * sizeof(HostTrap);
-    for (unsigned i = 0; i < g->n; i++)
-        out[i] = (HostThawed){.links = block_links(g->block[i]), .n_links = c[i].n_links};
-    HostCode code = translate_room(m, r->frozen_bytes);
-    if (m->host->thaw(m->host_ctx, at, r->frozen_bytes, &code, out, g->n)) return false;
-    memcpy(m->persist->link_to, at + r->frozen_bytes, r->n_links * sizeof *m->persist->link_to);
-    for (unsigned i = 0; i < g->n; i++) {
-        *g->block[i] = (Block){.pc = c[i].pc,
-                               .entry = out[i].entry,
-                               .faults = faults,
-                               .count_ends = c[i].n_counts ? counts : NULL,
-                               .mode = g->mode,
-                               .code_bytes = out[i].code_bytes,
-                               .size_bytes = c[i].guest_bytes,
-                               .n_insns = c[i].n_insns,
-                               .n_links = c[i].n_links,
-                               .n_faults = c[i].n_faults,
-                               .loaded = true};
-        if (!settle(m, &c[i], &out[i], faults, traps, g->block[i])) return false;
-        faults += c[i].n_faults;
-        traps += c[i].n_traps * sizeof(HostTrap);
-        if (counts) counts += c[i].n_counts;
-    }
-    m->cache_at = code.at;
-    m->cold_at = code.cold;
-    return true;
-}
-
-static bool link_room(Persist *p, uint32_t n) {
-    if (n < p->cap_links) return true;
-    uint16_t *more = realloc(p->link_to, (n + 1) * sizeof *more);
-    if (!more) return false;
-    p->link_to = more;
-    p->cap_links = n + 1;
-    return true;
-}
-
-// Another process may cut the file short: then a fault ends this, which is why nothing of a group
-// is known to others before all of it is read.
-static void take_group(void *ctx) {
-    Group *g = ctx;
-    const CacheRecord *r = g->r;
-    g->taken = cache_record_ok(r, g->bytes) && r->mode == g->mode && is_sound(r) &&
-               link_room(g->m->persist, r->n_links) && find_wanted(g) && thaw(g);
-}
-
-// A link within the group, which the host has made already, is to be known, or to be undone.
-static void note_link(Group *g, HostLink *l, unsigned from, unsigned to) {
-    if (to < g->n && g->wanted[from] && g->wanted[to]) {
-        l->target = g->block[to];
-        l->next_incoming = g->block[to]->incoming;
-        g->block[to]->incoming = l;
-    } else {
-        g->m->host->link(g->m->host_ctx, l, NULL);
-    }
-}
-
-// Links that were used lead to what is in the table now; the others wait until they are.
-static void link_group(Group *g) {
-    Machine *m = g->m;
-    const uint16_t *to = m->persist->link_to;
-    for (int pass = 0; pass < 2; pass++)
-        for (unsigned i = 0, at = 0; i < g->n; i++)
-            for (unsigned k = 0; k < g->block[i]->n_links; k++, at++)
-                if (to[at] == LINK_ELSEWHERE)
-                    (pass ? block_table_prefetch_block
-                          : block_table_prefetch)(m->blocks, block_links(g->block[i])[k].target_pc);
-    for (unsigned i = 0; i < g->n; i++)
-        for (unsigned k = 0; k < g->block[i]->n_links; k++, to++) {
-            HostLink *l = &block_links(g->block[i])[k];
-            if (*to < HOST_OUTSIDE) note_link(g, l, i, *to);
-            if (*to != LINK_ELSEWHERE || !g->wanted[i]) continue;
-            Block *target = block_table_find(m->blocks, l->target_pc, g->mode);
-            if (target) block_link(m, l, target);
-        }
-}
-
-static void enter_group(Group *g) {
-    Machine *m = g->m;
-    for (unsigned i = 0; i < g->n; i++) {
-        g->wanted[i] = g->wanted[i] && block_table_add(m->blocks, g->block[i]);
-        m->stats.loaded += g->wanted[i];
-    }
-    link_group(g);
-    m->falls_into_next = g->wanted[g->n - 1] ? g->block[g->n - 1] : NULL;
+                   mod->file.n_segs, mod->file.end);
 }
 
 Block *persist_load(Machine *m, uint64_t pc, uint32_t mode) {
@@ -351,40 +177,77 @@ Block *persist_load(Machine *m, uint64_t pc, uint32_t mode) {
     Module *mod = p && is_plain(mode) ? module_of(p, pc) : NULL;
     if (!mod) return NULL;
     if (!mod->opened) open_module(p, mod);
-    const void *at;
-    uint64_t bytes;
-    unsigned next = 0;
-    while ((at = cache_file_find(&mod->file, pc, next, &next, &bytes))) {
-        Group g = {.m = m, .r = at, .bytes = bytes, .pc = pc, .mode = mode};
-        if (!host_try(take_group, &g) || !g.taken) continue;
-        enter_group(&g);
-        if (g.wanted[g.asked]) return g.block[g.asked];
-    }
-    return NULL;
+    if (mod->flushes != m->stats.flushes) return NULL; // its images went with the code cache
+    Block *b = NULL;
+    for (unsigned i = 0; i < mod->n_images && !b; i++)
+        b = image_block(m, &m->images->at[mod->first_image + i], pc, mode);
+    return b;
 }
 
 // ---- saving ----
 
+// The blocks of a segment that is about to be written.
 typedef struct Saving {
-    Persist *p;
+    Machine *m;
     Module *mod;
-    CacheAdding to;
-    Buf records;
-    const Block *block[GROUP_BLOCKS]; // of the next record
-    unsigned n;
-    const CacheRecord *known; // what was looked at last in the file
-    bool known_ok;
+    const Block **block; // in the order in which they were made
+    uint32_t n, n_links;
+    uint32_t *order; // numbers of blocks, sorted by pc and mode
+    uint32_t *to;    // for each link of each block, which block it leads to
+    HostCompiled *compiled;
+    HostPlace *place;
+    Buf body, guest, image;
 } Saving;
 
-// Where each link of the group leads.
-static void links_to(const Saving *s, uint16_t *to) {
-    for (unsigned i = 0; i < s->n; i++)
-        for (unsigned k = 0; k < s->block[i]->n_links; k++, to++) {
-            const HostLink *l = &block_links(s->block[i])[k];
-            *to = l->target ? LINK_ELSEWHERE : LINK_UNUSED;
-            for (unsigned j = 0; j < s->n; j++)
-                if (s->block[j]->pc == l->target_pc) *to = (uint16_t)j;
-        }
+static int by_pc_and_mode(uint64_t pc, uint32_t mode, const Block *b) {
+    if (pc != b->pc) return pc < b->pc ? -1 : 1;
+    return (mode > b->mode) - (mode < b->mode);
+}
+
+static int by_pc(const void *a, const void *b, void *ctx) {
+    const Saving *s = ctx;
+    const Block *x = s->block[*(const uint32_t *)a];
+    return by_pc_and_mode(x->pc, x->mode, s->block[*(const uint32_t *)b]);
+}
+
+static uint32_t find_saved(const Saving *s, uint64_t pc, uint32_t mode) {
+    for (uint32_t lo = 0, hi = s->n; lo < hi;) {
+        uint32_t mid = lo + (hi - lo) / 2;
+        int way = by_pc_and_mode(pc, mode, s->block[s->order[mid]]);
+        if (!way) return s->order[mid];
+        if (way < 0)
+            hi = mid;
+        else
+            lo = mid + 1;
+    }
+    return HOST_OUTSIDE;
+}
+
+static bool sort_and_link(Saving *s) {
+    for (uint32_t i = 0; i < s->n; i++) s->n_links += s->block[i]->n_links;
+    s->order = malloc(s->n * sizeof *s->order);
+    s->to = malloc((s->n_links + 1) * sizeof *s->to);
+    s->compiled = malloc(s->n * sizeof *s->compiled);
+    s->place = malloc(s->n * sizeof *s->place);
+    if (!s->order || !s->to || !s->compiled || !s->place) return false;
+    for (uint32_t i = 0; i < s->n; i++) s->order[i] = i;
+    qsort_r(s->order, s->n, sizeof *s->order, by_pc, s);
+    uint32_t *to = s->to;
+    for (uint32_t i = 0; i < s->n; i++) {
+        const Block *b = s->block[i];
+        s->compiled[i] = (HostCompiled){.entry = b->entry,
+                                        .cold = b->kept->cold,
+                                        .code_bytes = b->code_bytes,
+                                        .cold_bytes = b->kept->cold_bytes,
+                                        .links = block_links(b),
+                                        .to = to,
+                                        .relocs = b->kept->relocs,
+                                        .n_links = b->n_links,
+                                        .n_relocs = b->kept->n_relocs};
+        for (uint32_t k = 0; k < b->n_links; k++)
+            *to++ = find_saved(s, block_links(b)[k].target_pc, b->mode);
+    }
+    return true;
 }
 
 static uint32_t n_counts(const Block *b) {
@@ -394,154 +257,204 @@ static uint32_t n_counts(const Block *b) {
     return n;
 }
 
-static bool freeze(Machine *m, const Saving *s, const uint16_t *to, Buf *out) {
-    HostCompiled c[GROUP_BLOCKS];
-    for (unsigned i = 0; i < s->n; i++) {
+static void add_blocks(Saving *s, CacheBody *h) {
+    uint32_t *first_link = calloc(s->n, sizeof *first_link);
+    s->body.failed |= !first_link;
+    for (uint32_t i = 0, at = 0; i < s->n && first_link; at += s->block[i++]->n_links)
+        first_link[i] = at;
+    for (uint32_t k = 0; k < s->n && first_link; k++) {
+        uint32_t i = s->order[k];
         const Block *b = s->block[i];
-        c[i] = (HostCompiled){.entry = b->entry,
-                              .cold = b->kept->cold,
-                              .code_bytes = b->code_bytes,
-                              .cold_bytes = b->kept->cold_bytes,
-                              .links = block_links(b),
-                              .to = to,
-                              .relocs = b->kept->relocs,
-                              .n_links = b->n_links,
-                              .n_relocs = b->kept->n_relocs};
-        to += b->n_links;
-    }
-    return m->host->freeze(m->host_ctx, c, s->n, out);
-}
-
-static void add_faults(const Block *b, Buf *out) {
-    for (uint32_t i = 0; i < b->n_faults; i++) {
-        HostFault f = b->faults[i];
-        if (f.fix) f.fix -= (int32_t)(b->kept->cold - b->entry);
-        buf_add(out, &f, sizeof f);
-    }
-}
-
-// The parts of a record that stand before its frozen code; their sizes go to *r.
-static void add_blocks(const Saving *s, CacheRecord *r, Buf *out) {
-    for (unsigned i = 0; i < s->n; i++) {
-        const Block *b = s->block[i];
-        CacheBlock c = {.pc = b->pc,
+        CacheBlock c = {.pc = (uint32_t)(b->pc - s->mod->lo),
+                        .hot = s->place[i].hot,
+                        .link = first_link[i],
+                        .fault = h->n_faults,
+                        .code_bytes = (uint16_t)b->code_bytes,
                         .guest_bytes = b->size_bytes,
                         .n_insns = b->n_insns,
                         .n_links = b->n_links,
                         .n_faults = b->n_faults,
-                        .n_counts = n_counts(b),
-                        .n_traps = b->traps ? b->traps->n : 0,
-                        .guest = r->guest_bytes};
-        r->n_links += c.n_links;
-        r->n_faults += c.n_faults;
-        r->n_counts += c.n_counts;
-        r->n_traps += c.n_traps;
-        r->guest_bytes += c.guest_bytes;
-        buf_add(out, &c, sizeof c);
+                        .mode = (uint8_t)b->mode};
+        h->n_faults += c.n_faults;
+        buf_add(&s->body, &c, sizeof c);
     }
-    for (unsigned i = 0; i < s->n; i++) add_faults(s->block[i], out);
-    for (unsigned i = 0; i < s->n; i++)
-        buf_add(out, s->block[i]->count_ends, n_counts(s->block[i]) * sizeof(uint32_t));
-    for (unsigned i = 0; i < s->n; i++)
-        if (s->block[i]->traps)
-            buf_add(out, s->block[i]->traps->trap, s->block[i]->traps->n * sizeof(HostTrap));
+    free(first_link);
 }
 
-static void add_record(Saving *s) {
-    Machine *m = s->p->m;
-    Buf *out = &s->records;
-    size_t start = out->len;
-    CacheRecord r = {.mode = s->block[0]->mode, .n_blocks = s->n};
-    buf_add(out, &r, sizeof r);
-    add_blocks(s, &r, out);
-    uint16_t *to = malloc(r.n_links * sizeof *to + 1);
-    size_t frozen = out->len;
-    bool ok = to && (links_to(s, to), freeze(m, s, to, out));
-    r.frozen_bytes = (uint32_t)(out->len - frozen);
-    if (ok) buf_add(out, to, r.n_links * sizeof *to);
-    for (unsigned i = 0; i < s->n && ok; i++) {
-        const uint8_t *code = space_fetch(m->as, s->block[i]->pc, s->block[i]->size_bytes);
-        ok = code;
-        if (ok) buf_add(out, code, s->block[i]->size_bytes);
+// Chunks of so many bytes that there are no more of them than blocks, about.
+static void add_chunks(Saving *s, CacheBody *h) {
+    uint32_t span = (uint32_t)(s->block[s->order[s->n - 1]]->pc - s->mod->lo) + 1, k = 0;
+    h->chunk_shift = 4;
+    while (span >> h->chunk_shift > s->n + 16) h->chunk_shift++;
+    h->n_chunks = (span >> h->chunk_shift) + 1;
+    h->chunks = (uint32_t)s->body.len;
+    for (uint64_t n = 0; n <= h->n_chunks; n++) {
+        while (k < s->n && (s->block[s->order[k]]->pc - s->mod->lo) >> h->chunk_shift < n) k++;
+        buf_add(&s->body, &k, sizeof k);
     }
-    static const char pad[8];
-    buf_add(out, pad, -(out->len - start) & 7);
-    r.bytes = (uint32_t)(out->len - start);
-    free(to);
-    if (out->failed) return;
-    if (!ok) {
-        out->len = start;
-        return;
-    }
-    memcpy(out->data + start, &r, sizeof r);
-    cache_record_seal((CacheRecord *)(void *)(out->data + start));
 }
 
-// One block that cannot be frozen does not take the others with it.
-static void add_group(Saving *s) {
-    size_t before = s->records.len;
-    if (s->n) add_record(s);
-    if (s->n > 1 && s->records.len == before) {
-        Saving one = *s;
-        one.n = 1;
-        for (unsigned i = 0; i < s->n; i++) {
-            one.block[0] = s->block[i];
-            add_record(&one);
+static void add_by_code(Saving *s, CacheBody *h) {
+    uint32_t *rank = malloc(s->n * sizeof *rank);
+    for (uint32_t k = 0; rank && k < s->n; k++) rank[s->order[k]] = k;
+    h->by_code = (uint32_t)s->body.len;
+    if (rank) buf_add(&s->body, rank, s->n * sizeof *rank);
+    s->body.failed |= !rank;
+    free(rank);
+}
+
+// The guest code of all blocks, each byte once.
+static void add_ranges(Saving *s, CacheBody *h) {
+    h->ranges = (uint32_t)s->body.len;
+    for (uint32_t k = 0; k < s->n;) {
+        uint64_t lo = s->block[s->order[k]]->pc, hi = lo;
+        for (const Block *b; k < s->n && (b = s->block[s->order[k]])->pc <= hi; k++)
+            hi = MAX(hi, b->pc + b->size_bytes);
+        CacheRange r = {(uint32_t)(lo - s->mod->lo), (uint32_t)(hi - lo)};
+        const uint8_t *code = space_fetch(s->m->as, lo, r.bytes);
+        s->guest.failed |= !code;
+        if (code) buf_add(&s->guest, code, r.bytes);
+        buf_add(&s->body, &r, sizeof r);
+        h->n_ranges++;
+    }
+}
+
+static void add_counts(Saving *s, CacheBody *h) {
+    for (uint32_t k = 0; k < s->n; k++) {
+        buf_add(&s->body, &h->n_counts, sizeof h->n_counts);
+        h->n_counts += n_counts(s->block[s->order[k]]);
+    }
+    for (uint32_t k = 0; k < s->n; k++) {
+        const Block *b = s->block[s->order[k]];
+        buf_add(&s->body, b->count_ends, n_counts(b) * sizeof *b->count_ends);
+    }
+}
+
+static void add_tables(Saving *s, CacheBody *h) {
+    h->faults = (uint32_t)s->body.len;
+    for (uint32_t k = 0; k < s->n; k++) {
+        uint32_t i = s->order[k];
+        const Block *b = s->block[i];
+        for (uint32_t j = 0; j < b->n_faults; j++) {
+            HostFault f = b->faults[j];
+            if (f.fix)
+                f.fix += (int32_t)(s->place[i].cold - s->place[i].hot) -
+                         (int32_t)(b->kept->cold - b->entry);
+            buf_add(&s->body, &f, sizeof f);
         }
-        s->records = one.records;
     }
-    s->n = 0;
+    h->traps = (uint32_t)s->body.len;
+    for (uint32_t i = 0; i < s->n; i++) {
+        const BlockTraps *t = s->block[i]->traps;
+        for (uint32_t j = 0; t && j < t->n; j++, h->n_traps++)
+            buf_add(&s->body,
+                    &(HostTrap){s->place[i].hot + t->trap[j].at, s->place[i].cold + t->trap[j].to},
+                    sizeof(HostTrap));
+    }
+    h->counts = (uint32_t)s->body.len;
+    if (s->m->count) add_counts(s, h);
 }
 
-// Has the file got this block, perhaps from another process since we looked?
-static bool is_kept(Saving *s, const Block *b) {
-    const CacheRecord *r;
-    const uint8_t *code = space_fetch(s->p->m->as, b->pc, b->size_bytes);
-    uint64_t bytes;
-    for (unsigned next = 0;
-         code && (r = cache_file_find(&s->to.file, b->pc, next, &next, &bytes));) {
-        if (r != s->known) s->known_ok = cache_record_ok(r, bytes) && is_sound(r);
-        s->known = r;
-        const CacheBlock *c = cache_record_blocks(r);
-        for (uint32_t i = 0; s->known_ok && r->mode == b->mode && i < r->n_blocks; i++)
-            if (c[i].pc == b->pc && c[i].guest_bytes == b->size_bytes &&
-                !memcmp(cache_record_guest(r) + c[i].guest, code, b->size_bytes))
-                return true;
+static bool make_segment(Saving *s) {
+    static const char zeros[4096];
+    CacheBody h = {.n_blocks = s->n};
+    if (!s->n || !sort_and_link(s) ||
+        !s->m->host->freeze(s->m->host_ctx, s->compiled, s->n, s->place, &s->image))
+        return false;
+    buf_add(&s->body, &h, sizeof h);
+    add_blocks(s, &h);
+    add_chunks(s, &h);
+    add_by_code(s, &h);
+    add_ranges(s, &h);
+    add_tables(s, &h);
+    buf_add(&s->body, zeros, -s->body.len & 63);
+    h.image = (uint32_t)s->body.len;
+    buf_add(&s->body, s->image.data, s->image.len);
+    buf_add(&s->body, zeros, -s->body.len & (sizeof zeros - 1));
+    if (s->body.failed || s->guest.failed || s->body.len > UINT32_MAX) return false;
+    memcpy(s->body.data, &h, sizeof h);
+    return true;
+}
+
+typedef struct LeaveOut {
+    Saving *s;
+    int fd;
+    const CacheSegment *seg;
+} LeaveOut;
+
+// Leaves out what a segment has that another process added since we looked.
+static void leave_out(void *ctx) {
+    const LeaveOut *l = ctx;
+    Saving *s = l->s;
+    const CacheSegment *seg = l->seg;
+    size_t bytes = ALIGN_UP((size_t)(seg->body_bytes + seg->guest_bytes), 4096);
+    CacheBody *b = pages_alloc(bytes);
+    if (b && cache_read(l->fd, seg, b) && image_is_sound(b, seg->body_bytes, seg->guest_bytes)) {
+        uint32_t n = 0;
+        for (uint32_t i = 0; i < s->n; i++)
+            if (!image_find(b, s->block[i]->pc - s->mod->lo, s->block[i]->mode))
+                s->block[n++] = s->block[i];
+        s->n = n;
     }
-    return !code; // what is no longer there is not worth a place
+    pages_free(b, bytes);
 }
 
 // Code that is run a first time leaves only its name, for most of what is run once (what a build
 // tries, what a test compiles) never is again, and writing is not for nothing; a few blocks more
 // than are there already are not worth it either.
-static bool worth_saving(const Module *mod) {
-    if (mod->at_once) return mod->n_new;
-    return mod->file.map && (mod->n_new >= WORTH_SAVING || !mod->file.n_segs);
+static bool worth_saving(const Persist *p, const Module *mod) {
+    enum { MANY_SEGMENTS = 8 };
+    if (mod->at_once || !mod->file.exists) return mod->at_once && mod->n_new;
+    bool not_all_loaded = mod->flushes != p->m->stats.flushes || mod->n_sound < mod->file.n_segs;
+    if (mod->file.n_segs && not_all_loaded && !mod->damaged) return false; // they would be new
+    if (mod->n_new < WORTH_SAVING && mod->file.n_segs) return false;
+    return mod->file.n_segs < MANY_SEGMENTS || mod->n_new >= mod->n_kept / 16;
 }
 
-static bool save_blocks(Persist *p, int dir, Module *mod, const Block *const *blocks) {
-    Saving s = {.p = p, .mod = mod};
-    if (!cache_add_begin(dir, &mod->file.key, &s.to)) return false;
+// Opens the file under its lock and goes to where the next segment is written.
+static bool begin_saving(Saving *s, int dir, CacheAdding *to) {
+    const CacheFile *was = &s->mod->file;
+    if (!cache_add_begin(dir, &s->mod->key, to)) return false;
+    CacheFile *now = &to->file;
+    if (s->mod->damaged || now->n_segs == CACHE_MAX_SEGMENTS) {
+        cache_file_mark(dir, &s->mod->key, s->mod->name); // begun anew by the next run
+        s->n = 0;
+    }
+    unsigned known = now->end > was->end ? was->n_segs : now->end == was->end ? now->n_segs : 0;
+    for (unsigned i = known; i < now->n_segs && s->n; i++)
+        host_try(leave_out, &(LeaveOut){s, to->fd, &now->seg[i]});
+    return true;
+}
+
+static bool save_blocks(Persist *p, int dir, Module *mod, const Block **blocks) {
+    Saving s = {.m = p->m, .mod = mod, .block = blocks};
+    CacheAdding to;
     for (uint32_t i = 0; i < mod->n_new; i++) {
         const Block *b = blocks[i];
-        if (b->pc + b->size_bytes > mod->hi || is_kept(&s, b)) continue;
-        if (s.n == GROUP_BLOCKS || (s.n && s.block[0]->mode != b->mode)) add_group(&s);
-        s.block[s.n++] = b;
+        if (b->pc + b->size_bytes <= mod->hi && space_fetch(p->m->as, b->pc, b->size_bytes))
+            s.block[s.n++] = b;
     }
-    add_group(&s);
-    size_t bytes = s.records.len;
-    bool saved = cache_add_end(&s.to, mod->name, &s.records);
-    buf_free(&s.records);
+    if (!begin_saving(&s, dir, &to)) return false;
+    if (!make_segment(&s)) s.body.len = 0;
+    bool saved = cache_add_end(&to, mod->name, &s.body, &s.guest);
     if (saved && log_on(&p->m->log, LOG_CACHE, mod->lo))
-        log_printf(&p->m->log, "cache: %s at %#lx: %zu bytes kept\n", mod->name, mod->lo, bytes);
+        log_printf(&p->m->log, "cache: %s at %#lx: %zu bytes kept\n", mod->name, mod->lo,
+                   s.body.len + s.guest.len);
+    buf_free(&s.body);
+    buf_free(&s.guest);
+    buf_free(&s.image);
+    free(s.order);
+    free(s.to);
+    free(s.compiled);
+    free(s.place);
     return saved;
 }
 
-static bool save_module(Persist *p, int dir, Module *mod, const Block *const *blocks) {
-    bool worth = worth_saving(mod);
+static bool save_module(Persist *p, int dir, Module *mod, const Block **blocks) {
+    bool worth = worth_saving(p, mod);
     bool saved = worth && save_blocks(p, dir, mod, blocks);
     bool marked =
-        !worth && mod->n_new && !mod->file.map && cache_file_mark(dir, &mod->file.key, mod->name);
+        !worth && mod->n_new && !mod->file.exists && cache_file_mark(dir, &mod->key, mod->name);
     if (log_on(&p->m->log, LOG_CACHE, mod->lo) && mod->n_new)
         log_printf(&p->m->log, "cache: %s at %#lx: %u new blocks%s\n", mod->name, mod->lo,
                    mod->n_new,

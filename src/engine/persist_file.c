@@ -13,15 +13,17 @@
 #include <unistd.h>
 
 // The last character is the format's; what a head holds, and where, is the same in all of them.
-#define HEAD_MAGIC    "DGMTRAN2"
-#define SEGMENT_MAGIC 0x544745534d4744ull
+#define HEAD_MAGIC    "DGMTRAN3"
+#define SEGMENT_MAGIC 0x33544745534d4744ull
 enum { FILE_NAME_BYTES = 40, LONGEST_USE = 3600 };
-#define MAX_SEGMENT_BYTES (1ull << 34) // records are found by 32 bits, in units of 8
+#define MAX_SEGMENT_BYTES (1ull << 30)
 
 typedef struct SegHead {
-    uint64_t magic, bytes; // bytes: of the segment, with this head
-    uint32_t n_index, n_blocks;
-    uint64_t index_sum, sum; // sum: of all before
+    uint64_t magic;
+    uint64_t body_bytes, guest_bytes; // which follow
+    uint64_t body_sum, guest_sum;
+    uint32_t n_blocks, pad;
+    uint64_t sum; // of all before
 } SegHead;
 
 static void name_of(const CacheKey *key, char out[FILE_NAME_BYTES]) {
@@ -97,113 +99,67 @@ static bool read_foreign_head(int fd, CacheHead *head) {
 
 static bool read_seg_head(int fd, uint64_t off, uint64_t end, SegHead *h) {
     return off + sizeof *h <= end && read_at(fd, h, sizeof *h, off) && h->magic == SEGMENT_MAGIC &&
-           h->sum == hash_bytes(h, offsetof(SegHead, sum), 0) && h->bytes <= end - off &&
-           h->bytes <= MAX_SEGMENT_BYTES && h->n_index && !(h->n_index & (h->n_index - 1)) &&
-           h->n_blocks < h->n_index &&
-           sizeof *h + (uint64_t)h->n_index * sizeof(CacheIndex) <= h->bytes;
+           h->sum == hash_bytes(h, offsetof(SegHead, sum), 0) && h->body_bytes &&
+           !(h->body_bytes & 4095) && h->body_bytes <= MAX_SEGMENT_BYTES &&
+           h->guest_bytes <= MAX_SEGMENT_BYTES &&
+           h->body_bytes + h->guest_bytes <= end - off - sizeof *h;
 }
 
-static void *map_memory(size_t bytes) {
-    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE,
-                   -1, 0);
-    return p == MAP_FAILED ? NULL : p;
+// Bodies are mapped, so they begin with a page.
+static uint64_t segment_start(uint64_t off) {
+    return ALIGN_UP(off + sizeof(SegHead), 4096ull) - sizeof(SegHead);
 }
-
-static bool read_segment(int fd, uint64_t off, const SegHead *h, CacheSegment *out) {
-    size_t index_bytes = h->n_index * sizeof(CacheIndex);
-    *out = (CacheSegment){
-        .off = off, .n_index = h->n_index, .bytes = h->bytes, .index = map_memory(index_bytes)};
-    if (!out->index) return false;
-    if (read_at(fd, out->index, index_bytes, off + sizeof *h) &&
-        hash_bytes(out->index, index_bytes, 0) == h->index_sum)
-        return true;
-    munmap(out->index, index_bytes);
-    return false;
+static uint64_t segment_end(uint64_t off, const SegHead *h) {
+    return segment_start(off + sizeof *h + h->body_bytes + h->guest_bytes);
 }
 
 // Everything up to the first thing that does not check.
 static void read_file(int fd, const CacheKey *key, CacheFile *f) {
     struct stat st;
     CacheHead head;
-    *f = (CacheFile){.key = *key};
+    *f = (CacheFile){0};
     if (!is_ours(fd, S_IFREG) || fstat(fd, &st) || !read_head(fd, &head) ||
         memcmp(&head.key, key, sizeof *key))
         return;
-    uint64_t end = (uint64_t)st.st_size, off = sizeof head;
     SegHead h;
-    while (f->n_segs < CACHE_MAX_SEGMENTS && read_seg_head(fd, off, end, &h) &&
-           read_segment(fd, off, &h, &f->seg[f->n_segs])) {
-        off += h.bytes;
-        f->n_segs++;
+    f->exists = true;
+    f->end = segment_start(sizeof head);
+    while (f->n_segs < CACHE_MAX_SEGMENTS && read_seg_head(fd, f->end, (uint64_t)st.st_size, &h)) {
+        f->seg[f->n_segs++] = (CacheSegment){.off = f->end,
+                                             .body_bytes = h.body_bytes,
+                                             .guest_bytes = h.guest_bytes,
+                                             .body_sum = h.body_sum,
+                                             .guest_sum = h.guest_sum,
+                                             .n_blocks = h.n_blocks};
+        f->end = segment_end(f->end, &h);
     }
-    void *map = mmap(NULL, off, PROT_READ, MAP_PRIVATE, fd, 0);
-    if (map == MAP_FAILED) {
-        cache_file_close(f);
-        return;
-    }
-    f->map = map;
-    f->bytes = off;
     if (time(NULL) - st.st_mtime > LONGEST_USE) futimens(fd, NULL); // what is in use stays
 }
 
-void cache_file_open(int dir, const CacheKey *key, CacheFile *out) {
+int cache_file_open(int dir, const CacheKey *key, CacheFile *out) {
     char name[FILE_NAME_BYTES];
     name_of(key, name);
-    *out = (CacheFile){.key = *key};
+    *out = (CacheFile){0};
     int fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    if (fd < 0) return;
+    if (fd < 0) return -1;
     read_file(fd, key, out);
+    if (out->exists) return fd;
     close(fd);
+    return -1;
 }
 
-void cache_file_close(CacheFile *f) {
-    for (unsigned i = 0; i < f->n_segs; i++)
-        munmap(f->seg[i].index, f->seg[i].n_index * sizeof(CacheIndex));
-    if (f->map) munmap((void *)(uintptr_t)f->map, f->bytes);
-    *f = (CacheFile){.key = f->key};
+// As the file is, without a copy; where it may not be (its file system has no programs), a copy.
+static bool map_or_read(int fd, void *out, uint64_t bytes, uint64_t off) {
+    enum { HOW = PROT_READ | PROT_WRITE | PROT_EXEC };
+    return mmap(out, bytes, HOW, MAP_PRIVATE | MAP_FIXED, fd, (off_t)off) != MAP_FAILED ||
+           read_at(fd, out, bytes, off);
 }
 
-static uint32_t slot_of(uint32_t pc) {
-    return (uint32_t)((uint64_t)pc * 0x9e3779b97f4a7c15ull >> 32);
-}
-
-const void *cache_file_find(const CacheFile *f, uint64_t pc, unsigned start, unsigned *next,
-                            uint64_t *bytes) {
-    uint32_t off = (uint32_t)(pc - f->key.lo);
-    for (unsigned s = start; s < f->n_segs; s++) {
-        const CacheSegment *seg = &f->seg[s];
-        uint32_t mask = seg->n_index - 1;
-        for (uint32_t i = slot_of(off) & mask, n = 0; n <= mask && seg->index[i].record;
-             i = (i + 1) & mask, n++) {
-            uint64_t at = (uint64_t)seg->index[i].record * 8;
-            if (seg->index[i].pc != off || at + sizeof(CacheRecord) > seg->bytes) continue;
-            *next = s + 1;
-            *bytes = seg->bytes - at;
-            return f->map + seg->off + at;
-        }
-    }
-    return NULL;
-}
-
-// Bytes of a record up to its guest code.
-static uint64_t before_guest(const CacheRecord *r) {
-    return sizeof *r + (uint64_t)r->n_blocks * sizeof(CacheBlock) +
-           r->n_faults * sizeof(HostFault) + r->n_counts * 4ull + r->n_traps * sizeof(HostTrap) +
-           r->frozen_bytes + r->n_links * 2ull;
-}
-
-const uint8_t *cache_record_guest(const CacheRecord *r) {
-    return (const uint8_t *)r + before_guest(r);
-}
-
-bool cache_record_ok(const CacheRecord *r, uint64_t bytes) {
-    if (bytes < sizeof *r || r->bytes < sizeof *r || r->bytes > bytes || r->bytes % 8) return false;
-    return r->n_blocks && before_guest(r) + r->guest_bytes <= r->bytes &&
-           r->sum == hash_bytes(&r->bytes, r->bytes - sizeof r->sum, 0);
-}
-
-void cache_record_seal(CacheRecord *r) {
-    r->sum = hash_bytes(&r->bytes, r->bytes - sizeof r->sum, 0);
+bool cache_read(int fd, const CacheSegment *s, void *out) {
+    const uint8_t *guest = (const uint8_t *)out + s->body_bytes;
+    return map_or_read(fd, out, s->body_bytes + s->guest_bytes, s->off + sizeof(SegHead)) &&
+           hash_bytes(out, s->body_bytes, 0) == s->body_sum &&
+           hash_bytes(guest, s->guest_bytes, 0) == s->guest_sum;
 }
 
 // ---- writing ----
@@ -218,53 +174,22 @@ static bool write_at(int fd, const void *data, size_t bytes, uint64_t off) {
     return true;
 }
 
-static const CacheRecord *record_at(const Buf *records, size_t at) {
-    return (const void *)(records->data + at);
-}
-
-// A segment of these records: its head and index, to be written before them.
-static bool build_index(const CacheKey *key, const Buf *records, Buf *out) {
-    uint32_t n = 0, n_index = 64;
-    for (size_t at = 0; at < records->len; at += record_at(records, at)->bytes)
-        n += record_at(records, at)->n_blocks;
-    while (n_index < 2 * n) n_index *= 2;
-    size_t index_bytes = n_index * sizeof(CacheIndex), lead = sizeof(SegHead) + index_bytes;
-    CacheIndex *index = calloc(n_index, sizeof *index);
-    if (!index || lead + records->len > MAX_SEGMENT_BYTES) {
-        free(index);
-        return false;
-    }
-    for (size_t at = 0; at < records->len; at += record_at(records, at)->bytes) {
-        const CacheRecord *r = record_at(records, at);
-        for (uint32_t k = 0; k < r->n_blocks; k++) {
-            uint32_t pc = (uint32_t)(cache_record_blocks(r)[k].pc - key->lo);
-            uint32_t i = slot_of(pc) & (n_index - 1);
-            while (index[i].record) i = (i + 1) & (n_index - 1);
-            index[i] = (CacheIndex){pc, (uint32_t)((lead + at) / 8)};
-        }
-    }
+static bool write_segment(int fd, const Buf *body, const Buf *guest, uint64_t off) {
     SegHead h = {.magic = SEGMENT_MAGIC,
-                 .bytes = lead + records->len,
-                 .n_index = n_index,
-                 .n_blocks = n,
-                 .index_sum = hash_bytes(index, index_bytes, 0)};
+                 .body_bytes = body->len,
+                 .guest_bytes = guest->len,
+                 .body_sum = hash_bytes(body->data, body->len, 0),
+                 .guest_sum = hash_bytes(guest->data, guest->len, 0),
+                 .n_blocks = ((const CacheBody *)(const void *)body->data)->n_blocks};
     h.sum = hash_bytes(&h, offsetof(SegHead, sum), 0);
-    buf_add(out, &h, sizeof h);
-    buf_add(out, index, index_bytes);
-    free(index);
-    return !out->failed;
+    return body->len <= MAX_SEGMENT_BYTES && write_at(fd, &h, sizeof h, off) &&
+           write_at(fd, body->data, body->len, off + sizeof h) &&
+           write_at(fd, guest->data, guest->len, off + sizeof h + body->len);
 }
 
-static bool write_segment(int fd, const CacheKey *key, const Buf *records, uint64_t off) {
-    Buf lead = {0};
-    bool ok = build_index(key, records, &lead) && write_at(fd, lead.data, lead.len, off) &&
-              write_at(fd, records->data, records->len, off + lead.len);
-    buf_free(&lead);
-    return ok;
-}
-
-// A whole new file, in place of what has the name now; records NULL: with none yet.
-static bool write_new(int dir, const CacheKey *key, const char *name, const Buf *records) {
+// A whole new file, in place of what has the name now; body NULL: without a segment yet.
+static bool write_new(int dir, const CacheKey *key, const char *name, const Buf *body,
+                      const Buf *guest) {
     char file[FILE_NAME_BYTES], temporary[FILE_NAME_BYTES + 16];
     name_of(key, file);
     snprintf(temporary, sizeof temporary, ".%s.%d", file, (int)getpid());
@@ -275,7 +200,7 @@ static bool write_new(int dir, const CacheKey *key, const char *name, const Buf 
     snprintf(head.name, sizeof head.name, "%s", name);
     head.sum = hash_bytes(&head, offsetof(CacheHead, sum), 0);
     bool ok = write_at(fd, &head, sizeof head, 0) &&
-              (!records || write_segment(fd, key, records, sizeof head)) &&
+              (!body || write_segment(fd, body, guest, segment_start(sizeof head))) &&
               !renameat(dir, temporary, dir, file);
     if (!ok) unlinkat(dir, temporary, 0);
     close(fd);
@@ -283,28 +208,13 @@ static bool write_new(int dir, const CacheKey *key, const char *name, const Buf 
 }
 
 bool cache_file_mark(int dir, const CacheKey *key, const char *name) {
-    return write_new(dir, key, name, NULL);
-}
-
-// All sound records of the file, then the new ones.
-static void gather(const CacheFile *f, const Buf *more, Buf *out) {
-    for (unsigned s = 0; s < f->n_segs; s++) {
-        const CacheSegment *seg = &f->seg[s];
-        uint64_t at = sizeof(SegHead) + seg->n_index * sizeof(CacheIndex);
-        while (at + sizeof(CacheRecord) <= seg->bytes) {
-            const CacheRecord *r = (const void *)(f->map + seg->off + at);
-            if (!cache_record_ok(r, seg->bytes - at)) break;
-            buf_add(out, r, r->bytes);
-            at += r->bytes;
-        }
-    }
-    buf_add(out, more->data, more->len);
+    return write_new(dir, key, name, NULL, NULL);
 }
 
 bool cache_add_begin(int dir, const CacheKey *key, CacheAdding *a) {
     char file[FILE_NAME_BYTES];
     name_of(key, file);
-    *a = (CacheAdding){.file.key = *key, .dir = dir};
+    *a = (CacheAdding){.key = *key, .dir = dir};
     a->fd = openat(dir, file, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (a->fd < 0) return true;
     struct stat st;
@@ -316,22 +226,15 @@ bool cache_add_begin(int dir, const CacheKey *key, CacheAdding *a) {
     return false;
 }
 
-bool cache_add_end(CacheAdding *a, const char *name, const Buf *records) {
-    CacheFile *f = &a->file;
-    bool ok = !records->failed && records->len;
-    if (ok && f->map && f->n_segs < CACHE_MAX_SEGMENTS) {
-        ok = write_segment(a->fd, &f->key, records, f->bytes);
+bool cache_add_end(CacheAdding *a, const char *name, const Buf *body, const Buf *guest) {
+    bool ok = !body->failed && !guest->failed && body->len;
+    if (ok && a->file.exists) {
+        ok = write_segment(a->fd, body, guest, a->file.end);
         // what is behind the end is not read anyway
-        if (!ok && ftruncate(a->fd, (off_t)f->bytes)) ok = false;
-    } else if (ok && f->map) {
-        Buf all = {0};
-        gather(f, records, &all);
-        ok = !all.failed && write_new(a->dir, &f->key, name, &all);
-        buf_free(&all);
+        if (!ok && ftruncate(a->fd, (off_t)a->file.end)) ok = false;
     } else if (ok) {
-        ok = write_new(a->dir, &f->key, name, records);
+        ok = write_new(a->dir, &a->key, name, body, guest);
     }
-    cache_file_close(f);
     if (a->fd >= 0) close(a->fd);
     return ok;
 }
@@ -402,12 +305,13 @@ int cache_dir_each(int dir, CacheEachFn *fn, void *ctx) {
         bool sound = fd >= 0 && read_head(fd, &head);
         uint32_t blocks = 0;
         SegHead h;
-        for (uint64_t off = sizeof head; sound && read_seg_head(fd, off, all[i].bytes, &h);
-             off += h.bytes)
+        for (uint64_t off = segment_start(sizeof head);
+             sound && read_seg_head(fd, off, all[i].bytes, &h); off = segment_end(off, &h))
             blocks += h.n_blocks;
         bool foreign = fd >= 0 && !sound && read_foreign_head(fd, &head);
         if (fd >= 0) close(fd);
-        if (!fn(ctx, all[i].name, sound || foreign ? &head : NULL, blocks, all[i].bytes, all[i].used) &&
+        if (!fn(ctx, all[i].name, sound || foreign ? &head : NULL, blocks, all[i].bytes,
+                all[i].used) &&
             unlinkat(dir, all[i].name, 0))
             failed = -errno;
     }

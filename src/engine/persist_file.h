@@ -1,13 +1,12 @@
 // persist_file.h - one file of kept translations, and the directory that they lie in.
 //
-// A file: CacheHead, then segments, each a SegHead, an index (an open hash of guest pc to record)
-// and records. A record is a group of blocks that were made one after the other. A save appends a
-// segment; the file is written anew, with one segment, when there are too many. Heads and indexes
-// are read into memory and checked, records through a mapping, each with a checksum of its own.
-// What does not check ends the file: a crash while writing, a full disk and two writers leave at
-// worst an end that is overwritten next time.
+// A file: CacheHead, then segments, one for each save: a SegHead, a body (tables and code, ready to
+// run) and the guest code that it was made of. All have checksums. What does not check ends the
+// file: a crash while writing, a full disk and two writers leave at worst an end that is
+// overwritten next time. Bodies are mapped, so nothing that was ever sound is written to again: a
+// file that was damaged is begun anew, under the same name.
 //
-// Thread-safety: a CacheFile belongs to one thread at a time; processes are kept apart by flock().
+// Processes are kept apart by flock().
 #ifndef DGM_ENGINE_PERSIST_FILE_H
 #define DGM_ENGINE_PERSIST_FILE_H
 
@@ -31,73 +30,69 @@ typedef struct CacheHead {
     uint64_t sum;                // of all before
 } CacheHead;
 
-typedef struct CacheRecord {
-    uint64_t sum;   // of all behind this field
-    uint32_t bytes; // a multiple of 8, with this head
-    uint32_t mode, n_blocks, n_links, n_faults, n_counts, guest_bytes, frozen_bytes;
-    uint32_t n_traps, pad;
-    // The blocks' own, one behind the other: CacheBlock[n_blocks], HostFault[n_faults] (fixes from
-    // the cold code's start), uint32_t counts[n_counts], HostTrap[n_traps], frozen code, uint16_t
-    // link_to[n_links], guest code.
-} CacheRecord;
+// A segment's body, which is mapped to where it will run. Places are counted from its start; its
+// parts are CacheBlock[n_blocks], sorted by pc and mode, behind this head, and what the head says.
+typedef struct CacheBody {
+    uint32_t n_blocks, n_chunks, n_ranges, n_faults, n_traps, n_counts;
+    uint32_t chunks;      // uint32_t[n_chunks + 1]: the first block at or behind each so many bytes
+    uint32_t chunk_shift; // of guest code
+    uint32_t by_code; // uint32_t[n_blocks]: blocks in the order of their code, and of their links
+    uint32_t ranges;  // CacheRange[n_ranges]: the guest code that all this was made of, sorted
+    uint32_t faults;  // HostFault[n_faults]
+    uint32_t traps;   // HostTrap[n_traps] of all, from the image's start, sorted
+    uint32_t counts;  // of a machine that counts: uint32_t[n_blocks], where each begins in
+                      // uint32_t[n_counts] behind it, and which ends with UINT32_MAX
+    uint32_t image;   // the host's: see HostImage; aligned to 64
+    uint32_t pad[2];
+} CacheBody;
+
+typedef struct CacheRange {
+    uint32_t pc, bytes;
+} CacheRange;
 
 typedef struct CacheBlock {
-    uint64_t pc;
-    uint16_t guest_bytes, n_insns, n_links, n_faults;
-    uint32_t n_counts, n_traps;
-    uint32_t pad;
-    uint32_t guest; // its code, from the start of the record's
+    uint32_t pc;          // from CacheKey.lo
+    uint32_t hot;         // its code, from the image's start
+    uint32_t link, fault; // its first
+    uint16_t code_bytes, guest_bytes, n_insns, n_links, n_faults;
+    uint8_t mode;
+    uint8_t dead; // in memory: its guest code is another
 } CacheBlock;
 
-typedef struct CacheIndex {
-    uint32_t pc;     // from CacheKey.lo
-    uint32_t record; // offset in the segment / 8; 0: free
-} CacheIndex;
-
-enum { CACHE_MAX_SEGMENTS = 8 };
+enum { CACHE_MAX_SEGMENTS = 32 };
 typedef struct CacheSegment {
-    uint64_t off; // in the file
-    CacheIndex *index;
-    uint32_t n_index; // a power of two
-    uint64_t bytes;
+    uint64_t off; // of its head in the file
+    uint64_t body_bytes, guest_bytes;
+    uint64_t body_sum, guest_sum;
+    uint32_t n_blocks;
 } CacheSegment;
 
 typedef struct CacheFile {
-    CacheKey key;
-    const uint8_t *map; // the file up to its valid end; NULL: there is none
-    uint64_t bytes;
+    bool exists; // with a head that is sound
     CacheSegment seg[CACHE_MAX_SEGMENTS];
     unsigned n_segs;
+    uint64_t end; // of the last of them
 } CacheFile;
 
 // The directory, made when it is not there: -1 with a reason when it is not the user's alone.
 int cache_dir_open(const char *dir, DgmErr *why);
-// Opens the file with this key; an empty one (map NULL) when there is none that is sound.
-void cache_file_open(int dir, const CacheKey *key, CacheFile *out);
-void cache_file_close(CacheFile *f);
-// The place of a record for guest pc in the mapping, *bytes up to its segment's end: may fault,
-// must be checked. start: 0, then what *next was; NULL: no more.
-const void *cache_file_find(const CacheFile *f, uint64_t pc, unsigned start, unsigned *next,
-                            uint64_t *bytes);
-static inline const CacheBlock *cache_record_blocks(const CacheRecord *r) {
-    return (const CacheBlock *)(r + 1);
-}
-const uint8_t *cache_record_guest(const CacheRecord *r);
-// Is a record whole?
-bool cache_record_ok(const CacheRecord *r, uint64_t bytes);
-void cache_record_seal(CacheRecord *r);
+// The file with this key, a descriptor to read its segments with; -1: there is none that is sound.
+int cache_file_open(int dir, const CacheKey *key, CacheFile *out);
+// A segment's body, which is whole pages, and behind it the guest code of its ranges, to memory for
+// both. False: not what was written. May fault, when another process cuts the file short.
+bool cache_read(int fd, const CacheSegment *s, void *out);
 
-// Adding to a file, under its lock: begin reads what is there now (a.file; perhaps more than when
-// it was opened to read), end adds these records (each sealed, one behind the other) and closes;
-// with records that are empty, it only closes. False: nothing is kept (disk full, somebody else is
+// Adding a segment to a file, under its lock: begin reads what is there now; end writes behind it
+// and closes; without a body it only closes. False: nothing is kept (disk full, somebody else is
 // writing).
 typedef struct CacheAdding {
+    CacheKey key;
     CacheFile file;
     int dir, fd; // fd -1: there is none yet
 } CacheAdding;
 bool cache_add_begin(int dir, const CacheKey *key, CacheAdding *a);
-bool cache_add_end(CacheAdding *a, const char *name, const Buf *records);
-// Makes the file without a record: its code was run once.
+bool cache_add_end(CacheAdding *a, const char *name, const Buf *body, const Buf *guest);
+// Makes the file without a segment, in place of what is there: its code was run once.
 bool cache_file_mark(int dir, const CacheKey *key, const char *name);
 // Removes the files used least recently until the directory has no more than max_bytes.
 void cache_dir_trim(int dir, uint64_t max_bytes);

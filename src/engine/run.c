@@ -61,6 +61,7 @@ static void block_unlink(void *ctx, Block *b) {
 void machine_invalidate(Machine *m, uint64_t lo, uint64_t hi) {
     pthread_mutex_lock(&m->lock);
     block_table_remove(m->blocks, lo, hi, block_unlink, m);
+    images_invalidate(m, lo, hi);
     pthread_mutex_unlock(&m->lock);
 }
 
@@ -79,6 +80,7 @@ void machine_flush(Machine *m, Vcpu *self) {
     }
     block_table_clear(m->blocks);
     persist_start_anew(m);
+    images_forget(m);
     arena_reset(&m->meta);
     m->cache_at = m->cache_first;
     m->cold_at = m->cache_cold;
@@ -107,8 +109,27 @@ static void log_unimplemented(Vcpu *v, const char *what, uint64_t pc) {
     buf_free(&text);
 }
 
+static bool code_at(const Machine *m, uint64_t host_pc, CodeAt *out) {
+    if (image_code_at(m, host_pc, out)) return true;
+    const Block *b = block_table_find_host(m->blocks, host_pc);
+    if (!b) return false;
+    *out = (CodeAt){.pc = b->pc,
+                    .entry = b->entry,
+                    .faults = b->faults,
+                    .count_ends = b->count_ends,
+                    .undo = b->undo,
+                    .n_faults = b->n_faults,
+                    .n_undo = b->n_undo};
+    if (!b->traps) return true;
+    out->traps_from = b->entry;
+    out->cold = b->traps->cold;
+    out->traps = b->traps->trap;
+    out->n_traps = b->traps->n;
+    return true;
+}
+
 // A segment counts all its instructions when it begins; those from the fault on did not happen.
-static void uncount(Vcpu *v, const Block *b, uint64_t pc) {
+static void uncount(Vcpu *v, const CodeAt *b, uint64_t pc) {
     if (b->n_undo) observe_undo(v->hot, b->undo, b->n_undo, (uint32_t)(pc - b->pc));
     if (!v->m->count) return;
     uint64_t done = (pc - b->pc) / v->m->guest->min_insn_bytes;
@@ -121,8 +142,8 @@ static void uncount(Vcpu *v, const Block *b, uint64_t pc) {
 // By a misaligned access, or a fault.
 static void left_half_way(Vcpu *v, uint64_t pc) {
     pthread_mutex_lock(&v->m->lock);
-    const Block *b = block_table_find_host(v->m->blocks, (uintptr_t)v->hot->trap_code);
-    if (b) uncount(v, b, pc);
+    CodeAt b;
+    if (code_at(v->m, (uintptr_t)v->hot->trap_code, &b)) uncount(v, &b, pc);
     pthread_mutex_unlock(&v->m->lock);
 }
 
@@ -155,7 +176,7 @@ static void trap(Vcpu *v, IrTrap kind, unsigned value) {
 }
 
 typedef struct Run {
-    HostLink *link;      // the exit that was just taken, to be chained, or NULL
+    const void *link;    // the exit that was just taken (VcpuHot.exit_link), to be chained, or NULL
     uint32_t generation; // flush_generation when it was taken
 } Run;
 
@@ -176,7 +197,7 @@ static void translate_ahead(Vcpu *v, Block *b, uint32_t mode, uint32_t max_insns
         Block *to = block_get(v, next->target_pc, mode, max_insns);
         if (!to || generation != atomic_load(&m->flush_generation)) return;
         block_link(m, next, to);
-        if (known) return;
+        if (known || to->loaded) return;
         b = to;
     }
 }
@@ -230,8 +251,12 @@ static const void *find_code(Vcpu *v, uint64_t pc, uint32_t mode, const Run *run
         return NULL;
     }
     if (b->mode == mode) {
-        if (run->link && run->generation == atomic_load(&m->flush_generation))
-            block_link(m, run->link, b);
+        HostLink *l = run->link && run->generation == atomic_load(&m->flush_generation)
+                          ? link_taken(m, run->link)
+                          : NULL;
+        if (l) block_link(m, l, b);
+        if (v->barred) images_relink(m, b);
+        v->barred = false;
         *jump_cache_slot(v, pc) = (JumpCacheEntry){.pc = pc, .code = b->entry};
     }
     // Who looks at it has the lock, or waits for it to be false: no full barriers.
@@ -252,7 +277,7 @@ static int64_t run_code(Vcpu *v, Run *run, uint32_t max_insns) {
         vcpu_fp_sync(v);
         run->link = NULL;
     }
-    bool known = !run->link && max_insns == m->max_block_insns;
+    bool known = !run->link && !v->barred && max_insns == m->max_block_insns;
     const void *code = known ? known_code(v, pc) : NULL;
     if (!code && !(code = find_code(v, pc, mode, run, max_insns))) return -1;
     run->generation = atomic_load(&m->flush_generation);
@@ -264,7 +289,7 @@ static int64_t run_code(Vcpu *v, Run *run, uint32_t max_insns) {
     v->dispatches++;
     if (log_on(&m->log, LOG_EXEC, pc)) log_printf(&m->log, "exec %#lx\n", pc);
     uint64_t why = m->host->enter(m->host_ctx, v->state, code);
-    run->link = why == HOST_EXIT_LINK ? (HostLink *)v->hot->exit_link : NULL;
+    run->link = why == HOST_EXIT_LINK ? v->hot->exit_link : NULL;
     atomic_store_explicit(&v->in_code, false, memory_order_release);
     if (m->watches) *vcpu_slot(v->hot, SLOT_AHEAD) = 0;
     return (int64_t)why;
@@ -365,7 +390,7 @@ int vcpu_run(Vcpu *v, int64_t budget) {
 // ---- faults ----
 
 // The entry of the access that is at host_pc.
-static HostFault fault_at(const Block *b, uint64_t host_pc) {
+static HostFault fault_at(const CodeAt *b, uint64_t host_pc) {
     uint32_t off = (uint32_t)(host_pc - (uintptr_t)b->entry);
     size_t n = COUNT_BEFORE(b->n_faults, i, b->faults[i].host_off <= off);
     return n ? b->faults[n - 1] : (HostFault){0};
@@ -393,14 +418,24 @@ static void fp_trap_count(Vcpu *v) {
 // The host's FPU has found what translated code does not look for.
 static bool fp_trapped(Vcpu *v, void *ucontext, uint64_t host_pc) {
     Machine *m = v->m;
-    const Block *b = block_table_find_host(m->blocks, host_pc);
-    if (!b || !b->traps) return false;
-    const HostTrap *t = b->traps->trap;
-    uint32_t off = (uint32_t)(host_pc - (uintptr_t)b->entry);
-    size_t n = COUNT_BEFORE(b->traps->n, i, t[i].at <= off);
-    if (!n) return false;
-    m->host->take_fp_trap(m->host_ctx, ucontext, b->traps->cold + t[n - 1].to);
+    CodeAt b;
+    if (!code_at(m, host_pc, &b)) return false;
+    const HostTrap *t = b.traps;
+    uint32_t off = (uint32_t)(host_pc - (uintptr_t)b.traps_from);
+    size_t n = COUNT_BEFORE(b.n_traps, i, t[i].at <= off);
+    if (!n || b.traps_from + t[n - 1].at < b.entry) return false;
+    m->host->take_fp_trap(m->host_ctx, ucontext, b.cold + t[n - 1].to);
     fp_trap_count(v);
+    return true;
+}
+
+// A block of an image whose guest code is no more what it was made of: the dispatcher goes on.
+static bool is_barred(Vcpu *v, void *ucontext, uint64_t host_pc) {
+    CodeAt b;
+    if (!image_code_at(v->m, host_pc, &b) || !b.barred || (uintptr_t)b.entry != host_pc)
+        return false;
+    v->barred = true;
+    v->m->host->leave_at_entry(v->m->host_ctx, ucontext, b.pc);
     return true;
 }
 
@@ -411,6 +446,7 @@ bool engine_handle_fault(Vcpu *v, int signo, const void *info, void *ucontext) {
     uint64_t host_pc = m->host->fault_pc(ucontext);
     bool in_code = host_pc >= (uintptr_t)m->cache_first && host_pc < (uintptr_t)m->cache_end;
     if (!in_code && !v->hot->in_helper) return false;
+    if (in_code && signo == SIGTRAP) return is_barred(v, ucontext, host_pc - 1);
     if (in_code && signo == SIGFPE) return fp_trapped(v, ucontext, host_pc);
     if (in_code && m->host->own_fault(m->host_ctx, v->state, ucontext, (uintptr_t)si->si_addr))
         return true;
@@ -419,18 +455,18 @@ bool engine_handle_fault(Vcpu *v, int signo, const void *info, void *ucontext) {
     v->fault.addr = (uintptr_t)si->si_addr - v->hot->mem_base;
     v->fault.poll = in_code && (uintptr_t)si->si_addr - (uintptr_t)v->hot->poll < POLL_BYTES;
     if (in_code) {
-        Block *b = block_table_find_host(m->blocks, host_pc);
-        if (!b) return false;
-        HostFault f = fault_at(b, host_pc);
-        uint64_t pc = b->pc + f.guest_off;
+        CodeAt b;
+        if (!code_at(m, host_pc, &b)) return false;
+        HostFault f = fault_at(&b, host_pc);
+        uint64_t pc = b.pc + f.guest_off;
         if (v->fault.poll)
             v->hot->poll_closed = 1;
         else
             guest_faulted(v, pc);
         m->host->leave_at_fault(m->host_ctx, v->state, ucontext, true,
-                                f.fix ? b->entry + f.fix : NULL);
+                                f.fix ? b.entry + f.fix : NULL);
         vcpu_set_reg(v, m->guest->pc_field, pc);
-        v->hot->trap_code = b->entry; // what it counted is put right when its registers are stored
+        v->hot->trap_code = b.entry; // what it counted is put right when its registers are stored
     } else {
         v->hot->in_helper = 0;
         guest_faulted(v, vcpu_reg(v, m->guest->pc_field));

@@ -166,10 +166,10 @@ static BlockKept *note_kept(Machine *m, const HostOutput *out) {
 }
 
 HostCode translate_room(Machine *m, size_t bytes) {
-    populate(m->cache_at, bytes, &m->cache_there, m->cache_first, m->cache_cold);
+    populate(m->cache_at, bytes, &m->cache_there, m->cache_first, m->hot_end);
     populate(m->cold_at, bytes, &m->cold_there, m->cache_cold, m->cache_end);
     return (HostCode){
-        .at = m->cache_at, .end = m->cache_cold, .cold = m->cold_at, .cold_end = m->cache_end};
+        .at = m->cache_at, .end = m->hot_end, .cold = m->cold_at, .cold_end = m->cache_end};
 }
 
 // Makes a new Block of the region, the code with it. Code refers to its links by address, so they

@@ -70,25 +70,36 @@ typedef struct HostOutput {
     bool unfreezable; // there were more
 } HostOutput;
 
-// One of a group of blocks that is to be frozen: as compile left it, but for its links.
-enum { HOST_OUTSIDE = 0xfff0 }; // and above: not in the group
+// One of the blocks that are to be frozen: as compile left it, but for its links.
+enum { HOST_OUTSIDE = ~0u }; // none of them
 typedef struct HostCompiled {
     const uint8_t *entry, *cold;
     uint32_t code_bytes, cold_bytes;
     const HostLink *links;
-    const uint16_t
-        *to; // for each link: which block of the group it leads to, if below HOST_OUTSIDE
+    const uint32_t *to; // for each link: which of the blocks it leads to
     const uint32_t *relocs;
     uint32_t n_links, n_relocs;
 } HostCompiled;
 
-// One of a group that is thawed.
-typedef struct HostThawed {
-    HostLink *links; // in: memory for n_links
-    uint32_t n_links;
-    uint32_t code_bytes, cold_bytes; // out, as in HostOutput
-    const uint8_t *entry, *cold;
-} HostThawed;
+// What they become: an image that is run where it lies, with this at its start. Places are counted
+// from there.
+typedef struct HostImage {
+    uint32_t n_links, links; // HostFrozenLink[n_links]: those of the first block, of the second...
+    uint32_t hot, hot_end;   // code of blocks, one behind the other
+    uint32_t n_stubs, stubs, n_functions, functions, consts; // host-private
+    uint32_t pad[7];
+} HostImage;
+typedef struct HostPlace {
+    uint32_t hot, cold; // of a block's code
+} HostPlace;
+
+// While its jump is not linked, the address of this is what exit_link gets.
+typedef struct HostFrozenLink {
+    uint64_t target_pc; // where HostLink has it
+    uint32_t patch;
+    uint32_t stub; // and HOST_FALLS_THROUGH
+} HostFrozenLink;
+#define HOST_FALLS_THROUGH (1u << 31)
 
 // Why translated code was left.
 typedef enum HostExit {
@@ -154,14 +165,18 @@ struct Host {
     // this thread.)
     void (*fp_sync)(HostCtx *, void *state);
     void (*disassemble)(const uint8_t *code, size_t bytes, Buf *out); // may be NULL
-    // Code that outlives the process; both NULL when this host has no such thing. `freeze` appends
-    // a form of some blocks that does not depend on addresses of this process (but on guest
+    // Code that outlives the process; all NULL when this host has no such thing. `freeze` appends
+    // an image of n blocks that does not depend on addresses of this process (but on guest
     // addresses, on this build of Dragoman and on `identity`), in which they are linked to each
-    // other; false when there is none. `thaw` makes n blocks of it, in ascending places, in any
-    // bytes at all (aligned to 4) within the room; nothing is used up when it fails.
-    bool (*freeze)(HostCtx *, const HostCompiled *blocks, uint32_t n, Buf *out);
-    HostError (*thaw)(HostCtx *, const uint8_t *frozen, size_t bytes, HostCode *room,
-                      HostThawed *out, uint32_t n);
+    // other, and says where each block went; false when there is none. `attach` makes such an image
+    // ready to run where it lies, within reach of the code cache and aligned to 64; any bytes at
+    // all are answered, if not run. `bar` makes a block of an image one that is never entered
+    // again: the jump there traps (SIGTRAP, one byte behind the entry), also while others run, and
+    // the handler has the code left there (HOST_EXIT_LOOKUP) by `leave_at_entry`.
+    bool (*freeze)(HostCtx *, const HostCompiled *blocks, uint32_t n, HostPlace *at, Buf *out);
+    bool (*attach)(HostCtx *, uint8_t *image, uint64_t bytes);
+    void (*bar)(HostCtx *, uint8_t *entry);
+    void (*leave_at_entry)(HostCtx *, void *ucontext, uint64_t pc);
     // What else frozen code depends on: features in use, homes, layout of guest state.
     uint64_t (*identity)(const HostCtx *);
 };

@@ -31,6 +31,48 @@ __asm__(".global _start\n_start:\n mov x2, #1\n adr x1, text\n mov x0, #1\n mov 
         "marker: mov x0, #41\n mov x8, #93\n svc #0\n text: .ascii \"x\"\n");
 """
 
+# f() is patched while main and a thread call it; by code that is kept, and that stays as it is.
+PATCHER = r"""
+#include <pthread.h>
+#include <stdio.h>
+#include <sys/mman.h>
+__attribute__((noipa, aligned(65536), section(".text.f"))) int f(void) { return 41; }
+__attribute__((noipa, aligned(65536), section(".text.g"))) int g(int n) {
+    int sum = 0;
+    for (int i = 0; i < n; i++) sum += f();
+    return sum;
+}
+static volatile int stop;
+static void *work(void *unused) {
+    while (!stop)
+        for (int sum = g(100); sum < 4100 || sum > 4300;) return (void *)1;
+    return NULL;
+}
+static void patch(unsigned value) {
+    unsigned *code = (unsigned *)(void *)f;
+    for (int i = 0; i < 4; i++)
+        if ((code[i] & 0xffe0001f) == 0x52800000) code[i] = 0x52800000 | value << 5;
+    __builtin___clear_cache((char *)code, (char *)code + 16);
+}
+int main(int argc, char **argv) {
+    pthread_t thread;
+    void *wrong = NULL;
+    printf("%d\n", g(1000));
+    if (argc < 2) return 0;
+    if (pthread_create(&thread, NULL, work, NULL)) return 1;
+    if (mprotect((void *)f, 65536, PROT_READ | PROT_WRITE | PROT_EXEC)) return 1;
+    for (unsigned i = 0; i < 300; i++) {
+        patch(41 + i % 3);
+        if (g(10) != 10 * (int)(41 + i % 3)) return 2;
+    }
+    patch(43);
+    printf("%d\n", g(1000));
+    stop = 1;
+    pthread_join(thread, &wrong);
+    return wrong ? 3 : 0;
+}
+"""
+
 
 class Failure(Exception):
     pass
@@ -192,6 +234,20 @@ class Tests:
             f.write((0xd2800000 | 42 << 5).to_bytes(4, "little"))
         if status() != 42:
             raise Failure("translations of code that was there before were run")
+
+    def test_code_changed_after_loading(self):
+        """What is kept is linked to itself: blocks that are no more must be out of reach all the same."""
+        self.forget()
+        source, program = os.path.join(self.scratch, "patch.c"), os.path.join(self.scratch, "patch")
+        with open(source, "w") as f:
+            f.write(PATCHER)
+        subprocess.run(["aarch64-linux-gnu-gcc", "-O1", "-static", "-pthread", "-Wl,--build-id", source, "-o", program],
+                       check=True)
+        for words, want in (([], "41000\n"),) * 3 + ((["patch"], "41000\n43000\n"),) * 3:
+            r = subprocess.run([self.dragoman, "run", program, *words], env=self.environment(self.cache),
+                               stdout=subprocess.PIPE, text=True, timeout=60)
+            if r.returncode or r.stdout != want:
+                raise Failure(f"patch {words}: exit {r.returncode}, {r.stdout!r}")
 
     def test_many_processes(self):
         self.forget()

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <ucontext.h>
 
-enum { CODE_ALIGN = 16, POOL_ENTRIES = 8192 };
+enum { CODE_ALIGN = 16, POOL_ENTRIES = X86_POOL_ENTRIES };
 
 // Homes, best first: those that C helpers preserve go to the hottest registers.
 static const uint8_t int_home_order[] = {RBX, R12, R13, R14, R15, RSI, RDI, R8, R9, R10};
@@ -81,6 +81,10 @@ static HostCtx *create(const IrField *fields, uint32_t n_fields, uint32_t pc_fie
     x86_make_stubs(h, stubs);
     h->stubs_end = stubs->at;
     return h;
+}
+
+const V128 *x86_pool(const HostCtx *h) {
+    return h->pool->at;
 }
 
 const V128 *x86_pool_at(const HostCtx *h, const void *address) {
@@ -437,6 +441,12 @@ static void leave_at_fault(HostCtx *h, void *state, void *ucontext, bool in_code
     regs[REG_RBP] = (greg_t)(uintptr_t)state + STATE_BIAS;
 }
 
+static void leave_at_entry(HostCtx *h, void *ucontext, uint64_t pc) {
+    greg_t *regs = ((ucontext_t *)ucontext)->uc_mcontext.gregs;
+    regs[REG_RIP] = (greg_t)(uintptr_t)h->lookup_out;
+    regs[REG_RAX] = (greg_t)pc;
+}
+
 static bool own_fault(HostCtx *h, void *state, void *ucontext, uint64_t addr) {
     (void)h;
     const VcpuHot *hot = vcpu_hot(state);
@@ -500,7 +510,9 @@ const Host host_x86_64 = {
     .fault_pc = fault_pc,
     .fp_sync = fp_sync,
     .disassemble = x86_disassemble,
+    .leave_at_entry = leave_at_entry,
     .freeze = x86_freeze,
-    .thaw = x86_thaw,
+    .attach = x86_attach,
+    .bar = x86_bar,
     .identity = x86_identity,
 };

@@ -326,6 +326,8 @@ void x86_fallback(X86 *x, IrRef v);
 const V128 *x86_const128(X86 *x, uint64_t lo, uint64_t hi);
 // The pool of these: the constant at this address, or NULL; the address of one like it, or NULL
 // when the pool is full.
+enum { X86_POOL_ENTRIES = 8192 };
+const V128 *x86_pool(const HostCtx *h);
 const V128 *x86_pool_at(const HostCtx *h, const void *address);
 const V128 *x86_pool_get(HostCtx *h, uint64_t lo, uint64_t hi);
 void x86_record_fault(X86 *x); // the access that is emitted next can fault
@@ -341,10 +343,10 @@ unsigned x86_cc_of(IrCc cc);                                 // sel_int.c
 void x86_flags_as_value(X86 *x);                             // sel_int.c: EFLAGS to rax
 void x86_align_patch(X86 *x, unsigned skip, unsigned bytes); // sel_ctl.c
 
-// ---- relocate.c: Host.freeze, thaw and identity ----
-bool x86_freeze(HostCtx *h, const HostCompiled *blocks, uint32_t n, Buf *out);
-HostError x86_thaw(HostCtx *h, const uint8_t *frozen, size_t bytes, HostCode *room, HostThawed *out,
-                   uint32_t n);
+// ---- relocate.c: Host.freeze, attach, bar and identity ----
+bool x86_freeze(HostCtx *h, const HostCompiled *blocks, uint32_t n, HostPlace *at, Buf *out);
+bool x86_attach(HostCtx *h, uint8_t *image, uint64_t bytes);
+void x86_bar(HostCtx *h, uint8_t *entry);
 extern const uint8_t x86_nop5[5]; // in place of a jump to what follows
 uint64_t x86_identity(const HostCtx *h);
 
