@@ -52,23 +52,29 @@ typedef struct BlockTraps {
     HostTrap trap[]; // sorted by `at`
 } BlockTraps;
 
-// A translated block, its links behind it. Owned by the machine; freed by machine_flush only. What
-// finding and linking it look at comes first, for it is all that loading touches of other blocks.
+// What few blocks have; zeros when it is not there.
+typedef struct BlockMore {
+    const BlockTraps *traps;      // NULL: none
+    BlockKept *kept;              // NULL: not to be kept
+    const struct WatchUndo *undo; // n_undo: what tools have counted too much when a fault leaves it
+    uint32_t *count_ends; // of a machine that counts: instructions up to the end of each segment
+    uint32_t n_undo;
+} BlockMore;
+
+// A translated block, its links behind it. Owned by the machine; freed by machine_flush only. There
+// are many: 64 bytes.
 typedef struct Block {
     uint64_t pc;
     const uint8_t *entry;
     HostLink *incoming; // links of other blocks that jump here
     struct Block *next_in_page;
-    uint32_t mode, code_bytes;
+    const HostFault *faults; // sorted by host_off
+    BlockMore *more;         // NULL: nothing
+    uint32_t mode;
+    uint32_t code_bytes : 30;
+    bool dead : 1;   // invalidated; must not be linked to
+    bool loaded : 1; // of an image, which has its tables: those here are empty
     uint16_t size_bytes, n_insns, n_links, n_faults;
-    bool dead;   // invalidated; must not be linked to
-    bool loaded; // of an image, which has its tables: those here are empty
-    uint32_t n_undo;
-    const HostFault *faults;      // sorted by host_off
-    const BlockTraps *traps;      // NULL: none
-    BlockKept *kept;              // NULL: not to be kept, or from there
-    const struct WatchUndo *undo; // n_undo: what tools have counted too much when a fault leaves it
-    uint32_t *count_ends; // of a machine that counts: instructions up to the end of each segment
 } Block;
 
 static inline HostLink *block_links(const Block *b) {
@@ -246,8 +252,6 @@ static inline uint32_t vcpu_mode(const Vcpu *v) {
     return v->m->guest->mode(v->state) | v->hot->unwatched << WATCH_MODE_SHIFT |
            (v->fp_traps ? MODE_FP_TRAPS : 0);
 }
-// A copy of a block's traps, NULL when it has none or memory is out.
-BlockTraps *block_traps(Machine *m, const void *cold, const void *traps, uint32_t n);
 // Blocks cut short to end on an exact instruction are kept under a mode of their own.
 static inline uint32_t block_key(const Machine *m, uint32_t mode, uint32_t max_insns) {
     return max_insns < m->max_block_insns ? mode | max_insns << BLOCK_CUT_SHIFT : mode;

@@ -2,8 +2,8 @@
 //
 // The personality names pieces of guest code that come from a file (persist_map). When the
 // dispatcher first wants a block there that is not in the table, all that was kept of the module is
-// loaded (images.c), and asked. New blocks note their relocations (Block.kept), and persist_save
-// appends them to the file as one more segment.
+// loaded (images.c), and asked. New blocks note their relocations (BlockMore.kept), and
+// persist_save appends them to the file as one more segment.
 //
 // All under Machine.lock. No file stays open: the guest would see its descriptor.
 #include "engine/persist.h"
@@ -236,14 +236,14 @@ static bool sort_and_link(Saving *s) {
     for (uint32_t i = 0; i < s->n; i++) {
         const Block *b = s->block[i];
         s->compiled[i] = (HostCompiled){.entry = b->entry,
-                                        .cold = b->kept->cold,
+                                        .cold = b->more->kept->cold,
                                         .code_bytes = b->code_bytes,
-                                        .cold_bytes = b->kept->cold_bytes,
+                                        .cold_bytes = b->more->kept->cold_bytes,
                                         .links = block_links(b),
                                         .to = to,
-                                        .relocs = b->kept->relocs,
+                                        .relocs = b->more->kept->relocs,
                                         .n_links = b->n_links,
-                                        .n_relocs = b->kept->n_relocs};
+                                        .n_relocs = b->more->kept->n_relocs};
         for (uint32_t k = 0; k < b->n_links; k++)
             *to++ = find_saved(s, block_links(b)[k].target_pc, b->mode);
     }
@@ -252,8 +252,8 @@ static bool sort_and_link(Saving *s) {
 
 static uint32_t n_counts(const Block *b) {
     uint32_t n = 0;
-    if (b->count_ends)
-        while (b->count_ends[n++] != UINT32_MAX) continue;
+    if (b->more->count_ends)
+        while (b->more->count_ends[n++] != UINT32_MAX) continue;
     return n;
 }
 
@@ -326,7 +326,7 @@ static void add_counts(Saving *s, CacheBody *h) {
     }
     for (uint32_t k = 0; k < s->n; k++) {
         const Block *b = s->block[s->order[k]];
-        buf_add(&s->body, b->count_ends, n_counts(b) * sizeof *b->count_ends);
+        buf_add(&s->body, b->more->count_ends, n_counts(b) * sizeof *b->more->count_ends);
     }
 }
 
@@ -339,13 +339,13 @@ static void add_tables(Saving *s, CacheBody *h) {
             HostFault f = b->faults[j];
             if (f.fix)
                 f.fix += (int32_t)(s->place[i].cold - s->place[i].hot) -
-                         (int32_t)(b->kept->cold - b->entry);
+                         (int32_t)(b->more->kept->cold - b->entry);
             buf_add(&s->body, &f, sizeof f);
         }
     }
     h->traps = (uint32_t)s->body.len;
     for (uint32_t i = 0; i < s->n; i++) {
-        const BlockTraps *t = s->block[i]->traps;
+        const BlockTraps *t = s->block[i]->more->traps;
         for (uint32_t j = 0; t && j < t->n; j++, h->n_traps++)
             buf_add(&s->body,
                     &(HostTrap){s->place[i].hot + t->trap[j].at, s->place[i].cold + t->trap[j].to},
@@ -521,7 +521,7 @@ void persist_save(Machine *m) {
 
 void persist_note(Machine *m, Block *b) {
     Persist *p = m->persist;
-    BlockKept *k = b->kept;
+    BlockKept *k = b->more->kept;
     k->block = b;
     k->next = NULL;
     if (p->newest)

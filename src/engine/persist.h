@@ -28,7 +28,7 @@ bool persist_wants(const Machine *m, uint64_t pc, uint32_t mode);
 void persist_save(Machine *m);
 // From now on what is mapped is kept also when it was never run before.
 void persist_at_once(Machine *m);
-// A new block that has Block.kept was entered into the table. Lock held.
+// A new block that has BlockMore.kept was entered into the table. Lock held.
 void persist_note(Machine *m, Block *b);
 // What is in the table now is another process's to save (a fork's child), or is gone (a flush).
 void persist_start_anew(Machine *m);

@@ -22,34 +22,37 @@ static JumpCacheEntry *jump_cache_slot(Vcpu *v, uint64_t pc) {
 }
 
 void block_link(Machine *m, HostLink *l, Block *to) {
-    if (l->target == to || to->dead || block_of_link(l)->dead) return;
-    l->target = to;
+    if (l->linked || to->dead || block_of_link(l)->dead) return;
+    l->linked = true;
     l->next_incoming = to->incoming;
     to->incoming = l;
     m->host->link(m->host_ctx, l, to->entry);
 }
 
-// Blocks link to each other both ways; a block that goes leaves no trace in those that stay.
+// Blocks link to each other both ways; a block that goes leaves no trace in those that stay. What
+// one links to is in the table: else it would have gone so, and the link with it.
 static void block_unlink(void *ctx, Block *b) {
     Machine *m = ctx;
+    uint32_t plain = b->mode & ((1u << BLOCK_CUT_SHIFT) - 1); // only whole blocks are linked to
     b->dead = true;
     m->stats.invalidations++;
     for (HostLink *l = b->incoming, *next; l; l = next) {
         next = l->next_incoming;
         m->host->link(m->host_ctx, l, NULL);
-        l->target = NULL;
+        l->linked = false;
         l->next_incoming = NULL;
     }
     b->incoming = NULL;
     for (unsigned i = 0; i < b->n_links; i++) {
         HostLink *own = &block_links(b)[i];
-        Block *to = own->target;
         m->host->link(m->host_ctx, own, NULL); // returns may still come here
+        if (!own->linked) continue;
+        Block *to = block_table_find(m->blocks, own->target_pc, plain);
+        own->linked = false;
         if (!to) continue;
         HostLink **at = &to->incoming;
         while (*at && *at != own) at = &(*at)->next_incoming;
         if (*at) *at = own->next_incoming;
-        own->target = NULL;
     }
     for (Vcpu *v = m->vcpus; v; v = v->next) {
         JumpCacheEntry *e = jump_cache_slot(v, b->pc);
@@ -113,18 +116,16 @@ static bool code_at(const Machine *m, uint64_t host_pc, CodeAt *out) {
     if (image_code_at(m, host_pc, out)) return true;
     const Block *b = block_table_find_host(m->blocks, host_pc);
     if (!b) return false;
-    *out = (CodeAt){.pc = b->pc,
-                    .entry = b->entry,
-                    .faults = b->faults,
-                    .count_ends = b->count_ends,
-                    .undo = b->undo,
-                    .n_faults = b->n_faults,
-                    .n_undo = b->n_undo};
-    if (!b->traps) return true;
+    *out = (CodeAt){.pc = b->pc, .entry = b->entry, .faults = b->faults, .n_faults = b->n_faults};
+    if (!b->more) return true;
+    out->count_ends = b->more->count_ends;
+    out->undo = b->more->undo;
+    out->n_undo = b->more->n_undo;
+    if (!b->more->traps) return true;
     out->traps_from = b->entry;
-    out->cold = b->traps->cold;
-    out->traps = b->traps->trap;
-    out->n_traps = b->traps->n;
+    out->cold = b->more->traps->cold;
+    out->traps = b->more->traps->trap;
+    out->n_traps = b->more->traps->n;
     return true;
 }
 
@@ -184,7 +185,7 @@ typedef struct Run {
 // it never runs, but loops whose blocks lie in order do much better. A program's first blocks are
 // its C library's, which run once.
 static void translate_ahead(Vcpu *v, Block *b, uint32_t mode, uint32_t max_insns) {
-    enum { BLOCKS_AHEAD = 8, FIRST_BLOCKS = 256 };
+    enum { BLOCKS_AHEAD = 8, FIRST_BLOCKS = 320 };
     Machine *m = v->m;
     if (m->stats.blocks < FIRST_BLOCKS) return;
     uint32_t generation = atomic_load(&m->flush_generation);
@@ -192,7 +193,7 @@ static void translate_ahead(Vcpu *v, Block *b, uint32_t mode, uint32_t max_insns
         HostLink *next = NULL;
         for (unsigned i = 0; i < b->n_links; i++)
             if (block_links(b)[i].target_pc == b->pc + b->size_bytes) next = &block_links(b)[i];
-        if (!next || next->target) return;
+        if (!next || next->linked) return;
         bool known = block_table_find(m->blocks, next->target_pc, mode);
         Block *to = block_get(v, next->target_pc, mode, max_insns);
         if (!to || generation != atomic_load(&m->flush_generation)) return;

@@ -87,18 +87,24 @@ static void name_to_perf(const Block *b) {
     fclose(f);
 }
 
+static BlockMore *more_of(Machine *m, Block *b) {
+    if (!b->more) b->more = arena_alloc(&m->meta, sizeof *b->more);
+    return b->more;
+}
+
 // Where the segments of a block that counts its instructions end, for the one that a fault leaves.
 static bool keep_counts(Machine *m, const IrRegion *r, Block *b) {
     uint32_t n = 0, end = 0;
     for (uint32_t i = 0; i < r->n_insts; i++)
         n += r->insts[i].op == IR_count || r->insts[i].op == IR_budget;
-    b->count_ends = arena_alloc(&m->meta, (n + 1) * sizeof *b->count_ends);
-    if (!b->count_ends) return false;
+    uint32_t *ends = arena_alloc(&m->meta, (n + 1) * sizeof *ends);
+    if (!ends || !more_of(m, b)) return false;
+    b->more->count_ends = ends;
     n = 0;
     for (uint32_t i = 0; i < r->n_insts; i++)
         if (r->insts[i].op == IR_count || r->insts[i].op == IR_budget)
-            b->count_ends[n++] = end += (uint32_t)r->insts[i].imm;
-    b->count_ends[n] = UINT32_MAX;
+            ends[n++] = end += (uint32_t)r->insts[i].imm;
+    ends[n] = UINT32_MAX;
     return true;
 }
 
@@ -140,13 +146,15 @@ static bool trap_room(Machine *m, const IrRegion *r) {
     return true;
 }
 
-BlockTraps *block_traps(Machine *m, const void *cold, const void *traps, uint32_t n) {
-    BlockTraps *t = arena_alloc(&m->meta, sizeof *t + n * sizeof *t->trap);
-    if (!t) return NULL;
-    t->cold = cold;
-    t->n = n;
-    memcpy(t->trap, traps, n * sizeof *t->trap);
-    return t;
+static bool keep_traps(Machine *m, const HostOutput *out, Block *b) {
+    if (!out->n_traps) return true;
+    BlockTraps *t = arena_alloc(&m->meta, sizeof *t + out->n_traps * sizeof *t->trap);
+    if (!t || !more_of(m, b)) return false;
+    t->cold = out->cold;
+    t->n = out->n_traps;
+    memcpy(t->trap, out->traps, t->n * sizeof *t->trap);
+    b->more->traps = t;
+    return true;
 }
 
 static bool reloc_room(Machine *m) {
@@ -154,15 +162,15 @@ static bool reloc_room(Machine *m) {
     return (m->relocs = malloc(MAX_RELOCS * sizeof *m->relocs));
 }
 
-// NULL when out of memory: the block is not kept.
-static BlockKept *note_kept(Machine *m, const HostOutput *out) {
+// When out of memory, the block is not kept.
+static void note_kept(Machine *m, const HostOutput *out, Block *b) {
     BlockKept *k = arena_alloc(&m->meta, sizeof *k + out->n_relocs * sizeof *k->relocs);
-    if (!k) return NULL;
+    if (!k || !more_of(m, b)) return;
     k->cold = out->cold;
     k->cold_bytes = out->cold_bytes;
     k->n_relocs = out->n_relocs;
     memcpy(k->relocs, out->relocs, out->n_relocs * sizeof *k->relocs);
-    return k;
+    b->more->kept = k;
 }
 
 HostCode translate_room(Machine *m, size_t bytes) {
@@ -193,8 +201,8 @@ static HostError compile(Machine *m, const IrRegion *r, uint32_t key, Block **ma
     HostError e = m->host->compile(m->host_ctx, r, &code, out, &m->err);
     if (e != HOST_OK) return e;
     HostFault *faults = arena_alloc(&m->meta, out->n_faults * sizeof *faults);
-    BlockTraps *traps = out->n_traps ? block_traps(m, out->cold, out->traps, out->n_traps) : NULL;
-    if (!faults || (out->n_traps && !traps)) {
+    *b = (Block){0};
+    if (!faults || !keep_traps(m, out, b)) {
         err_set(&m->err, -ENOMEM, "translating %#lx: out of memory", r->pc);
         return HOST_UNSUPPORTED;
     }
@@ -204,14 +212,14 @@ static HostError compile(Machine *m, const IrRegion *r, uint32_t key, Block **ma
     *b = (Block){.pc = r->pc,
                  .entry = out->entry,
                  .faults = faults,
-                 .traps = traps,
+                 .more = b->more,
                  .code_bytes = out->code_bytes,
                  .size_bytes = (uint16_t)r->size_bytes,
                  .n_insns = (uint16_t)r->n_insns,
                  .n_links = (uint16_t)out->n_links,
                  .n_faults = (uint16_t)out->n_faults};
     for (uint32_t i = 0; i < out->n_links; i++) out->links[i].index = (uint16_t)i;
-    if (keep && !out->unfreezable && r->size_bytes) b->kept = note_kept(m, out);
+    if (keep && !out->unfreezable && r->size_bytes) note_kept(m, out, b);
     *made = b;
     return HOST_OK;
 }
@@ -253,10 +261,11 @@ static IrRegion *lift(Machine *m, GuestLift *how, Observed *seen) {
 static bool keep_undo(Machine *m, const Observed *seen, Block *b) {
     if (!seen->n_undo) return true;
     WatchUndo *undo = arena_alloc(&m->meta, seen->n_undo * sizeof *undo);
-    if (!undo) return err_set(&m->err, -ENOMEM, "translating %#lx: out of memory", b->pc), false;
+    if (!undo || !more_of(m, b))
+        return err_set(&m->err, -ENOMEM, "translating %#lx: out of memory", b->pc), false;
     memcpy(undo, seen->undo, seen->n_undo * sizeof *undo);
-    b->undo = undo;
-    b->n_undo = seen->n_undo;
+    b->more->undo = undo;
+    b->more->n_undo = seen->n_undo;
     return true;
 }
 
@@ -342,7 +351,7 @@ Block *block_get(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t max_insns) {
         return err_set(&m->err, -ENOMEM, "translating %#lx: out of memory", pc), NULL;
     m->falls_into_next = b;
     if (key == mode) link_to_known(m, b);
-    if (b->kept) persist_note(m, b);
+    if (b->more && b->more->kept) persist_note(m, b);
     if (m->perf_map) name_to_perf(b);
     return b;
 }

@@ -31,9 +31,9 @@ typedef struct HostLink {
     uint64_t target_pc;
     uint8_t *patch;                 // host-private: the place of the jump
     struct HostLink *next_incoming; // the engine's: list of links into the same target
-    void *target;                   // the engine's: block that it is linked to
     int32_t unlinked;               // host-private: where it goes while unlinked
     uint16_t index;                 // the engine's: of the links of its block
+    bool linked;                    // the engine's: to the block at target_pc, whose list it is in
     bool falls_through;             // host-private: the last thing in its block
 } HostLink;
 
