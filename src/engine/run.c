@@ -217,7 +217,10 @@ static Block *find_or_translate(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t ma
     if (b) return b;
     uint64_t start_ns = m->count ? now_ns() : 0;
     b = block_get(v, pc, mode, max_insns);
+    uint32_t generation = atomic_load(&m->flush_generation);
     if (b && !b->loaded && key == mode) translate_ahead(v, b, mode, max_insns);
+    // That may have been too much for the code cache, and this block is gone with all others.
+    if (generation != atomic_load(&m->flush_generation)) b = block_get(v, pc, mode, max_insns);
     if (m->count) m->stats.translate_ns += now_ns() - start_ns;
     return b;
 }

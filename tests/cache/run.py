@@ -249,6 +249,17 @@ class Tests:
             if r.returncode or r.stdout != want:
                 raise Failure(f"patch {words}: exit {r.returncode}, {r.stdout!r}")
 
+    def test_small_code_cache(self):
+        """What is ahead of a block may flush it before it runs; kept code may have no room, or go."""
+        self.forget()
+        sizes = ["1M", "3M", "6M", "12M", "256M"]
+        for size in sizes + ["256M"] + sizes:
+            self.check(PROGRAMS[6], options=["--code-cache", size])
+        before = sum(map(os.path.getsize, self.files()))
+        self.check(PROGRAMS[6], options=["--code-cache", "3M"])
+        if sum(map(os.path.getsize, self.files())) != before:
+            raise Failure("what had no room was kept a second time")
+
     def test_many_processes(self):
         self.forget()
         for _ in range(3):
