@@ -122,6 +122,12 @@ static int find_cpu(const Guest *g, const char *name, uint64_t *features, DgmErr
                    g->name);
 }
 
+static int find_tier(const char *name, MachineTier *tier, DgmErr *err) {
+    *tier = !name ? TIER_BOTH : !strcmp(name, "cold") ? TIER_COLD : TIER_HOT;
+    if (!name || *tier == TIER_COLD || !strcmp(name, "hot")) return 0;
+    return err_set(err, -EINVAL, "--single-tier %s: expected cold or hot", name);
+}
+
 int options_config(const dgm_options *o, MachineConfig *c, DgmErr *err) {
     *c = (MachineConfig){.isa_limit = o->host_limit,
                          .code_cache_bytes = o->code_cache_bytes,
@@ -135,6 +141,7 @@ int options_config(const dgm_options *o, MachineConfig *c, DgmErr *err) {
     if (o->log && parse_log(o->log, &c->log, err)) return -EINVAL;
     // who wants to see translation wants it to happen
     if (c->log.topics & (LOG_GUEST | LOG_IR | LOG_OPT | LOG_HOST)) c->persist_dir = NULL;
+    if (find_tier(o->single_tier, &c->tier, err)) return -EINVAL;
     return (c->host = find_host(o->host, err)) ? 0 : -EINVAL;
 }
 
@@ -221,6 +228,7 @@ void dgm_machine_stats(const dgm_machine *m, dgm_stats *out) {
                        .translate_ns = s->translate_ns,
                        .dispatches = machine_dispatches(m->m),
                        .loaded = s->loaded,
+                       .hot = s->hot,
                        .invalidations = s->invalidations,
                        .flushes = s->flushes,
                        .fp_traps = m->m->fp_traps};

@@ -49,20 +49,23 @@ typedef struct dgm_options {
                               // NULL: where this process is, if the guest can see that
     bool fake_root;           // the guest is root to itself: ids, owners, modes, device nodes
     const char *fake_root_state; // what execve() hands on of it; NULL: it begins here
-    int program_fd;      // closed when the program is loaded: how execve() hands on one without a
-                         // name; 0: none
-    int seccomp_fd;      // the guest's seccomp filters that execve() hands on; 0: none
-    const char *limit_as; // "SOFT,HARD": RLIMIT_AS of the guest, as execve() hands it on; NULL: none
-    const char *argv0;   // argv[0] as the guest sees it; NULL: argv[0]
-    size_t stack_bytes;  // of the main thread; 0: 8 MiB
-    bool strace;         // print system calls to stderr as strace does
-    bool count;          // count guest instructions exactly (dgm_stats.guest_instructions)
-    bool one_insn;       // one guest instruction a block
-    bool verify;         // check the IR of every block
-    bool perf_map;       // name translated code to Linux perf, in /tmp/perf-PID.map
+    int program_fd; // closed when the program is loaded: how execve() hands on one without a
+                    // name; 0: none
+    int seccomp_fd; // the guest's seccomp filters that execve() hands on; 0: none
+    const char
+        *limit_as;      // "SOFT,HARD": RLIMIT_AS of the guest, as execve() hands it on; NULL: none
+    const char *argv0;  // argv[0] as the guest sees it; NULL: argv[0]
+    size_t stack_bytes; // of the main thread; 0: 8 MiB
+    bool strace;        // print system calls to stderr as strace does
+    bool count;         // count guest instructions exactly (dgm_stats.guest_instructions)
+    bool one_insn;      // one guest instruction a block
+    const char *single_tier; // "cold": no block is made anew when it proves to be hot; "hot": every
+                             // block is made as those are; NULL: both efforts as it pays
+    bool verify;             // check the IR of every block
+    bool perf_map;           // name translated code to Linux perf, in /tmp/perf-PID.map
     size_t code_cache_bytes; // 0: 256 MiB, of which only what is used takes memory
-    const char *cache;  // translations are kept in this directory over runs (see dragoman/cache.h);
-                        // NULL: they are not
+    const char *cache; // translations are kept in this directory over runs (see dragoman/cache.h);
+                       // NULL: they are not
     uint64_t cache_size; // bytes that directory may have; 0: 1 GiB
     const char
         *log;   // topics, comma separated: guest, ir, opt, host, exec, unimp, page, signal; with
@@ -92,6 +95,7 @@ typedef struct dgm_stats {
     uint64_t translate_ns;           // spent translating
     uint64_t dispatches;             // times that translated code was left for the dispatcher
     uint64_t loaded;                 // blocks that came from options.cache
+    uint64_t hot;                    // of blocks: made anew because they proved to be hot
     uint64_t invalidations, flushes; // blocks forgotten; times the whole code cache was emptied
     uint64_t fp_traps;               // rare floating point found by exceptions of the host's FPU
 } dgm_stats;

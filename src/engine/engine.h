@@ -59,6 +59,8 @@ typedef struct BlockMore {
     const struct WatchUndo *undo; // n_undo: what tools have counted too much when a fault leaves it
     uint32_t *count_ends; // of a machine that counts: instructions up to the end of each segment
     uint32_t n_undo;
+    struct Block *hot; // the hot one in its place; NULL: none
+    HostCount *counts; // of a hot one: beside its links
 } BlockMore;
 
 // A translated block, its links behind it. Owned by the machine; freed by machine_flush only. There
@@ -80,15 +82,27 @@ typedef struct Block {
 static inline HostLink *block_links(const Block *b) {
     return (HostLink *)(uintptr_t)(b + 1);
 }
+// The hot one in its place, or NULL.
+static inline Block *block_hot(const Block *b) {
+    return b->more ? b->more->hot : NULL;
+}
 static inline Block *block_of_link(const HostLink *l) {
     return (Block *)(uintptr_t)(l - l->index) - 1;
+}
+// Of a link that counts.
+static inline HostCount *link_count(const HostLink *l) {
+    return &block_of_link(l)->more->counts[l->index];
 }
 
 typedef struct MachineStats {
     uint64_t blocks, guest_insns, guest_bytes, host_bytes, ir_insts;
     uint64_t translate_ns, flushes, invalidations, lookup_misses;
     uint64_t loaded; // blocks that came from the cache on disk
+    uint64_t hot;    // blocks of the second effort (hot.c)
 } MachineStats;
+
+// Which of the two efforts a machine makes: both, or for tests only one.
+typedef enum MachineTier { TIER_BOTH, TIER_COLD, TIER_HOT } MachineTier;
 
 typedef struct MachineConfig {
     const Guest *guest;
@@ -100,10 +114,11 @@ typedef struct MachineConfig {
     bool count;               // count guest instructions
     bool budgeted;            // exact budgets for vcpu_run (counts, too)
     struct Watches *watches;  // attached tools (observe.h), which outlive the machine; NULL: none
-    bool verify;              // ir_verify every region, also in release builds
-    bool perf_map;            // write /tmp/perf-PID.map
-    const char *persist_dir;  // translations are kept there; NULL: nowhere
-    uint64_t persist_bytes;   // of that directory; 0: default
+    MachineTier tier;
+    bool verify;             // ir_verify every region, also in release builds
+    bool perf_map;           // write /tmp/perf-PID.map
+    const char *persist_dir; // translations are kept there; NULL: nowhere
+    uint64_t persist_bytes;  // of that directory; 0: default
     Log log;
 } MachineConfig;
 
@@ -119,6 +134,7 @@ struct Machine {
     bool budgeted; // ... and stop when the vCPU's budget is used up (implies count)
     bool verify;
     bool perf_map;
+    MachineTier tier;
     struct Watches *watches; // NULL: nobody watches
     Log log;
     const Personality *personality;
@@ -140,9 +156,13 @@ struct Machine {
     uint32_t *relocs;        // the translator's workbench, when something is
     HostFault *faults;       // the translator's workbench
     HostTrap *traps;
-    uint32_t cap_faults, cap_traps;
-    void *shared;    // Guest.shared_bytes
-    IrRegion region; // the translator's workbench
+    IrFlagsMade *made;
+    uint32_t cap_faults, cap_traps, cap_made;
+    struct Hot *hot;            // hot.c's; NULL: nothing was hot yet
+    bool hot_started, hot_runs; // its thread
+    uint64_t hot_from;          // dispatches of a vCPU before which one is not worth it
+    void *shared;               // Guest.shared_bytes
+    IrRegion region;            // the translator's workbench
     Arena region_arena;
     Vcpu *vcpus;
     MachineStats stats;
@@ -173,12 +193,16 @@ struct Vcpu {
     uint64_t fp_traps_since_ns;        // when the last so many began
     uint64_t fp_pause_ns, fp_again_ns; // without traps: for how long, until when
     uint64_t dispatches;               // times that code was entered
+    uint64_t seen_pc[8];               // where it was seen running lately (hot.c)
+    uint32_t n_seen;                   // ... so often
+    uint64_t hot_pc;                   // of the block that is to be made anew, when
+    volatile bool wants_hot;           // ... one is (set in a signal handler)
     void *alloc;                       // what to free
 };
 
 // Block.mode: guest mode, three bits of which tools do not watch the thread, MODE_FP_TRAPS, the
-// instruction limit of a cut block.
-enum { WATCH_MODE_SHIFT = 4, BLOCK_CUT_SHIFT = 8 };
+// instruction limit of a cut block; of a block of the second effort its context plus 1.
+enum { WATCH_MODE_SHIFT = 4, BLOCK_CUT_SHIFT = 8, BLOCK_HOT_SHIFT = 16 };
 enum { DEFAULT_BLOCK_INSNS = 64 };
 
 enum { ENGINE_STOPPED = 0, ENGINE_BUDGET = 1 };
@@ -256,8 +280,31 @@ static inline uint32_t vcpu_mode(const Vcpu *v) {
 static inline uint32_t block_key(const Machine *m, uint32_t mode, uint32_t max_insns) {
     return max_insns < m->max_block_insns ? mode | max_insns << BLOCK_CUT_SHIFT : mode;
 }
+BlockMore *block_more(Machine *m, Block *b); // translate.c; NULL: out of memory
 Block *block_get(Vcpu *v, uint64_t pc, uint32_t mode,
                  uint32_t max_insns); // translate.c; lock held; NULL: v->m->err
+// A block of the second effort that is entered with flags of this context (0: state has them).
+// translate.c; lock held; NULL: there is none.
+Block *block_get_hot(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t context);
+// ---- hot.c; lock held, unless said otherwise ----
+void hot_start(Machine *m); // its thread begins to look
+void hot_stop(Machine *m);  // for good: this thread of ours is not to be there. Lock not held
+void hot_free(Machine *m);
+// In a signal handler: the block at pc runs. True: v is to leave it and come to hot_replace().
+bool hot_seen(Vcpu *v, uint64_t pc);
+// Makes *b anew, and all links lead there (block_hot); *b may become another block of that pc, or
+// NULL (out of memory). This and hot_exit may flush the code cache.
+void hot_replace(Vcpu *v, Block **b);
+// An exit was taken that leads to b: it is linked, or counted, or, when it has proved to be hot,
+// gets a block of its own to lead to.
+void hot_exit(Vcpu *v, HostLink *l, Block *b);
+// b has left the table.
+void hot_forget(Machine *m, const Block *b);
+// Numbers what HostOutput.made says of the links of a block.
+void hot_note_contexts(Machine *m, Block *b, const IrFlagsMade *made);
+const IrFlagsMade *hot_context(const Machine *m, uint32_t context);
+// Takes the block that begins at pc, and others with that instruction, out of the table.
+void block_drop(Machine *m, uint64_t pc);
 // Where the next code goes, pages for so many bytes there. Lock held.
 HostCode translate_room(Machine *m, size_t bytes);
 BlockTable *block_table_new(void); // cache.c

@@ -160,7 +160,7 @@ ImageLoaded image_load(Machine *m, int fd, const CacheSegment *s, uint64_t lo) {
 // ---- blocks of them ----
 
 static uint32_t stub_of(const HostFrozenLink *l) {
-    return l->stub & ~HOST_FALLS_THROUGH;
+    return l->stub & ~(HOST_FALLS_THROUGH | HOST_CALL);
 }
 
 static HostLink link_of(const Image *i, const HostFrozenLink *l, uint32_t index) {
@@ -168,7 +168,8 @@ static HostLink link_of(const Image *i, const HostFrozenLink *l, uint32_t index)
                       .patch = i->code + l->patch,
                       .unlinked = (int32_t)(stub_of(l) - (l->patch + 4)),
                       .index = (uint16_t)index,
-                      .falls_through = (l->stub & HOST_FALLS_THROUGH) != 0};
+                      .falls_through = (l->stub & HOST_FALLS_THROUGH) != 0,
+                      .calls = (l->stub & HOST_CALL) != 0};
 }
 
 static bool links_fit(const Image *i, const CacheBlock *c) {

@@ -9,7 +9,7 @@
 #include <sys/mman.h>
 
 #define DEFAULT_PERSIST_BYTES (1ull << 30)
-enum { DEFAULT_CACHE_BYTES = 256 << 20, MIN_CACHE_BYTES = 1 << 20 };
+enum { DEFAULT_CACHE_BYTES = 256 << 20, MIN_CACHE_BYTES = 1 << 20, HOT_FROM_DISPATCHES = 100 };
 
 static bool map_code_cache(Machine *m, size_t bytes, DgmErr *err) {
     bytes = ALIGN_UP(MAX(bytes, (size_t)MIN_CACHE_BYTES), 4096);
@@ -45,6 +45,9 @@ Machine *machine_new(const MachineConfig *c, DgmErr *err) {
     m->budgeted |= (wanted & DGM_STOPS) != 0;
     m->count = c->count || m->budgeted || wanted & DGM_COUNTS;
     m->verify = c->verify;
+    // Tools see code of the first effort, and so does who counts exactly.
+    m->hot_from = HOT_FROM_DISPATCHES;
+    m->tier = m->watches || m->budgeted || !m->host->counts ? TIER_COLD : c->tier;
     m->perf_map = c->perf_map;
     m->log = c->log;
     pthread_mutex_init(&m->lock, NULL);
@@ -81,7 +84,8 @@ Machine *machine_new(const MachineConfig *c, DgmErr *err) {
     m->cold_there = (uint8_t *)ALIGN_UP((uintptr_t)m->cache_cold, 4096);
     prefer_huge_pages(m->cache, m->cache_cold);
     prefer_huge_pages(m->cache_cold, m->cache_end);
-    if (c->persist_dir && !watches_code(m->watches)) // what is kept is without tools
+    // What is kept is without tools, and of the first effort.
+    if (c->persist_dir && !watches_code(m->watches) && m->tier != TIER_HOT)
         m->persist = persist_new(m, c->persist_dir,
                                  c->persist_bytes ? c->persist_bytes : DEFAULT_PERSIST_BYTES);
     ir_region_init(&m->region, &m->region_arena, g->fields, g->n_fields, g->pc_field);
@@ -101,6 +105,8 @@ void machine_free(Machine *m) {
     arena_free(&m->region_arena);
     free(m->faults);
     free(m->traps);
+    free(m->made);
+    hot_free(m);
     free(m->relocs);
     pthread_mutex_destroy(&m->lock);
     free(m);
@@ -124,6 +130,8 @@ void machine_fork_child(Machine *m, Vcpu *self) {
     m->vcpus = self;
     self->next = NULL;
     persist_start_anew(m);
+    m->hot_started = m->hot_runs = false; // its thread is not here; it may start again
+    m->hot_from = self->dispatches + HOT_FROM_DISPATCHES;
     pthread_mutex_init(&m->lock, NULL);
 }
 

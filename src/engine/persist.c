@@ -47,14 +47,15 @@ static uint64_t guest_identity(const Machine *m) {
     struct {
         uint64_t name, features;
         uint32_t max_insns, fields, state_bytes;
-        uint8_t count, budgeted, pad[2];
+        uint8_t count, budgeted, tier, pad;
     } id = {.name = hash_bytes(m->guest->name, strlen(m->guest->name), 0),
             .features = m->features,
             .max_insns = m->max_block_insns,
             .fields = m->guest->n_fields,
             .state_bytes = m->guest->state_bytes,
             .count = m->count,
-            .budgeted = m->budgeted};
+            .budgeted = m->budgeted,
+            .tier = m->tier};
     return hash_bytes(&id, sizeof id, 0);
 }
 

@@ -22,11 +22,35 @@ static JumpCacheEntry *jump_cache_slot(Vcpu *v, uint64_t pc) {
 }
 
 void block_link(Machine *m, HostLink *l, Block *to) {
+    enum { HOT_AFTER = 2000 };
+    Block *hot = block_hot(to);
+    if (hot) to = hot;
     if (l->linked || to->dead || block_of_link(l)->dead) return;
     l->linked = true;
     l->next_incoming = to->incoming;
     to->incoming = l;
-    m->host->link(m->host_ctx, l, to->entry);
+    if (l->counts) {
+        link_count(l)->count = m->tier == TIER_HOT ? 0 : HOT_AFTER;
+        link_count(l)->target = to;
+        __atomic_store_n(&link_count(l)->entry, to->entry, __ATOMIC_RELEASE);
+    } else {
+        m->host->link(m->host_ctx, l, to->entry);
+    }
+}
+
+static void link_undo(Machine *m, HostLink *l) {
+    l->linked = false;
+    m->host->link(m->host_ctx, l, NULL);
+    if (!l->counts) return;
+    __atomic_store_n(&link_count(l)->entry, link_count(l)->stub, __ATOMIC_RELEASE);
+    link_count(l)->target = NULL;
+}
+
+// In whose list of incoming links it is; NULL: that block is gone, and the link with it.
+static Block *link_target(Machine *m, const HostLink *l, uint32_t mode) {
+    if (l->counts) return link_count(l)->target;
+    Block *to = block_table_find(m->blocks, l->target_pc, mode);
+    return to && block_hot(to) ? block_hot(to) : to;
 }
 
 // Blocks link to each other both ways; a block that goes leaves no trace in those that stay. What
@@ -35,30 +59,32 @@ static void block_unlink(void *ctx, Block *b) {
     Machine *m = ctx;
     uint32_t plain = b->mode & ((1u << BLOCK_CUT_SHIFT) - 1); // only whole blocks are linked to
     b->dead = true;
+    hot_forget(m, b);
     m->stats.invalidations++;
     for (HostLink *l = b->incoming, *next; l; l = next) {
         next = l->next_incoming;
-        m->host->link(m->host_ctx, l, NULL);
-        l->linked = false;
+        link_undo(m, l);
         l->next_incoming = NULL;
     }
     b->incoming = NULL;
     for (unsigned i = 0; i < b->n_links; i++) {
         HostLink *own = &block_links(b)[i];
-        m->host->link(m->host_ctx, own, NULL); // returns may still come here
-        if (!own->linked) continue;
-        Block *to = block_table_find(m->blocks, own->target_pc, plain);
-        own->linked = false;
-        if (!to) continue;
-        HostLink **at = &to->incoming;
-        while (*at && *at != own) at = &(*at)->next_incoming;
-        if (*at) *at = own->next_incoming;
+        Block *to = own->linked ? link_target(m, own, plain) : NULL;
+        link_undo(m, own); // also when it is not linked: returns may still come here
+        HostLink **at = to ? &to->incoming : NULL;
+        while (at && *at && *at != own) at = &(*at)->next_incoming;
+        if (at && *at) *at = own->next_incoming;
     }
     for (Vcpu *v = m->vcpus; v; v = v->next) {
         JumpCacheEntry *e = jump_cache_slot(v, b->pc);
         uint64_t none = jump_cache_no_pc((unsigned)(e - v->hot->jump_cache));
         if (e->pc == b->pc) __atomic_store_n(&e->pc, none, __ATOMIC_RELAXED);
     }
+}
+
+void block_drop(Machine *m, uint64_t pc) {
+    block_table_remove(m->blocks, pc, pc + 1, block_unlink, m);
+    images_invalidate(m, pc, pc + 1);
 }
 
 void machine_invalidate(Machine *m, uint64_t lo, uint64_t hi) {
@@ -203,6 +229,13 @@ static void translate_ahead(Vcpu *v, Block *b, uint32_t mode, uint32_t max_insns
     }
 }
 
+// Who interrupts may be between its steps, so we look for an interrupt behind this. What it closes
+// then is opened when it is found (engine_handle_fault).
+static void open_poll(Vcpu *v) {
+    v->hot->poll_closed = 0;
+    mprotect(v->hot->poll, POLL_BYTES, PROT_READ | PROT_WRITE);
+}
+
 static uint64_t now_ns(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
@@ -244,6 +277,25 @@ static const void *known_code(Vcpu *v, uint64_t pc) {
     return NULL;
 }
 
+// b is where we go on: the exit that was taken is linked to it, or one of them has proved to be
+// hot. Returns b, or, when the code cache was emptied meanwhile, its successor; NULL: out of
+// memory.
+static Block *link_or_heat(Vcpu *v, Block *b, uint32_t mode, const Run *run, uint32_t max_insns) {
+    Machine *m = v->m;
+    uint64_t pc = b->pc, start_ns = m->count ? now_ns() : 0;
+    uint32_t generation = atomic_load(&m->flush_generation);
+    if (!m->hot_started && v->dispatches >= m->hot_from) hot_start(m);
+    HostLink *l = run->link && run->generation == generation ? link_taken(m, run->link) : NULL;
+    if (l) hot_exit(v, l, b);
+    bool there = generation == atomic_load(&m->flush_generation);
+    if (there && v->barred) images_relink(m, b);
+    v->barred = false;
+    if (there && v->wants_hot) hot_replace(v, &b);
+    if (m->count) m->stats.translate_ns += now_ns() - start_ns;
+    if (generation == atomic_load(&m->flush_generation)) return b;
+    return find_or_translate(v, pc, mode, max_insns);
+}
+
 // The code at pc, looked up or made, with in_code set. NULL: out of memory.
 static const void *find_code(Vcpu *v, uint64_t pc, uint32_t mode, const Run *run,
                              uint32_t max_insns) {
@@ -254,19 +306,16 @@ static const void *find_code(Vcpu *v, uint64_t pc, uint32_t mode, const Run *run
         pthread_mutex_unlock(&m->lock);
         return NULL;
     }
-    if (b->mode == mode) {
-        HostLink *l = run->link && run->generation == atomic_load(&m->flush_generation)
-                          ? link_taken(m, run->link)
-                          : NULL;
-        if (l) block_link(m, l, b);
-        if (v->barred) images_relink(m, b);
-        v->barred = false;
-        *jump_cache_slot(v, pc) = (JumpCacheEntry){.pc = pc, .code = b->entry};
+    if (b->mode == mode && !(b = link_or_heat(v, b, mode, run, max_insns))) {
+        pthread_mutex_unlock(&m->lock);
+        return NULL;
     }
+    const void *code = b->mode == mode && block_hot(b) ? block_hot(b)->entry : b->entry;
+    if (b->mode == mode) *jump_cache_slot(v, pc) = (JumpCacheEntry){.pc = pc, .code = code};
     // Who looks at it has the lock, or waits for it to be false: no full barriers.
     atomic_store_explicit(&v->in_code, true, memory_order_release);
     pthread_mutex_unlock(&m->lock); // a full barrier, by its exchange
-    return b->entry;
+    return code;
 }
 
 // Runs from the guest's pc on. Returns Host.enter's answer, or -1 when out of memory.
@@ -281,7 +330,7 @@ static int64_t run_code(Vcpu *v, Run *run, uint32_t max_insns) {
         vcpu_fp_sync(v);
         run->link = NULL;
     }
-    bool known = !run->link && !v->barred && max_insns == m->max_block_insns;
+    bool known = !run->link && !v->barred && !v->wants_hot && max_insns == m->max_block_insns;
     const void *code = known ? known_code(v, pc) : NULL;
     if (!code && !(code = find_code(v, pc, mode, run, max_insns))) return -1;
     run->generation = atomic_load(&m->flush_generation);
@@ -333,15 +382,6 @@ static void answer(Vcpu *v, uint64_t why) {
     vcpu_fp_sync(v);
 }
 
-// Who interrupts may be between its steps: then it closes what was opened here, which is found
-// later (engine_handle_fault), or is seen when the dispatcher looks again.
-static void take_interrupt(Vcpu *v) {
-    v->hot->interrupt = 0;
-    if (!v->hot->poll_closed) return;
-    v->hot->poll_closed = 0;
-    mprotect(v->hot->poll, POLL_BYTES, PROT_READ | PROT_WRITE);
-}
-
 int vcpu_run(Vcpu *v, int64_t budget) {
     Machine *m = v->m;
     Run run = {0};
@@ -354,8 +394,9 @@ int vcpu_run(Vcpu *v, int64_t budget) {
     if (m->watches) observe_arm(m->watches, v->state);
     int result = ENGINE_STOPPED;
     while (!v->stop) {
-        if (v->hot->interrupt || v->hot->poll_closed) {
-            take_interrupt(v);
+        if (v->hot->poll_closed) open_poll(v);
+        if (v->hot->interrupt) {
+            v->hot->interrupt = 0;
             vcpu_fp_sync(v);
             m->personality->poll(v);
             vcpu_fp_sync(v);
@@ -463,6 +504,10 @@ bool engine_handle_fault(Vcpu *v, int signo, const void *info, void *ucontext) {
         if (!code_at(m, host_pc, &b)) return false;
         HostFault f = fault_at(&b, host_pc);
         uint64_t pc = b.pc + f.guest_off;
+        if (v->fault.poll && !v->hot->interrupt && !hot_seen(v, pc)) {
+            open_poll(v);
+            if (!v->hot->interrupt) return true; // else we may have opened what was closed for it
+        }
         if (v->fault.poll)
             v->hot->poll_closed = 1;
         else

@@ -83,11 +83,12 @@ static void name_to_perf(const Block *b) {
     snprintf(name, sizeof name, "/tmp/perf-%d.map", (int)getpid());
     FILE *f = fopen(name, "ae");
     if (!f) return;
-    fprintf(f, "%lx %x guest_%lx\n", (unsigned long)(uintptr_t)b->entry, b->code_bytes, b->pc);
+    fprintf(f, "%lx %x guest_%lx%s\n", (unsigned long)(uintptr_t)b->entry, b->code_bytes, b->pc,
+            b->mode >> BLOCK_HOT_SHIFT ? ".hot" : "");
     fclose(f);
 }
 
-static BlockMore *more_of(Machine *m, Block *b) {
+BlockMore *block_more(Machine *m, Block *b) {
     if (!b->more) b->more = arena_alloc(&m->meta, sizeof *b->more);
     return b->more;
 }
@@ -98,7 +99,7 @@ static bool keep_counts(Machine *m, const IrRegion *r, Block *b) {
     for (uint32_t i = 0; i < r->n_insts; i++)
         n += r->insts[i].op == IR_count || r->insts[i].op == IR_budget;
     uint32_t *ends = arena_alloc(&m->meta, (n + 1) * sizeof *ends);
-    if (!ends || !more_of(m, b)) return false;
+    if (!ends || !block_more(m, b)) return false;
     b->more->count_ends = ends;
     n = 0;
     for (uint32_t i = 0; i < r->n_insts; i++)
@@ -149,11 +150,21 @@ static bool trap_room(Machine *m, const IrRegion *r) {
 static bool keep_traps(Machine *m, const HostOutput *out, Block *b) {
     if (!out->n_traps) return true;
     BlockTraps *t = arena_alloc(&m->meta, sizeof *t + out->n_traps * sizeof *t->trap);
-    if (!t || !more_of(m, b)) return false;
+    if (!t || !block_more(m, b)) return false;
     t->cold = out->cold;
     t->n = out->n_traps;
     memcpy(t->trap, out->traps, t->n * sizeof *t->trap);
     b->more->traps = t;
+    return true;
+}
+
+// Likewise for what its exits leave in flags.
+static bool made_room(Machine *m, const IrRegion *r) {
+    if (!r->hot || r->n_exits <= m->cap_made) return true;
+    IrFlagsMade *bigger = realloc(m->made, r->n_exits * sizeof *bigger);
+    if (!bigger) return false;
+    m->made = bigger;
+    m->cap_made = r->n_exits;
     return true;
 }
 
@@ -165,7 +176,7 @@ static bool reloc_room(Machine *m) {
 // When out of memory, the block is not kept.
 static void note_kept(Machine *m, const HostOutput *out, Block *b) {
     BlockKept *k = arena_alloc(&m->meta, sizeof *k + out->n_relocs * sizeof *k->relocs);
-    if (!k || !more_of(m, b)) return;
+    if (!k || !block_more(m, b)) return;
     k->cold = out->cold;
     k->cold_bytes = out->cold_bytes;
     k->n_relocs = out->n_relocs;
@@ -185,7 +196,9 @@ HostCode translate_room(Machine *m, size_t bytes) {
 static HostError compile(Machine *m, const IrRegion *r, uint32_t key, Block **made,
                          HostOutput *out) {
     Block *b = arena_alloc(&m->meta, sizeof *b + r->n_exits * sizeof(HostLink));
-    if (!b || !fault_room(m, r) || !trap_room(m, r) || !reloc_room(m)) {
+    HostCount *counts = r->hot ? arena_alloc(&m->meta, r->n_exits * sizeof *counts + 1) : NULL;
+    if (!b || (r->hot && !counts) || !fault_room(m, r) || !trap_room(m, r) || !made_room(m, r) ||
+        !reloc_room(m)) {
         err_set(&m->err, -ENOMEM, "translating %#lx: out of memory", r->pc);
         return HOST_UNSUPPORTED;
     }
@@ -193,6 +206,8 @@ static HostError compile(Machine *m, const IrRegion *r, uint32_t key, Block **ma
     *out = (HostOutput){.links = block_links(b),
                         .faults = m->faults,
                         .traps = m->traps,
+                        .counts = counts,
+                        .made = m->made,
                         .relocs = m->relocs,
                         .cap_relocs = keep ? MAX_RELOCS : 0};
     const Block *before = m->falls_into_next;
@@ -202,7 +217,7 @@ static HostError compile(Machine *m, const IrRegion *r, uint32_t key, Block **ma
     if (e != HOST_OK) return e;
     HostFault *faults = arena_alloc(&m->meta, out->n_faults * sizeof *faults);
     *b = (Block){0};
-    if (!faults || !keep_traps(m, out, b)) {
+    if (!faults || !keep_traps(m, out, b) || (counts && !block_more(m, b))) {
         err_set(&m->err, -ENOMEM, "translating %#lx: out of memory", r->pc);
         return HOST_UNSUPPORTED;
     }
@@ -218,6 +233,7 @@ static HostError compile(Machine *m, const IrRegion *r, uint32_t key, Block **ma
                  .n_insns = (uint16_t)r->n_insns,
                  .n_links = (uint16_t)out->n_links,
                  .n_faults = (uint16_t)out->n_faults};
+    if (counts) b->more->counts = counts;
     for (uint32_t i = 0; i < out->n_links; i++) out->links[i].index = (uint16_t)i;
     if (keep && !out->unfreezable && r->size_bytes) note_kept(m, out, b);
     *made = b;
@@ -243,6 +259,7 @@ static IrRegion *lift(Machine *m, GuestLift *how, Observed *seen) {
         r->fp_rules = m->guest->fp_rules;
         r->fp_traps = how->mode & MODE_FP_TRAPS;
         r->mark_all = how->watch;
+        r->hot = how->hot;
         m->guest->lift(r, how);
         if (how->watch && !r->failed) ok = observe_region(m->watches, r, how, m->count, seen);
         if (r->failed || !ok)
@@ -261,7 +278,7 @@ static IrRegion *lift(Machine *m, GuestLift *how, Observed *seen) {
 static bool keep_undo(Machine *m, const Observed *seen, Block *b) {
     if (!seen->n_undo) return true;
     WatchUndo *undo = arena_alloc(&m->meta, seen->n_undo * sizeof *undo);
-    if (!undo || !more_of(m, b))
+    if (!undo || !block_more(m, b))
         return err_set(&m->err, -ENOMEM, "translating %#lx: out of memory", b->pc), false;
     memcpy(undo, seen->undo, seen->n_undo * sizeof *undo);
     b->more->undo = undo;
@@ -291,7 +308,11 @@ static Block *lift_and_compile(Vcpu *v, GuestLift *how, uint32_t key, HostOutput
             flushed = true;
             break;
         case HOST_UNSUPPORTED:
-            if (r->n_insns <= 1) return NULL;
+            if (how->flags || (r->n_insns <= 1 && !how->hot)) return NULL;
+            if (how->hot) {
+                how->hot = false;
+                break;
+            }
             how->max_insns = r->n_insns / 2;
             how->extend = false; // and not beyond
             break;
@@ -299,9 +320,9 @@ static Block *lift_and_compile(Vcpu *v, GuestLift *how, uint32_t key, HostOutput
     }
 }
 
-static Block *translate(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t max_insns) {
+static Block *translate(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t max_insns, uint32_t key) {
     Machine *m = v->m;
-    uint32_t key = block_key(m, mode, max_insns);
+    uint32_t hot = key >> BLOCK_HOT_SHIFT;
     const IrRegion *r;
     GuestLift how = {.pc = pc,
                      .mode = mode & (((1u << WATCH_MODE_SHIFT) - 1) | MODE_FP_TRAPS),
@@ -312,6 +333,8 @@ static Block *translate(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t max_insns)
                               watches_code(m->watches), // there, a count is where a segment begins
                      .watch = watches_code(m->watches),
                      .extend = max_insns == m->max_block_insns && max_insns > 1,
+                     .hot = hot || m->tier == TIER_HOT,
+                     .flags = hot > 1 ? hot_context(m, hot - 1) : NULL,
                      .fetch = fetch,
                      .fetch_ctx = m};
     HostOutput out = {0};
@@ -320,6 +343,9 @@ static Block *translate(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t max_insns)
     if (m->count && !keep_counts(m, r, b))
         return err_set(&m->err, -ENOMEM, "translating %#lx: out of memory", pc), NULL;
     m->stats.blocks++;
+    m->stats.hot += how.hot;
+    b->mode = key;
+    if (how.hot) hot_note_contexts(m, b, out.made);
     m->stats.guest_insns += r->n_insns;
     m->stats.guest_bytes += r->size_bytes;
     m->stats.host_bytes += b->code_bytes + out.cold_bytes;
@@ -330,9 +356,10 @@ static Block *translate(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t max_insns)
 
 // A look-up now is cheaper than to come back to the dispatcher when the exit is taken.
 static void link_to_known(Machine *m, Block *b) {
+    uint32_t mode = b->mode & ((1u << BLOCK_HOT_SHIFT) - 1);
     for (unsigned i = 0; i < b->n_links; i++) {
         HostLink *l = &block_links(b)[i];
-        Block *to = block_table_find(m->blocks, l->target_pc, b->mode);
+        Block *to = block_table_find(m->blocks, l->target_pc, mode);
         if (to) block_link(m, l, to);
     }
 }
@@ -344,14 +371,26 @@ Block *block_get(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t max_insns) {
     if (b) return b;
     b = persist_load(m, pc, key);
     if (b) return b;
-    b = translate(v, pc, mode, max_insns);
+    b = translate(v, pc, mode, max_insns, key);
     if (!b) return NULL;
-    b->mode = key;
     if (!block_table_add(m->blocks, b))
         return err_set(&m->err, -ENOMEM, "translating %#lx: out of memory", pc), NULL;
     m->falls_into_next = b;
     if (key == mode) link_to_known(m, b);
     if (b->more && b->more->kept) persist_note(m, b);
+    if (m->perf_map) name_to_perf(b);
+    return b;
+}
+
+Block *block_get_hot(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t context) {
+    Machine *m = v->m;
+    uint32_t key = mode | (context + 1) << BLOCK_HOT_SHIFT;
+    Block *b = block_table_find(m->blocks, pc, key);
+    if (b) return b;
+    b = translate(v, pc, mode, m->max_block_insns, key);
+    if (!b || !block_table_add(m->blocks, b)) return NULL;
+    m->falls_into_next = b;
+    link_to_known(m, b);
     if (m->perf_map) name_to_perf(b);
     return b;
 }

@@ -68,11 +68,15 @@ static inline VcpuHot *vcpu_hot(const void *state) {
 static inline void *vcpu_mem(const void *state, uint64_t addr) {
     return (void *)(uintptr_t)(vcpu_hot(state)->mem_base + addr);
 }
-// From any thread or signal handler: translated code is left soon.
-static inline void vcpu_hot_interrupt(VcpuHot *hot) {
-    hot->interrupt = ~0ull;
+// From any thread or signal handler: translated code comes to the engine's handler soon; and is
+// left there.
+static inline void vcpu_hot_poll(VcpuHot *hot) {
     hot->poll_closed = 1;
     mprotect(hot->poll, POLL_BYTES, PROT_NONE);
+}
+static inline void vcpu_hot_interrupt(VcpuHot *hot) {
+    hot->interrupt = ~0ull;
+    vcpu_hot_poll(hot);
 }
 // 64-bit words for tools (src/observe), as many as the machine's tools have asked for; slot 0 is
 // the highest.

@@ -33,9 +33,22 @@ typedef struct HostLink {
     struct HostLink *next_incoming; // the engine's: list of links into the same target
     int32_t unlinked;               // host-private: where it goes while unlinked
     uint16_t index;                 // the engine's: of the links of its block
-    bool linked;                    // the engine's: to the block at target_pc, whose list it is in
-    bool falls_through;             // host-private: the last thing in its block
+    bool linked : 1;                // the engine's: to the block at target_pc, whose list it is in
+    bool falls_through : 1;         // host-private: the last thing in its block
+    bool calls : 1;                 // it is a call, or where one returns to
+    bool counts : 1;                // of a hot block: it has a HostCount
+    bool sunk : 1; // counts: flags are made on the way, but when it is linked for good
 } HostLink;
+
+// Beside each link of a hot block, in the same order: such a link is counted until the engine links
+// it for good.
+typedef struct HostCount {
+    const void *entry; // where it goes while it counts; what `stub` says while unlinked
+    const void *stub;  // host-private
+    void *target;      // the engine's: the block it is linked to
+    int32_t count;     // how often until HOST_EXIT_LINK says that it is hot
+    uint32_t context;  // sunk: which HostOutput.made, plus 1; then the engine's, see hot.c
+} HostCount;
 
 typedef struct HostFault {
     uint16_t host_off; // from the block's entry: *end* of the instruction range for calls, start of
@@ -59,6 +72,11 @@ typedef struct HostOutput {
     uint32_t cold_bytes;
     HostLink *links; // n_links, in memory that the caller gave: room for every exit
     uint32_t n_links;
+    // Of a hot region, from the caller, room for every exit: the links' counts, where they stay;
+    // and what flags are made of where a link leaves.
+    HostCount *counts;
+    IrFlagsMade *made;
+    uint32_t n_made;
     HostFault *faults; // sorted by host_off; room for two for every MEM op and one, from the caller
     uint32_t n_faults;
     HostTrap *traps; // sorted; room for two for every FLAGFP op, from the caller, when r->fp_traps
@@ -97,9 +115,10 @@ typedef struct HostPlace {
 typedef struct HostFrozenLink {
     uint64_t target_pc; // where HostLink has it
     uint32_t patch;
-    uint32_t stub; // and HOST_FALLS_THROUGH
+    uint32_t stub; // and HOST_FALLS_THROUGH, HOST_CALL
 } HostFrozenLink;
 #define HOST_FALLS_THROUGH (1u << 31)
+#define HOST_CALL          (1u << 30)
 
 // Why translated code was left.
 typedef enum HostExit {
@@ -126,6 +145,7 @@ enum HostNeeds {
 
 struct Host {
     const char *name; // "x86_64", "interp"
+    bool counts;      // links, and compiles hot regions (IrRegion.hot)
     // isa_limit: NULL or a comma list of features not to use
     // ("avx512,avx2,bmi,fma,avx,sse4,fp16,fptraps"), for tests. NULL when this machine cannot run
     // it.
@@ -138,7 +158,9 @@ struct Host {
     // regions.
     HostError (*compile)(HostCtx *, const IrRegion *r, HostCode *room, HostOutput *out,
                          DgmErr *err);
-    // Points a link's jump at a block's entry, or back (entry NULL). Atomic towards running code.
+    // Points a link's jump at a block's entry, or back (entry NULL). Atomic towards running code. A
+    // link that counts goes there for good then, one that is sunk without making flags: the block
+    // is to know what they hold (GuestLift.flags). While it counts, HostCount.entry says where to.
     void (*link)(HostCtx *, HostLink *l, const void *entry);
     // Runs from entry until code is left; homes are loaded from and stored to state around it.
     // Returns HOST_EXIT_*, for traps with the trap's number and value.

@@ -34,7 +34,9 @@ void ir_region_reset(IrRegion *r, uint64_t pc) {
     r->n_insts = 0;
     r->n_blocks = r->n_vconsts = r->n_calls = 0;
     r->size_bytes = r->n_insns = r->n_exits = r->n_mem = 0;
-    r->fp_exact = r->fp_traps = r->failed = false;
+    r->fp_exact = r->fp_traps = r->hot = r->failed = false;
+    r->entry_flags = 0;
+    r->kept[0] = r->kept[1] = -1;
     r->insn_bytes = 0;
     // insts[0] is the IR_NOP that "no value" names
     IrInst *insts = grow(r, r->insts, 0, &r->cap_insts, 1024, sizeof *insts);
@@ -577,4 +579,36 @@ void ir_exit_ind(IrRegion *r, IrJumpKind kind, IrRef pc) {
 
 void ir_trap(IrRegion *r, IrTrap kind, unsigned value, uint64_t pc) {
     append(r, (IrInst){.op = IR_trap, .aux = kind, .aux2 = value, .imm = (int64_t)pc});
+}
+
+// ---- what is known at entry ----
+
+static IrRef flags_operand(IrRegion *r, const IrFlagsOperand *o, IrType t) {
+    if (o->field < 0) return ir_const(r, t, o->value);
+    IrRef v = ir_get(r, (unsigned)o->field, r->fields[o->field].type);
+    if (ir_type(r, v) != t) v = ir_op1(r, IR_trunc, t, v);
+    return ir_add(r, v, ir_const(r, t, o->value));
+}
+
+static IrRef flags_of(IrRegion *r, const IrFlagsCompare *c) {
+    IrType t = c->width == 64 ? IR_I64 : IR_I32;
+    IrRef a = flags_operand(r, &c->a, t), b = c->has_b ? flags_operand(r, &c->b, t) : 0;
+    if (c->a.plus_b) a = ir_add(r, a, b);
+    if (c->op == IR_fl_logic && b) a = ir_and(r, a, b), b = 0;
+    return ir_op2(r, (IrOp)c->op, IR_FLAGS, a, b);
+}
+
+void ir_make_flags(IrRegion *r, const IrFlagsMade *made) {
+    IrRef flags = flags_of(r, &made->of);
+    if (made->conditional) {
+        const IrFlagsCompare *w = &made->when;
+        IrType t = w->width == 64 ? IR_I64 : IR_I32;
+        IrRef b = flags_operand(r, &w->b, t), a = flags_operand(r, &w->a, t);
+        if (w->a.plus_b) a = ir_add(r, a, b);
+        IrRef other = ir_op1(r, IR_fl_pack, IR_FLAGS, ir_const(r, IR_I32, made->otherwise));
+        flags = ir_select(r, ir_icmp(r, (IrCc)made->cc, a, b), flags, other);
+    }
+    ir_put(r, made->flags, flags);
+    r->entry_flags = r->n_insts - 1;
+    r->entry_made = *made;
 }

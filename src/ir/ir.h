@@ -186,6 +186,28 @@ typedef struct IrBlock {
     uint64_t pc;         // guest pc of its first instruction
 } IrBlock;
 
+// What condition flags were made of, as guest registers say it: the flags of a - b (fl_sub), or of
+// a, or of a & b (fl_logic). An operand is a constant, or the register `field` (-1: none) plus a
+// constant; plus_b: plus b as well. conditional: of that only where `when` (a - b) compares by cc,
+// else they are `otherwise`.
+typedef struct IrFlagsOperand {
+    int16_t field;
+    bool plus_b;
+    uint64_t value; // of a 32-bit comparison the low half counts
+} IrFlagsOperand;
+typedef struct IrFlagsCompare {
+    uint8_t op, width; // IrOp; 32 or 64
+    bool has_b;
+    IrFlagsOperand a, b;
+} IrFlagsCompare;
+typedef struct IrFlagsMade {
+    IrFlagsCompare of, when;
+    bool conditional;
+    uint8_t cc;         // IrCc
+    uint16_t flags;     // the field they are in
+    uint32_t otherwise; // NZCV in bits 31..28
+} IrFlagsMade;
+
 enum { IR_MAX_FIELDS = 128 };
 typedef struct IrRegion {
     Arena *arena;
@@ -202,6 +224,10 @@ typedef struct IrRegion {
     bool fp_exact;          // the FP mode is not the usual one: hosts evaluate FP ops out of line, exactly
     bool fp_traps;          // hosts may find what is rare in FP by exceptions of their FPU (host.h)
     bool mark_all;          // every instruction has its mark, for who wants to see it
+    bool hot;               // made with care (engine/hot.c): flags are not stored at exits, which are all counted
+    IrRef entry_flags;      // the put of what flags hold at entry (ir_make_flags), 0: they are in state
+    IrFlagsMade entry_made; // what that is
+    int16_t kept[2];        // fields that are no register of the guest's: for operands of comparisons (hot)
     bool failed;            // out of memory while building
     // builder state
     uint64_t insn_pc;   // the guest instruction that began last
@@ -229,6 +255,8 @@ IrRef ir_const(IrRegion *r, IrType t, uint64_t value);
 IrRef ir_vconst(IrRegion *r, IrType t, uint64_t lo, uint64_t hi);
 IrRef ir_get(IrRegion *r, unsigned field, IrType t);
 void ir_put(IrRegion *r, unsigned field, IrRef v);
+// At the start of a region: flags hold what these registers say, and state does not have them.
+void ir_make_flags(IrRegion *r, const IrFlagsMade *made);
 // Appends the mark of the guest instruction that began last, if it has none.
 void ir_mark(IrRegion *r);
 // A guest instruction begins; its mark is appended when something in it can fault or leave.

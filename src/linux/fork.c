@@ -317,3 +317,15 @@ int64_t sys_clone3(Vcpu *v, const uint64_t a[6]) {
     if (c.flags & (CLONE_THREAD | CLONE_PARENT) && c.exit_signal) return -EINVAL;
     return do_clone(v, &c);
 }
+
+// The kernel wants a process with one thread for some of these, and others are for the calling
+// thread only.
+int64_t sys_unshare(Vcpu *v, const uint64_t a[6]) {
+    hot_stop(v->m);
+    return safe_syscall(v, SYS_unshare, a[0], 0, 0, 0, 0, 0);
+}
+
+int64_t sys_setns(Vcpu *v, const uint64_t a[6]) {
+    hot_stop(v->m);
+    return safe_syscall(v, SYS_setns, a[0], a[1], 0, 0, 0, 0);
+}

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/close_range.h>
 #include <linux/openat2.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -156,7 +157,8 @@ int64_t sys_close_range(Vcpu *v, const uint64_t a[6]) {
     uint32_t first = (uint32_t)a[0], last = (uint32_t)a[1];
     int ours[] = {v->m->log.fd, p->fake ? p->fake->fd : -1};
     if (first > last) return -EINVAL;
-    for (;;) { // the next of ours splits the range
+    if (a[2] & CLOSE_RANGE_UNSHARE) hot_stop(v->m); // or it would go on with the old descriptors
+    for (;;) {                                      // the next of ours splits the range
         uint32_t stop = UINT32_MAX;
         for (unsigned i = 0; i < ARRAY_LEN(ours); i++)
             if (fd_is_ours(v, ours[i]) && (uint32_t)ours[i] >= first)

@@ -521,6 +521,8 @@ class Runner:
             start = [self.dragoman + "-aarch64"]
         if self.args.host:
             start.append(f"--host={self.args.host}")
+        if self.args.single_tier:
+            start.append(f"--single-tier={self.args.single_tier}")
         limit = ["/bin/sh", "-c", f'ulimit -v {test.memory_kb}; exec "$@"', "sh"] if test.memory_kb else []
         return [*limit, *start, *options, *test.options, program, *self.arguments(test)]
 
@@ -619,6 +621,7 @@ def main():
     p.add_argument("--guest", default=os.path.join(TOP, "build", "guest"))
     p.add_argument("--build", default=os.path.join(TOP, "build"), help="where the C programs are compiled to")
     p.add_argument("--host", help="passed on as --host=HOST")
+    p.add_argument("--single-tier", choices=("cold", "hot"), help="passed on")
     p.add_argument("--only", default="", metavar="REGEX")
     p.add_argument("--skip", metavar="REGEX", help="tests to leave out")
     p.add_argument("--jobs", type=int, default=2)

@@ -6,10 +6,28 @@ static uint64_t target(const Lift *l, int32_t words) {
     return l->pc + (uint64_t)((int64_t)words * 4);
 }
 
+static IrRef negated(Lift *l, const IrInst *icmp) {
+    return ir_icmp(l->r, ir_cc_not((IrCc)icmp->aux), icmp->a, icmp->b);
+}
+
+// Behind CCMP, a condition is two comparisons: each may leave. False: it is one condition.
+static bool exit_if_either(Lift *l, IrRef cond, uint64_t pc, bool last) {
+    IrInst both = *ir_at(l->r, cond);
+    if (l->watch || (both.op != IR_or && !(both.op == IR_and && last))) return false;
+    if (ir_at(l->r, both.a)->op != IR_icmp || ir_at(l->r, both.b)->op != IR_icmp) return false;
+    if (both.op == IR_or)
+        ir_exit_if(l->r, both.a, pc);
+    else
+        ir_exit_if(l->r, negated(l, ir_at(l->r, both.a)), l->pc + 4);
+    ir_exit_if(l->r, both.b, pc);
+    return true;
+}
+
 // The conditional ways: taken to pc, else on. What follows a loop is not often next.
 static bool branch_if(Lift *l, IrRef cond, uint64_t pc) {
-    ir_exit_if(l->r, cond, pc);
-    if (l->extend && pc > l->pc && l->n_joins < LIFT_MAX_SEGMENTS) {
+    bool goes_on = l->extend && pc > l->pc && l->n_joins < LIFT_MAX_SEGMENTS;
+    if (!exit_if_either(l, cond, pc, !goes_on)) ir_exit_if(l->r, cond, pc);
+    if (goes_on) {
         l->joins[l->n_joins++] = pc;
         return true;
     }

@@ -55,7 +55,7 @@ static bool is_join(const Lift *l) {
 
 static bool goes_on(const Lift *l, const GuestLift *how, const Segment *s, uint32_t n) {
     if (l->ended) return false;
-    if (!how->watch) return n < how->max_insns && !is_join(l);
+    if (!how->watch) return n < how->max_insns && (how->hot || !is_join(l));
     return n < how->max_insns || (n > s->first && n < MAX_WATCHED_INSNS && how->extend);
 }
 
@@ -66,6 +66,9 @@ void a64_lift_block(IrRegion *r, const GuestLift *how) {
     r->fp_exact = how->mode & 1;
     r->fp_rules = IR_FP_ARM;
     ir_block_begin(r, how->pc);
+    r->kept[0] = A64_KEPT_A;
+    r->kept[1] = A64_KEPT_B;
+    if (how->flags) ir_make_flags(r, how->flags);
     Segment segment;
     segment_begin(&segment, &l, how, 0);
     uint32_t bytes = 0, n = 0;

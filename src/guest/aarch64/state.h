@@ -22,6 +22,7 @@ typedef struct A64State {
     uint64_t sp, pc;
     uint32_t nzcv, fpcr;
     uint64_t tpidr;
+    uint64_t kept[2]; // IrRegion.kept
     V128 v[32];
     V128 qc;
     uint64_t tpidrro, tpidr2;

@@ -137,10 +137,24 @@ static void use_compared(Walk *w, uint32_t i, const IrInst *fl) {
     }
 }
 
+static bool changes(const Walk *w, const IrFlagsOperand *o) {
+    return o->field >= 0 && w->changed[o->field >> 6] >> (o->field & 63) & 1;
+}
+
+// Those that the block is entered with: it is known which registers say them.
+static bool may_sink_entry(Walk *w, uint32_t i) {
+    const IrFlagsMade *m = &w->r->entry_made;
+    if (changes(w, &m->of.a) || (m->of.has_b && changes(w, &m->of.b))) return false;
+    if (m->conditional && (changes(w, &m->when.a) || changes(w, &m->when.b))) return false;
+    w->x->sunk[w->x->n_sunk++] = (SunkFlags){.put = i, .made = *m, .located = true};
+    return true;
+}
+
 // A put of flags that sunk_flags.c may leave out. It makes them itself if it cannot.
 static bool may_sink(Walk *w, uint32_t i, const IrInst *fl) {
     X86 *x = w->x;
     if (!w->made_anew || !w->asked || x->n_sunk == MAX_SUNK || used(w, w->insts[i].a)) return false;
+    if (i == w->r->entry_flags && may_sink_entry(w, i)) return true;
     bool conditional = fl->op == IR_select && compares_when(w, fl);
     if (!conditional && !compares(w, fl)) return false;
     x->sunk[x->n_sunk++] = (SunkFlags){.put = i, .changed = {w->changed[0], w->changed[1]}};
@@ -179,12 +193,24 @@ static void barrier(Walk *w, uint32_t i) {
     w->barrier = i;
 }
 
+// A register that changes by a constant still says what it was (x86_flags_follow).
+static bool adds_constant(const Walk *w, unsigned field, IrRef v) {
+    const IrInst *in = &w->insts[v];
+    if (in->op == IR_zext) in = &w->insts[in->a];
+    uint64_t c;
+    if (in->op != IR_add || !ir_const_value(w->r, in->b, &c)) return false;
+    const IrInst *of = &w->insts[in->a];
+    if (of->op == IR_trunc && in->type == IR_I32) of = &w->insts[of->a];
+    return of->op == IR_get && of->imm == (int64_t)field;
+}
+
 // False when the value is written again before anybody looks.
 static bool visit_put(Walk *w, uint32_t i, const IrInst *in) {
     unsigned f = (unsigned)in->imm;
     X86 *x = w->x;
     if (w->r->fields[f].type == IR_FLAGS) return visit_put_flags(w, i, in);
-    if (w->asked) w->changed[f >> 6] |= 1ull << (f & 63);
+    if (w->asked && !(w->r->hot && adds_constant(w, f, in->a)))
+        w->changed[f >> 6] |= 1ull << (f & 63);
     if (w->field[f].dead_epoch == w->epoch) return false;
     w->field[f].dead_epoch = w->epoch;
     use(w, in->a, i);
@@ -313,8 +339,12 @@ static bool visit_other(Walk *w, uint32_t i, const IrInst *in) {
              (uint64_t)in->imm < x->r->pc + x->r->size_bytes))
             x->may_loop = true;
         barrier(w, i);
+        if (in->op == IR_exit && w->r->hot) {
+            w->made_anew = true; // for who comes next
+            w->changed[0] = w->changed[1] = 0;
+        }
         asks(w);
-        if (in->op != IR_exit_if) flags_wanted(w);
+        if (in->op != IR_exit_if && !(in->op == IR_exit && w->r->hot)) flags_wanted(w);
         break;
     case IR_MEM:
         barrier(w, i);
@@ -347,6 +377,10 @@ void x86_analyse(X86 *x) {
     for (uint32_t i = x->r->n_insts; --i > 0;) {
         const IrInst *in = &w->insts[i];
         bool yes = true;
+        if (i == x->r->entry_flags && x->may_loop) { // interrupted here
+            barrier(w, i);
+            asks(w);
+        }
         if (!visit_common(w, i, in, &yes)) yes = visit_other(w, i, in);
         *live = i;
         live += yes;

@@ -136,6 +136,7 @@ HostLink *x86_new_link(X86 *x, uint64_t target_pc) {
 }
 
 void x86_record_fault(X86 *x) {
+    if (x->active >= 0 && x->sunk[x->active].lost) x86_fail(x, "flags are lost");
     x->out->faults[x->out->n_faults++] =
         (HostFault){.host_off = (uint16_t)(x->at - x->start),
                     .guest_off = (uint16_t)(x86_guest_pc(x) - x->r->pc),
@@ -268,7 +269,8 @@ Cold *x86_cold_trap_eval(X86 *x, IrRef v) {
 static void check_interrupt(X86 *x) {
     if (!x->may_loop) return;
     x86_record_fault(x);
-    mov_load(x, 32, RAX, mem_state(HOT_DISP(poll)));
+    mov_load(x, 32, x86_tmp_int(x), mem_state(HOT_DISP(poll)));
+    x->int_locked = 0;
 }
 
 static void share_register(X86 *x, IrRef v, const IrInst *in) {
@@ -307,8 +309,10 @@ static void select_one(X86 *x, IrRef v) {
     case IR_NOP: return;
     case IR_get: x86_get(x, v); return;
     case IR_put:
+        if (x->r->hot && x->active >= 0) x86_flags_follow(x, (unsigned)in->imm, in->a);
         if (x->r->fields[in->imm].type != IR_FLAGS || !x86_put_flags(x, v))
             x86_put(x, (unsigned)in->imm, in->a);
+        if (v == x->r->entry_flags) check_interrupt(x);
         return;
     case IR_load:
     case IR_store:
@@ -366,7 +370,8 @@ static HostError compile(HostCtx *h, const IrRegion *r, HostCode *room, HostOutp
     x->limit = room->end - SLACK / 2;
     x86_analyse(x);
     x->next_sunk = (int8_t)(x->n_sunk - 1);
-    check_interrupt(x);
+    x->n_forms = x->n_sunk;
+    if (!r->entry_flags) check_interrupt(x);
     for (uint32_t i = x->n_live; i-- > 0 && x->at < x->limit;) select_one(x, x->live[i]);
     uint8_t *hot_end = x->at;
     bool full = x->at >= x->limit;
@@ -498,6 +503,7 @@ static void fp_sync(HostCtx *h, void *state) {
 
 const Host host_x86_64 = {
     .name = "x86_64",
+    .counts = true,
     .create = create,
     .destroy = destroy,
     .compile = compile,

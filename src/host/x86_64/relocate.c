@@ -165,6 +165,7 @@ static void freeze_link(Freezer *f, const HostLink *l, const HostPlace *to, Host
     if (l->falls_through) f->image[out->patch - 1] = 0xE9;
     if (l->falls_through && !rel) memcpy(f->image + out->patch - 1, x86_nop5, sizeof x86_nop5);
     if (l->falls_through) out->stub |= HOST_FALLS_THROUGH;
+    if (l->calls) out->stub |= HOST_CALL;
 }
 
 static uint32_t in_phase(uint32_t at, const uint8_t *was) {

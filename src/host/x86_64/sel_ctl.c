@@ -20,23 +20,51 @@ static void emit_link_stub(X86 *x, const Cold *c) {
     jmp_to(x, x->h->link_out);
 }
 
+void x86_emit_counted(X86 *x, HostLink *l) {
+    HostCount *c = &x->out->counts[l - x->out->links];
+    mov_address(x, RAX, c);
+    alu_mi(x, 32, ALU_SUB, mem_at(RAX, offsetof(HostCount, count)), 1);
+    uint8_t *hot = jcc_short(x, CC_S);
+    jmp_mem(x, mem_at(RAX, offsetof(HostCount, entry)));
+    short_here(x, hot);
+    c->entry = c->stub = x->at;
+    mov_address(x, RAX, l);
+    jmp_to(x, x->h->link_out);
+}
+
+static void emit_counted_stub(X86 *x, const Cold *c) {
+    HostLink *l = (HostLink *)(uintptr_t)c->imm;
+    l->unlinked = (int32_t)(x->at - (l->patch + 4));
+    x86_emit_counted(x, l);
+}
+
+// The jump whose rel32 was just emitted leaves by this link.
+static void leaves_by(X86 *x, HostLink *l) {
+    l->patch = x->at - 4;
+    if (l->counts) x->out->counts[l - x->out->links] = (HostCount){0};
+    if (l->sunk) {
+        x86_sunk_exit(x, l->patch, l);
+        return;
+    }
+    Cold *c = x86_cold_at(x, l->patch, l->counts ? emit_counted_stub : emit_link_stub);
+    if (c) c->imm = (int64_t)(uintptr_t)l;
+}
+
 static void jump_to_link(X86 *x, int cc, uint64_t target_pc) {
     HostLink *l = x86_new_link(x, target_pc);
-    if (!l) return;
-    Cold *c;
+    l->calls = x->call_return;
+    l->counts = x->r->hot;
+    l->sunk = x->active >= 0 && (cc >= 0 || x->r->hot);
     if (cc < 0) { // ends the block: may become a nop as a whole
         l->falls_through = true;
         x86_align_patch(x, 0, 5);
         e8(x, 0xE9);
         x->at += 4;
-        c = x86_cold_at(x, x->at - 4, emit_link_stub);
     } else {
-        bool sunk = x->active >= 0;
-        if (!sunk) x86_align_patch(x, 2, 4);
-        c = sunk ? x86_sunk_exit(x, (unsigned)cc) : x86_cold(x, (unsigned)cc, emit_link_stub);
+        if (!l->sunk || l->counts) x86_align_patch(x, 2, 4);
+        jcc_forward(x, (unsigned)cc);
     }
-    l->patch = x->at - 4;
-    if (c) c->imm = (int64_t)(uintptr_t)l;
+    leaves_by(x, l);
 }
 
 // ---- calls and returns ----
@@ -47,6 +75,7 @@ static void jump_to_link(X86 *x, int cc, uint64_t target_pc) {
 // Frames are predictions, never needed: the engine may drop them at any time by resetting rsp.
 
 static void return_point(X86 *x) {
+    x->active = -1; // state has flags, as it has behind every indirect jump
     lea(x, 64, RSP, mem_at(RSP, 8));
     jump_to_link(x, -1, x->call_return);
 }
@@ -54,12 +83,13 @@ static void return_point(X86 *x) {
 // Both ways on: the call itself, and behind it the block that it returns to.
 static void call_link(X86 *x, uint64_t target_pc) {
     HostLink *l = x86_new_link(x, target_pc);
+    l->calls = true;
+    l->counts = x->r->hot;
+    l->sunk = x->active >= 0;
     x86_align_patch(x, 1, 4);
     e8(x, 0xE8);
     x->at += 4;
-    Cold *c = x86_cold_at(x, x->at - 4, emit_link_stub);
-    l->patch = x->at - 4;
-    if (c) c->imm = (int64_t)(uintptr_t)l;
+    leaves_by(x, l);
     return_point(x);
 }
 
@@ -481,7 +511,7 @@ void x86_sel_ctl(X86 *x, IrRef v) {
     case IR_exit_if: {
         uint64_t known;
         if (ir_const_value(x->r, in->a, &known)) {
-            x86_make_flags(x);
+            if (!x->r->hot) x86_make_flags(x);
             jump_to_link(x, -1, (uint64_t)in->imm);
         } else
             jump_to_link(x, (int)x86_condition(x, v, in->a), (uint64_t)in->imm);

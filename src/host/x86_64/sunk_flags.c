@@ -5,6 +5,10 @@
 // nothing is stored; the way out of a side exit, and code that a fault is sent through, make the
 // flags from those registers first. analyse.c finds the candidates (x->sunk, last first); here is
 // the forward pass.
+//
+// In a hot region exits do not store them either: the block that is linked behind is told what they
+// are made of. And there a register may change by a constant in between (a loop's counter): from
+// then on the flags are made of it less that constant, which is one more form of the same flags.
 #include "host/x86_64/emit.h"
 
 #include <assert.h>
@@ -22,59 +26,137 @@ static IrRef held(const X86 *x, unsigned field) {
     return home >= 0 ? x->int_val[home] : x->mem_val[field];
 }
 
+// v without the constants that were added to it, which go to *sum.
+static IrRef base_of(const X86 *x, IrRef v, int width, uint64_t *sum) {
+    *sum = 0;
+    for (;;) {
+        v = x86_root(x, v);
+        const IrInst *in = &x->r->insts[v];
+        uint64_t c;
+        bool adds = in->op == IR_add && (in->type == IR_I64 || (in->type == IR_I32 && width == 32));
+        if (!adds || !ir_const_value(x->r, in->b, &c)) return v;
+        *sum += c;
+        v = in->a;
+    }
+}
+
+// As a displacement, if it can be one.
+static bool small_sum(uint64_t sum, int width, uint64_t *out) {
+    *out = width == 32 ? (uint64_t)(int64_t)(int32_t)sum : sum;
+    return (int64_t)*out == (int32_t)*out;
+}
+
 // The operand as something that the guest's registers will still say.
-static bool locate(const X86 *x, const SunkFlags *s, IrRef v, FlagsOperand *out) {
-    uint64_t c;
+static bool locate(const X86 *x, const SunkFlags *s, IrRef v, int width, IrFlagsOperand *out) {
+    uint64_t c, sum, other, less;
     if (ir_const_value(x->r, v, &c)) {
-        *out = (FlagsOperand){.field = -1, .value = c};
+        *out = (IrFlagsOperand){.field = -1, .value = c};
         return true;
     }
     v = x86_root(x, v);
     for (unsigned f = 0; f < x->r->n_fields; f++)
         if (!x86_in_vec(x->r->fields[f].type) && held(x, f) == v && !changes(s, f)) {
-            *out = (FlagsOperand){.field = (int16_t)f};
+            *out = (IrFlagsOperand){.field = (int16_t)f};
             return true;
         }
-    return false;
-}
-
-// a, when a register holds a - b: then it is that and b.
-static bool locate_sum(const X86 *x, const SunkFlags *s, const IrInst *sub, FlagsOperand *out) {
-    for (unsigned f = 0; f < x->r->n_fields; f++) {
-        IrRef v = x86_in_vec(x->r->fields[f].type) ? 0 : held(x, f);
-        const IrInst *in = &x->r->insts[v];
-        if (!v || changes(s, f) || in->op != IR_sub || in->a != sub->a || in->b != sub->b) continue;
-        *out = (FlagsOperand){.field = (int16_t)f, .plus_b = true};
+    IrRef base = x->r->hot ? base_of(x, v, width, &sum) : 0;
+    for (unsigned f = 0; base && f < x->r->n_fields; f++) {
+        IrRef h = x86_in_vec(x->r->fields[f].type) || changes(s, f) ? 0 : held(x, f);
+        if (!h || base_of(x, h, width, &other) != base || !small_sum(sum - other, width, &less))
+            continue;
+        *out = (IrFlagsOperand){.field = (int16_t)f, .value = less};
         return true;
     }
     return false;
 }
 
-// A comparison (fl_sub, or icmp of the same operands) or the flags of a value.
-static bool locate_compare(X86 *x, const SunkFlags *s, const IrInst *in, SunkCompare *c) {
-    c->op = in->op == IR_fl_logic ? IR_fl_logic : IR_fl_sub;
-    c->width = (uint8_t)width_of(x, in->a);
-    c->has_b = true;
+// a, when a register holds a - b: then it is that and b.
+static bool locate_sum(const X86 *x, const SunkFlags *s, const IrInst *sub, IrFlagsOperand *out) {
+    for (unsigned f = 0; f < x->r->n_fields; f++) {
+        IrRef v = x86_in_vec(x->r->fields[f].type) ? 0 : held(x, f);
+        const IrInst *in = &x->r->insts[v];
+        if (!v || changes(s, f) || in->op != IR_sub || in->a != sub->a || in->b != sub->b) continue;
+        *out = (IrFlagsOperand){.field = (int16_t)f, .plus_b = true};
+        return true;
+    }
+    return false;
+}
+
+// What no register will say goes where it is kept for it.
+static bool keep(X86 *x, unsigned i, IrRef v, IrFlagsOperand *out) {
+    if (!x->r->hot || x->r->kept[i] < 0) return false;
+    x86_put(x, (unsigned)x->r->kept[i], v);
+    x->int_locked = 0;
+    *out = (IrFlagsOperand){.field = x->r->kept[i]};
+    return true;
+}
+
+// A comparison (fl_sub, or icmp of the same operands) or the flags of a value. may_keep: operands
+// that cannot be located are stored.
+static bool locate_compare(X86 *x, const SunkFlags *s, const IrInst *in, bool may_keep,
+                           IrFlagsCompare *c) {
+    int w = width_of(x, in->a);
+    *c = (IrFlagsCompare){
+        .op = in->op == IR_fl_logic ? IR_fl_logic : IR_fl_sub, .width = (uint8_t)w, .has_b = true};
     if (c->op == IR_fl_sub)
-        return locate(x, s, in->b, &c->b) &&
-               (locate(x, s, in->a, &c->a) || locate_sum(x, s, in, &c->a));
+        return (locate(x, s, in->b, w, &c->b) || (may_keep && keep(x, 1, in->b, &c->b))) &&
+               (locate(x, s, in->a, w, &c->a) || locate_sum(x, s, in, &c->a) ||
+                (may_keep && keep(x, 0, in->a, &c->a)));
     const IrInst *both = &x->r->insts[in->a];
     c->has_b = false;
-    if (locate(x, s, in->a, &c->a)) return true;
-    c->has_b = true;
-    return both->op == IR_and && locate(x, s, both->a, &c->a) && locate(x, s, both->b, &c->b);
+    if (locate(x, s, in->a, w, &c->a)) return true;
+    c->has_b = both->op == IR_and;
+    if (c->has_b && locate(x, s, both->a, w, &c->a) && locate(x, s, both->b, w, &c->b)) return true;
+    if (!may_keep) return false;
+    c->has_b = x86_test_fuses(x->r, in->a) && x->val[in->a].last_use < s->put; // it was not made
+    if (!c->has_b) return keep(x, 0, in->a, &c->a);
+    return (locate(x, s, both->a, w, &c->a) || keep(x, 0, both->a, &c->a)) &&
+           (locate(x, s, both->b, w, &c->b) || keep(x, 1, both->b, &c->b));
 }
 
 static bool can_sink(X86 *x, SunkFlags *s) {
+    if (s->located) return true;
     const IrInst *all = x->r->insts, *fl = &all[all[s->put].a];
-    s->conditional = fl->op == IR_select;
-    if (!s->conditional) return locate_compare(x, s, fl, &s->made);
+    s->made = (IrFlagsMade){.conditional = fl->op == IR_select, .flags = (uint16_t)all[s->put].imm};
+    if (!s->made.conditional) return locate_compare(x, s, fl, true, &s->made.of);
     uint64_t nzcv = 0;
     ir_const_value(x->r, all[fl->c].a, &nzcv);
-    s->otherwise = ir_flags_from_nzcv((uint32_t)nzcv);
-    s->cc = (uint8_t)x86_cc_of((IrCc)all[fl->a].aux);
-    return locate_compare(x, s, &all[fl->b], &s->made) &&
-           locate_compare(x, s, &all[fl->a], &s->when);
+    s->made.otherwise = (uint32_t)nzcv;
+    s->made.cc = all[fl->a].aux;
+    return locate_compare(x, s, &all[fl->b], false, &s->made.of) &&
+           locate_compare(x, s, &all[fl->a], false, &s->made.when);
+}
+
+// What flags are made of as v goes into field f. False: nobody will be able to say.
+static bool follow(const X86 *x, IrFlagsOperand *o, int width, unsigned f, IrRef v) {
+    if (o->field != (int)f) return true;
+    uint64_t was, is;
+    IrRef old = held(x, f);
+    if (!old || base_of(x, old, width, &was) != base_of(x, v, width, &is)) return false;
+    return small_sum(o->value + was - is, width, &o->value);
+}
+
+static bool names(const IrFlagsCompare *c, unsigned f) {
+    return c->a.field == (int)f || (c->has_b && c->b.field == (int)f);
+}
+
+static bool follow_both(const X86 *x, IrFlagsCompare *c, unsigned f, IrRef v) {
+    return follow(x, &c->a, c->width, f, v) && (!c->has_b || follow(x, &c->b, c->width, f, v));
+}
+
+void x86_flags_follow(X86 *x, unsigned field, IrRef v) {
+    SunkFlags s = x->sunk[x->active];
+    bool conditional = s.made.conditional;
+    if (s.lost || !(names(&s.made.of, field) || (conditional && names(&s.made.when, field))))
+        return;
+    s.lost = !follow_both(x, &s.made.of, field, v) ||
+             (conditional && !follow_both(x, &s.made.when, field, v));
+    if (x->n_forms == MAX_SUNK_FORMS) {
+        x86_fail(x, "too many forms of flags");
+        return;
+    }
+    x->sunk[x->n_forms] = s;
+    x->active = x->n_forms++;
 }
 
 // As a value after all, and only here.
@@ -107,11 +189,11 @@ bool x86_put_flags(X86 *x, IrRef put) {
 
 // ---- making them ----
 
-static Mem field_mem(const X86 *x, const FlagsOperand *o) {
+static Mem field_mem(const X86 *x, const IrFlagsOperand *o) {
     return mem_state(x86_field_disp(x, (unsigned)o->field));
 }
 
-static void load_operand(X86 *x, const FlagsOperand *o, int width, unsigned reg) {
+static void load_operand(X86 *x, const IrFlagsOperand *o, int width, unsigned reg) {
     int home = o->field >= 0 ? x->h->home_of_field[o->field] : -1;
     if (o->field < 0)
         mov_imm(x, reg, o->value);
@@ -119,10 +201,11 @@ static void load_operand(X86 *x, const FlagsOperand *o, int width, unsigned reg)
         mov_rr(x, 64, reg, (unsigned)home);
     else
         mov_load(x, width, reg, field_mem(x, o));
+    if (o->field >= 0 && o->value) alu_ri(x, width, ALU_ADD, reg, (int32_t)o->value);
 }
 
 // EFLAGS. Temporaries hold nothing any more.
-static void compare_again(X86 *x, const SunkCompare *c) {
+static void compare_again(X86 *x, const IrFlagsCompare *c) {
     load_operand(x, &c->a, c->width, RAX);
     if (c->has_b) load_operand(x, &c->b, c->width, RCX);
     if (c->a.plus_b) alu_rr(x, c->width, ALU_ADD, RAX, RCX);
@@ -135,7 +218,7 @@ static void compare_again(X86 *x, const SunkCompare *c) {
 }
 
 static Mem flags_mem(const X86 *x, const SunkFlags *s) {
-    return mem_state(x86_field_disp(x, (unsigned)x->r->insts[s->put].imm));
+    return mem_state(x86_field_disp(x, s->made.flags));
 }
 
 static void store_eflags(X86 *x, const SunkFlags *s) {
@@ -145,12 +228,12 @@ static void store_eflags(X86 *x, const SunkFlags *s) {
 
 static void make_flags(X86 *x, const SunkFlags *s) {
     uint8_t *over = NULL;
-    if (s->conditional) {
-        mov_store_imm(x, 32, flags_mem(x, s), (int32_t)s->otherwise);
-        compare_again(x, &s->when);
-        over = jcc_forward(x, s->cc ^ 1u);
+    if (s->made.conditional) {
+        mov_store_imm(x, 32, flags_mem(x, s), (int32_t)ir_flags_from_nzcv(s->made.otherwise));
+        compare_again(x, &s->made.when);
+        over = jcc_forward(x, x86_cc_of((IrCc)s->made.cc) ^ 1u);
     }
-    compare_again(x, &s->made);
+    compare_again(x, &s->made.of);
     store_eflags(x, s);
     if (over) rel32_to(over, x->at);
 }
@@ -164,22 +247,27 @@ typedef enum InEflags { NOT_THERE, THERE, THERE_BUT_CARRY } InEflags;
 // As a rule the exit's condition is of the very comparison.
 static InEflags in_eflags(const X86 *x, const SunkFlags *s) {
     const IrInst *fl = &x->r->insts[x->r->insts[s->put].a];
-    if (s->conditional || x->flags_bits != s->made.width) return NOT_THERE;
+    if (s->made.conditional || x->flags_bits != s->made.of.width) return NOT_THERE;
     if (fl->op == IR_fl_sub)
         return x->flags_known & FLAGS_CMP && x->flags_a == fl->a && x->flags_b == fl->b ? THERE
                                                                                         : NOT_THERE;
     return x->flags_known & FLAGS_LOGIC && x->flags_result == fl->a ? THERE_BUT_CARRY : NOT_THERE;
 }
 
-// The jump that is patched lies behind them.
+// As a rule the jump that is patched lies behind them.
 static void emit_sunk_exit(X86 *x, const Cold *c) {
     HostLink *l = (HostLink *)(uintptr_t)c->imm;
     const SunkFlags *s = &x->sunk[c->v];
+    if (l->counts) l->unlinked = (int32_t)(x->at - (l->patch + 4));
     if (c->args[0] == THERE_BUT_CARRY) e8(x, 0xF9); // stc: C is 0
     if (c->args[0])
         store_eflags(x, s);
     else
         make_flags(x, s);
+    if (l->counts) {
+        x86_emit_counted(x, l);
+        return;
+    }
     x86_align_patch(x, 1, 4);
     e8(x, 0xE9);
     l->patch = x->at;
@@ -190,17 +278,21 @@ static void emit_sunk_exit(X86 *x, const Cold *c) {
     jmp_to(x, x->h->link_out);
 }
 
-Cold *x86_sunk_exit(X86 *x, unsigned cc) {
-    InEflags there = in_eflags(x, &x->sunk[x->active]);
-    Cold *c = x86_cold(x, cc, emit_sunk_exit);
-    if (!c) return NULL;
+void x86_sunk_exit(X86 *x, uint8_t *rel32, HostLink *l) {
+    const SunkFlags *s = &x->sunk[x->active];
+    if (s->lost) x86_fail(x, "flags are lost");
+    Cold *c = x86_cold_at(x, rel32, emit_sunk_exit);
+    if (!c) return;
+    c->imm = (int64_t)(uintptr_t)l;
     c->v = (IrRef)x->active;
-    c->args[0] = (uint8_t)there;
-    return c;
+    c->args[0] = (uint8_t)in_eflags(x, s);
+    if (!x->r->hot) return;
+    x->out->made[x->out->n_made++] = s->made;
+    x->out->counts[l - x->out->links].context = x->out->n_made;
 }
 
 void x86_emit_fault_fixes(X86 *x) {
-    int32_t at[MAX_SUNK] = {0};
+    int32_t at[MAX_SUNK_FORMS] = {0};
     for (uint32_t i = 0; i < x->out->n_faults; i++) {
         HostFault *f = &x->out->faults[i];
         if (!f->fix) continue;

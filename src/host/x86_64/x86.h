@@ -139,25 +139,12 @@ typedef struct Cold {
 } Cold;
 
 // A put of condition flags that is left out (sunk_flags.c).
-typedef struct FlagsOperand {
-    int16_t field; // -1: value
-    bool plus_b;   // a - b is what the field holds
-    uint64_t value;
-} FlagsOperand;
-typedef struct SunkCompare {
-    IrOp op; // fl_sub of a and b, fl_logic of a (and b)
-    uint8_t width;
-    bool has_b;
-    FlagsOperand a, b;
-} SunkCompare;
 typedef struct SunkFlags {
     IrRef put;
     uint64_t changed[2]; // fields written between it and the last place that may ask for it
-    SunkCompare made;
-    bool conditional; // `made` only where `when` compares by cc; else the flags are `otherwise`
-    uint8_t cc;
-    SunkCompare when;
-    uint32_t otherwise;
+    IrFlagsMade made;
+    bool located; // made is known
+    bool lost;    // registers do not say it any more, nobody is to ask
 } SunkFlags;
 
 enum { // MXCSR: sticky flags; their masks are 7 bits higher
@@ -170,13 +157,13 @@ enum { // MXCSR: sticky flags; their masks are 7 bits higher
 
 // HostOutput.relocs: offset from code_base, and this bit where 8 bytes are an address.
 #define X86_RELOC_ADDRESS 0x80000000u
-enum { MAX_COLD = 512, MAX_SUNK = 16 };
+enum { MAX_COLD = 512, MAX_SUNK = 16, MAX_SUNK_FORMS = 64 };
 struct X86 {
     HostCtx *h;
     const IrRegion *r;
     uint8_t *at, *start, *limit; // code; limit leaves room for the largest single instruction
     bool overflow;
-    int8_t n_sunk, next_sunk,
+    int8_t n_sunk, next_sunk, n_forms,
         active;           // active: of sunk, what the flags are now; -1: they are stored
     bool may_loop;        // jumps backwards or indirectly; returns check on their own
     uint64_t call_return; // a frame was pushed: the exit is a call that returns to this guest pc
@@ -198,7 +185,7 @@ struct X86 {
     IrRef flags_a, flags_b, flags_result;
     IrRef
         mem_val[IR_MAX_FIELDS]; // root that a memory-homed field holds; from here on see compile()
-    SunkFlags sunk[MAX_SUNK];   // last first
+    SunkFlags sunk[MAX_SUNK_FORMS]; // last first; then what becomes of them as registers change
     Cold cold[MAX_COLD];
     uint32_t n_cold;
     HostOutput *out;
@@ -332,12 +319,14 @@ const V128 *x86_pool_at(const HostCtx *h, const void *address);
 const V128 *x86_pool_get(HostCtx *h, uint64_t lo, uint64_t hi);
 void x86_record_fault(X86 *x); // the access that is emitted next can fault
 HostLink *x86_new_link(X86 *x, uint64_t target_pc);
+void x86_emit_counted(X86 *x, HostLink *l); // sel_ctl.c: to where it leads while it is counted
 
 // ---- sunk_flags.c ----
 // At a put of flags: true when nothing is to be stored.
 bool x86_put_flags(X86 *x, IrRef put);
-void x86_make_flags(X86 *x);              // the block is left: they are stored
-Cold *x86_sunk_exit(X86 *x, unsigned cc); // the jump of a side exit
+void x86_make_flags(X86 *x);                             // the block is left: they are stored
+void x86_flags_follow(X86 *x, unsigned field, IrRef v);  // v is about to be put into the field
+void x86_sunk_exit(X86 *x, uint8_t *rel32, HostLink *l); // where a jump that leaves goes first
 void x86_emit_fault_fixes(X86 *x);
 unsigned x86_cc_of(IrCc cc);                                 // sel_int.c
 void x86_flags_as_value(X86 *x);                             // sel_int.c: EFLAGS to rax

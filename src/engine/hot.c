@@ -1,0 +1,270 @@
+// hot.c - the second effort: which blocks are worth it, and what they may count on.
+//
+// A thread of the machine's own looks every few milliseconds where vCPUs are: it closes their poll
+// pages, and the block that reads there next has been seen once. A block that is seen twice is made
+// anew as a hot one, which all links to it lead to from then on. Exits of hot blocks are counted,
+// and what they often lead to is made anew too: hot code spreads along the ways that are taken.
+//
+// Hot blocks do not store condition flags for each other. Whoever leads to one says what its flags
+// were made of (a *context*: a comparison of registers and constants), the block is lifted with
+// that comparison in front, and the host leaves it out where the flags are made anew before anybody
+// looks. There is a block for each context that occurs, so the loop `subs x1, x1, #1; b.ne` becomes
+// one that stores no flags at all. Context 0 is that of all others: state has the flags.
+//
+// Links of hot blocks that are not hot themselves make the flags in cold code.
+#include "engine/engine.h"
+#include "engine/persist.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <time.h>
+
+enum { MAX_CONTEXTS = 8192, SEEN_ENOUGH = 2, HOT_STACK_BYTES = 256 << 10 };
+
+struct Hot {
+    pthread_t thread; // under Machine.lock:
+    pthread_cond_t stopped;
+    bool stop;
+    // contexts, by number less 1
+    uint32_t n;
+    IrFlagsMade of[MAX_CONTEXTS];
+    uint16_t index[2 * MAX_CONTEXTS]; // open addressing; numbers
+};
+
+// ---- contexts ----
+
+static uint64_t hash_operand(const IrFlagsOperand *o, uint64_t h) {
+    h = (h ^ (uint16_t)o->field ^ (uint64_t)o->plus_b << 16) * 0x9e3779b97f4a7c15u;
+    return ((h ^ h >> 32) ^ o->value) * 0x9e3779b97f4a7c15u;
+}
+
+static bool same_operand(const IrFlagsOperand *a, const IrFlagsOperand *b) {
+    return a->field == b->field && a->plus_b == b->plus_b && a->value == b->value;
+}
+
+static bool same_compare(const IrFlagsCompare *a, const IrFlagsCompare *b) {
+    return a->op == b->op && a->width == b->width && a->has_b == b->has_b &&
+           same_operand(&a->a, &b->a) && (!a->has_b || same_operand(&a->b, &b->b));
+}
+
+static bool same(const IrFlagsMade *a, const IrFlagsMade *b) {
+    if (a->flags != b->flags || a->conditional != b->conditional || !same_compare(&a->of, &b->of))
+        return false;
+    return !a->conditional ||
+           (a->cc == b->cc && a->otherwise == b->otherwise && same_compare(&a->when, &b->when));
+}
+
+// Its number, from 1; 0: there are too many, or memory is out.
+static uint32_t number_of(Machine *m, const IrFlagsMade *made) {
+    struct Hot *c = m->hot;
+    if (!c) c = m->hot = calloc(1, sizeof *c);
+    if (!c) return 0;
+    uint64_t h = hash_operand(&made->of.a, made->of.op + 2u * made->of.width);
+    if (made->of.has_b) h = hash_operand(&made->of.b, h);
+    if (made->conditional) h = hash_operand(&made->when.a, h);
+    uint32_t at = (uint32_t)(h >> 40) % ARRAY_LEN(c->index);
+    for (; c->index[at]; at = (at + 1) % ARRAY_LEN(c->index))
+        if (same(&c->of[c->index[at] - 1], made)) return c->index[at];
+    if (c->n == MAX_CONTEXTS) return 0;
+    c->of[c->n++] = *made;
+    return c->index[at] = (uint16_t)c->n;
+}
+
+const IrFlagsMade *hot_context(const Machine *m, uint32_t context) {
+    return &m->hot->of[context - 1];
+}
+
+void hot_note_contexts(Machine *m, Block *b, const IrFlagsMade *made) {
+    for (unsigned i = 0; i < b->n_links; i++) {
+        HostCount *c = &b->more->counts[i];
+        if (c->context) c->context = number_of(m, &made[c->context - 1]);
+    }
+}
+
+// ---- seeing ----
+
+static void look(Machine *m, bool *any) {
+    *any = false;
+    for (Vcpu *v = m->vcpus; v; v = v->next) {
+        if (!atomic_load(&v->in_code) || v->hot->poll_closed) continue;
+        vcpu_hot_poll(v->hot);
+        *any = true;
+    }
+}
+
+// A look costs some 10 us, so there are fewer when they bring nothing new.
+static int64_t next_wait_ns(int64_t wait_ns, bool any, bool news) {
+    const int64_t least_ns = 2000000, busy_ns = 64000000, idle_ns = 256000000;
+    if (any && news) return least_ns;
+    return any ? MIN(MIN(wait_ns, busy_ns) * 17 / 16, busy_ns) : MIN(2 * wait_ns, idle_ns);
+}
+
+static void *watch(void *machine) {
+    const int64_t first_ns = 5000000;
+    Machine *m = machine;
+    int64_t wait_ns = first_ns;
+    uint64_t hot = m->stats.hot;
+    pthread_mutex_lock(&m->lock);
+    while (!m->hot->stop) {
+        struct timespec until;
+        clock_gettime(CLOCK_MONOTONIC, &until);
+        int64_t ns = until.tv_nsec + wait_ns;
+        until.tv_sec += ns / 1000000000;
+        until.tv_nsec = ns % 1000000000;
+        pthread_cond_timedwait(&m->hot->stopped, &m->lock, &until);
+        bool any;
+        look(m, &any);
+        wait_ns = next_wait_ns(wait_ns, any, m->stats.hot != hot);
+        hot = m->stats.hot;
+    }
+    pthread_mutex_unlock(&m->lock);
+    return NULL;
+}
+
+void hot_start(Machine *m) {
+    if (m->tier != TIER_BOTH) return;
+    m->hot_started = true; // also when it fails: it is not asked for again
+    if (!m->hot) m->hot = calloc(1, sizeof *m->hot);
+    if (!m->hot) return;
+    m->hot->stop = false;
+    pthread_condattr_t clock;
+    pthread_condattr_init(&clock);
+    pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
+    pthread_cond_init(&m->hot->stopped, &clock);
+    pthread_condattr_destroy(&clock);
+    pthread_attr_t attr;
+    pthread_attr_init(&attr);
+    pthread_attr_setstacksize(&attr, HOT_STACK_BYTES);
+    sigset_t all, before; // signals are for the guest's threads
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    m->hot_runs = !pthread_create(&m->hot->thread, &attr, watch, m);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attr);
+}
+
+void hot_stop(Machine *m) {
+    pthread_mutex_lock(&m->lock);
+    bool runs = m->hot_runs;
+    m->hot_runs = false;
+    m->hot_started = true;
+    if (runs) {
+        m->hot->stop = true;
+        pthread_cond_signal(&m->hot->stopped);
+    }
+    pthread_mutex_unlock(&m->lock);
+    if (runs) pthread_join(m->hot->thread, NULL);
+}
+
+bool hot_seen(Vcpu *v, uint64_t pc) {
+    if (v->m->tier != TIER_BOTH) return false;
+    for (unsigned i = 0; i < ARRAY_LEN(v->seen_pc); i++)
+        if (v->seen_pc[i] == pc) {
+            v->seen_pc[i] = 0;
+            v->hot_pc = pc;
+            return v->wants_hot = true;
+        }
+    v->seen_pc[v->n_seen++ % ARRAY_LEN(v->seen_pc)] = pc;
+    return false;
+}
+
+// ---- making and linking ----
+
+// Do jumps lead from b back to it? Without calls: behind those flags are in state anyway.
+static bool on_loop(Machine *m, const Block *b) {
+    enum { MOST = 32 };
+    const Block *seen[MOST] = {b};
+    uint32_t mode = b->mode & ((1u << BLOCK_HOT_SHIFT) - 1);
+    for (unsigned n = 1, at = 0; at < n; at++)
+        for (unsigned i = 0; i < seen[at]->n_links; i++) {
+            const HostLink *l = &block_links(seen[at])[i];
+            if (l->calls || (!l->linked && !seen[at]->loaded)) continue;
+            if (l->target_pc == b->pc) return true;
+            bool known = n == MOST;
+            for (unsigned k = 0; k < n; k++) known |= seen[k]->pc == l->target_pc;
+            const Block *to = known ? NULL : block_table_find(m->blocks, l->target_pc, mode);
+            if (!known && !to) to = persist_load(m, l->target_pc, mode);
+            if (to) seen[n++] = to;
+        }
+    return false;
+}
+
+static void lead(Machine *m, HostLink *l, Block *to, bool for_good) {
+    l->linked = true;
+    l->next_incoming = to->incoming;
+    to->incoming = l;
+    if (l->counts) {
+        link_count(l)->target = to;
+        __atomic_store_n(&link_count(l)->entry, to->entry, __ATOMIC_RELEASE);
+    }
+    if (for_good) m->host->link(m->host_ctx, l, to->entry);
+}
+
+// A block of an image is jumped to from within, without a link: it has to be made here first.
+static Block *own_block(Vcpu *v, Block *b) {
+    Machine *m = v->m;
+    uint64_t pc = b->pc;
+    uint32_t mode = b->mode;
+    if (!b->loaded) return b;
+    block_drop(m, pc);
+    b = block_get(v, pc, mode, m->max_block_insns);
+    if (b) images_relink(m, b);
+    return b;
+}
+
+void hot_replace(Vcpu *v, Block **at) {
+    Machine *m = v->m;
+    Block *b = *at;
+    v->wants_hot = false;
+    if (block_hot(b) || b->dead || b->pc != v->hot_pc || !on_loop(m, b)) return;
+    uint32_t generation = atomic_load(&m->flush_generation);
+    b = *at = own_block(v, b);
+    if (!b || generation != atomic_load(&m->flush_generation) || !block_more(m, b)) return;
+    Block *to = block_get_hot(v, b->pc, b->mode, 0);
+    if (!to || generation != atomic_load(&m->flush_generation)) return;
+    b->more->hot = to;
+    for (HostLink *l = b->incoming, *next; l; l = next) {
+        next = l->next_incoming;
+        lead(m, l, to, !l->counts);
+    }
+    b->incoming = NULL;
+}
+
+static void leave_list(HostLink *l) {
+    HostLink **at = &((Block *)link_count(l)->target)->incoming;
+    while (*at && *at != l) at = &(*at)->next_incoming;
+    if (*at) *at = l->next_incoming;
+}
+
+// It was taken often. A link that makes flags which no context says goes on doing so.
+static void lead_to_hot(Vcpu *v, HostLink *l, Block *b) {
+    Machine *m = v->m;
+    uint32_t generation = atomic_load(&m->flush_generation), context = link_count(l)->context;
+    bool worth = m->tier == TIER_HOT || on_loop(m, b);
+    Block *to = worth ? block_get_hot(v, b->pc, b->mode, context) : NULL;
+    if (generation != atomic_load(&m->flush_generation)) return;
+    bool makes_flags = l->sunk && !(context && to);
+    if (makes_flags) link_count(l)->count = INT32_MAX;
+    leave_list(l);
+    lead(m, l, to ? to : block_hot(b) ? block_hot(b) : b, !makes_flags);
+}
+
+void hot_exit(Vcpu *v, HostLink *l, Block *b) {
+    if (!l->counts || !l->linked)
+        block_link(v->m, l, b);
+    else if (link_count(l)->count < 0 && !b->dead && !block_of_link(l)->dead)
+        lead_to_hot(v, l, b);
+}
+
+// b is no longer to be run.
+void hot_forget(Machine *m, const Block *b) {
+    uint32_t mode = b->mode & ((1u << BLOCK_HOT_SHIFT) - 1);
+    Block *of = b->mode == mode ? NULL : block_table_find(m->blocks, b->pc, mode);
+    if (of && block_hot(of) == b) of->more->hot = NULL;
+}
+
+void hot_free(Machine *m) {
+    if (!m->hot) return;
+    hot_stop(m);
+    free(m->hot);
+}
