@@ -1,7 +1,7 @@
 // engine.h - machines and vCPUs as the floors above the engine see them: block translation, the
 // code cache, chaining, dispatch, faults, interruption.
 //
-// Where to start reading: vcpu_run() in run.c is the dispatcher; block_get() in translate.c turns a
+// Where to start reading: vcpu_run() in run.c is the dispatcher; block_make() in translate.c turns a
 // guest pc into a Block; cache.c holds blocks and finds them again by guest pc, by page and by host
 // pc.
 //
@@ -249,8 +249,9 @@ BlockTraps *block_traps(Machine *m, const void *cold, const void *traps, uint32_
 static inline uint32_t block_key(const Machine *m, uint32_t mode, uint32_t max_insns) {
     return max_insns < m->max_block_insns ? mode | max_insns << BLOCK_CUT_SHIFT : mode;
 }
-Block *block_get(Vcpu *v, uint64_t pc, uint32_t mode,
-                 uint32_t max_insns); // translate.c; lock held; NULL: v->m->err
+// A block that is not in the table: from the disk, else translated. translate.c; lock held; NULL:
+// v->m->err.
+Block *block_make(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t max_insns);
 // Where the next code goes, pages for so many bytes there. Lock held.
 HostCode translate_room(Machine *m, size_t bytes);
 BlockTable *block_table_new(void); // cache.c

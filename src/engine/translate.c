@@ -114,29 +114,24 @@ static void populate(uint8_t *at, size_t bytes, uint8_t **there, const uint8_t *
     *there += step;
 }
 
-// Room for the fault table of a region on the workbench: a loop has two accesses, and the block's
-// entry may have one.
-static bool fault_room(Machine *m, const IrRegion *r) {
-    uint32_t want = 2 * r->n_mem + 1;
-    if (want <= m->cap_faults) return true;
-    HostFault *bigger = realloc(m->faults, want * sizeof *bigger);
-    if (!bigger) return false;
-    m->faults = bigger;
-    m->cap_faults = want;
-    return true;
+// A table of the workbench with room for so many items; what was in it is of no interest. NULL: out
+// of memory, and the old one stays.
+static void *with_room(void *table, uint32_t *cap, uint32_t want, size_t item_bytes) {
+    if (want <= *cap) return table;
+    void *bigger = realloc(table, want * item_bytes);
+    if (bigger) *cap = want;
+    return bigger;
 }
 
-// Likewise for its traps.
-static bool trap_room(Machine *m, const IrRegion *r) {
-    uint32_t want = 0;
+// Room for the faults and traps of a region: an op may become a loop with two.
+static bool side_room(Machine *m, const IrRegion *r) {
+    HostFault *faults = with_room(m->faults, &m->cap_faults, 2 * r->n_mem + 1, sizeof *faults);
+    if (!faults) return false;
+    m->faults = faults;
     if (!r->fp_traps) return true;
-    for (uint32_t i = 1; i < r->n_insts; i++)
-        want += 2 * (ir_op_info[r->insts[i].op].effect == IR_FLAGFP);
-    if (want <= m->cap_traps) return true;
-    HostTrap *bigger = realloc(m->traps, want * sizeof *bigger);
-    if (!bigger) return false;
-    m->traps = bigger;
-    m->cap_traps = want;
+    HostTrap *traps = with_room(m->traps, &m->cap_traps, 2 * r->n_fp + 1, sizeof *traps);
+    if (!traps) return false;
+    m->traps = traps;
     return true;
 }
 
@@ -177,7 +172,7 @@ HostCode translate_room(Machine *m, size_t bytes) {
 static HostError compile(Machine *m, const IrRegion *r, uint32_t key, Block **made,
                          HostOutput *out) {
     Block *b = arena_alloc(&m->meta, sizeof *b + r->n_exits * sizeof(HostLink));
-    if (!b || !fault_room(m, r) || !trap_room(m, r) || !reloc_room(m)) {
+    if (!b || !side_room(m, r) || !reloc_room(m)) {
         err_set(&m->err, -ENOMEM, "translating %#lx: out of memory", r->pc);
         return HOST_UNSUPPORTED;
     }
@@ -305,7 +300,7 @@ static Block *translate(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t max_insns)
                      .extend = max_insns == m->max_block_insns && max_insns > 1,
                      .fetch = fetch,
                      .fetch_ctx = m};
-    HostOutput out = {0};
+    HostOutput out;
     Block *b = lift_and_compile(v, &how, key, &out, &r);
     if (!b) return NULL;
     if (m->count && !keep_counts(m, r, b))
@@ -328,12 +323,10 @@ static void link_to_known(Machine *m, Block *b) {
     }
 }
 
-Block *block_get(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t max_insns) {
+Block *block_make(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t max_insns) {
     Machine *m = v->m;
     uint32_t key = block_key(m, mode, max_insns);
-    Block *b = block_table_find(m->blocks, pc, key);
-    if (b) return b;
-    b = persist_load(m, pc, key);
+    Block *b = persist_load(m, pc, key);
     if (b) return b;
     b = translate(v, pc, mode, max_insns);
     if (!b) return NULL;
