@@ -255,6 +255,14 @@ static bool keep_undo(Machine *m, const Observed *seen, Block *b) {
     return true;
 }
 
+// What will be looked up when the code is there.
+static void prefetch_targets(const Machine *m, const IrRegion *r) {
+    block_table_prefetch(m->blocks, r->pc);
+    block_table_prefetch(m->blocks, r->pc + r->size_bytes);
+    for (uint32_t i = 0; i < MIN(r->n_exits, (uint32_t)ARRAY_LEN(r->exit_pcs)); i++)
+        block_table_prefetch(m->blocks, r->exit_pcs[i]);
+}
+
 // Lifts and compiles. When the cache is full it is emptied; a block that is more than the host can
 // hold in its registers and spill slots is made shorter.
 static Block *lift_and_compile(Vcpu *v, GuestLift *how, uint32_t key, HostOutput *out,
@@ -265,7 +273,7 @@ static Block *lift_and_compile(Vcpu *v, GuestLift *how, uint32_t key, HostOutput
     for (bool flushed = false;;) {
         const IrRegion *r = *region = lift(m, how, &seen);
         if (!r) return NULL;
-        block_table_prefetch(m->blocks, how->pc + r->size_bytes);
+        prefetch_targets(m, r);
         switch (compile(m, r, key, &b, out)) {
         case HOST_OK: return keep_undo(m, &seen, b) ? b : NULL;
         case HOST_NO_ROOM:

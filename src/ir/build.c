@@ -87,22 +87,29 @@ void ir_mark(IrRegion *r) {
 
 // Memory and what comes behind it in ops.def: hosts must have room for it, and ask at which guest
 // instruction it is.
-static inline void announce(IrRegion *r, bool exits, bool mem) {
-    r->n_exits += exits;
-    r->n_mem += mem;
+static inline void announce_mem(IrRegion *r) {
+    r->n_mem++;
     mark(r);
 }
 
-static inline void announce_op(IrRegion *r, IrOp op) {
-    if (op >= IR_load)
-        announce(r, op == IR_exit || op == IR_exit_if || op == IR_call_hint,
-                 ir_op_effect[op] == IR_MEM);
-    else
+static inline void announce_exit(IrRegion *r, uint64_t pc) {
+    r->exit_pcs[r->n_exits++ % ARRAY_LEN(r->exit_pcs)] = pc;
+    mark(r);
+}
+
+static void announce(IrRegion *r, IrOp op, int64_t imm) {
+    if (op < IR_load)
         r->n_fp += ir_op_effect[op] == IR_FLAGFP;
+    else if (op == IR_exit || op == IR_exit_if || op == IR_call_hint)
+        announce_exit(r, op == IR_call_hint ? 0 : (uint64_t)imm);
+    else if (ir_op_effect[op] == IR_MEM)
+        announce_mem(r);
+    else
+        mark(r);
 }
 
 IrRef ir_append(IrRegion *r, IrInst in) {
-    announce_op(r, (IrOp)in.op);
+    announce(r, (IrOp)in.op, in.imm);
     return append(r, in);
 }
 
@@ -393,7 +400,7 @@ IrRef ir_emit_head(IrRegion *r, IrHead head, IrRef a, IrRef b, IrRef c, int64_t 
     IrOp op = (IrOp)(head & 255);
     if (a && (has_rules[op] || (r->insts[a].op == IR_const && ir_op_effect[op] == IR_PURE)))
         return emit_folded(r, head, a, b, c, imm);
-    announce_op(r, op);
+    announce(r, op, imm);
     return append(r, inst_of(head, a, b, c, imm));
 }
 
@@ -427,21 +434,21 @@ void ir_put(IrRegion *r, unsigned field, IrRef v) {
 // ---- memory and helpers ----
 
 IrRef ir_load(IrRegion *r, IrType t, IrType mem, unsigned mem_flags, IrRef addr, int64_t disp) {
-    announce(r, false, true);
+    announce_mem(r);
     return append(
         r,
         (IrInst){.op = IR_load, .type = t, .aux = mem, .aux2 = mem_flags, .a = addr, .imm = disp});
 }
 
 void ir_store(IrRegion *r, IrType mem, unsigned mem_flags, IrRef addr, int64_t disp, IrRef v) {
-    announce(r, false, true);
+    announce_mem(r);
     append(r,
            (IrInst){.op = IR_store, .aux = mem, .aux2 = mem_flags, .a = addr, .b = v, .imm = disp});
 }
 
 IrRef ir_cas(IrRegion *r, IrType t, IrType mem, unsigned mem_flags, IrRef addr, IrRef expected,
              IrRef desired) {
-    announce(r, false, true);
+    announce_mem(r);
     return append(r, (IrInst){.op = IR_cas,
                               .type = t,
                               .aux = mem,
@@ -452,7 +459,7 @@ IrRef ir_cas(IrRegion *r, IrType t, IrType mem, unsigned mem_flags, IrRef addr, 
 }
 
 IrRef ir_rmw(IrRegion *r, IrType t, IrType mem, unsigned mem_flags, IrRmw op, IrRef addr, IrRef v) {
-    announce(r, false, true);
+    announce_mem(r);
     return append(
         r,
         (IrInst){
@@ -467,7 +474,7 @@ IrRef ir_call(IrRegion *r, IrType t, const IrHelper *h, unsigned n_args, const I
     IrCall *c = &r->calls[r->n_calls];
     *c = (IrCall){.helper = h, .n_args = n_args, .imm = imm};
     for (unsigned i = 0; i < n_args; i++) c->args[i] = args[i];
-    announce(r, false, true);
+    announce_mem(r);
     IrRef v = append(r, (IrInst){.op = IR_call, .type = t, .imm = r->n_calls++});
     if (h->writes_state) memset(r->current, 0, sizeof r->current);
     return v;
@@ -597,21 +604,21 @@ IrRef ir_cond(IrRegion *r, IrCond cc, IrRef flags) {
 IrRef ir_exit_if(IrRegion *r, IrRef cond, uint64_t pc) {
     uint64_t k;
     if (ir_const_value(r, cond, &k) && !k) return 0;
-    announce(r, true, false);
+    announce_exit(r, pc);
     return append(r, (IrInst){.op = IR_exit_if, .a = cond, .imm = (int64_t)pc});
 }
 
 void ir_exit(IrRegion *r, uint64_t pc) {
-    announce(r, true, false);
+    announce_exit(r, pc);
     append(r, (IrInst){.op = IR_exit, .imm = (int64_t)pc});
 }
 
 void ir_exit_ind(IrRegion *r, IrJumpKind kind, IrRef pc) {
-    announce(r, false, false);
+    mark(r);
     append(r, (IrInst){.op = IR_exit_ind, .aux = kind, .a = pc});
 }
 
 void ir_trap(IrRegion *r, IrTrap kind, unsigned value, uint64_t pc) {
-    announce(r, false, false);
+    mark(r);
     append(r, (IrInst){.op = IR_trap, .aux = kind, .aux2 = value, .imm = (int64_t)pc});
 }

@@ -54,8 +54,7 @@ static bool is_join(const Lift *l) {
 }
 
 static bool goes_on(const Lift *l, const GuestLift *how, const Segment *s, uint32_t n) {
-    if (l->ended) return false;
-    if (!how->watch) return n < how->max_insns && !is_join(l);
+    if (!how->watch) return n < how->max_insns && !(l->n_joins && is_join(l));
     return n < how->max_insns || (n > s->first && n < MAX_WATCHED_INSNS && how->extend);
 }
 
@@ -76,7 +75,7 @@ void a64_lift_block(IrRegion *r, const GuestLift *how) {
         bytes = 4;
     }
     uint32_t at = 0;
-    for (; at < bytes && goes_on(&l, how, &segment, n); at += 4) {
+    for (; at < bytes && !l.ended && goes_on(&l, how, &segment, n); at += 4) {
         unsigned branches = l.n_joins;
         memcpy(&l.insn, code + at, 4); // A64 instructions are little-endian, as every host so far
         if (n > segment.first) ir_insn(r, l.pc, 4);
