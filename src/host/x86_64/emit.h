@@ -302,7 +302,7 @@ static inline void call_mem(X86 *x, Mem m) {
     op_rm(x, 0, 32, 0xFF, 2, m, false);
 }
 static inline void nops(X86 *x, unsigned n) {
-    static const uint8_t nop[8][7] = {{0},
+    static const uint8_t nop[8][8] = {{0},
                                       {0x90},
                                       {0x66, 0x90},
                                       {0x0F, 0x1F, 0},
@@ -310,7 +310,7 @@ static inline void nops(X86 *x, unsigned n) {
                                       {0x0F, 0x1F, 0x44, 0, 0},
                                       {0x66, 0x0F, 0x1F, 0x44, 0, 0},
                                       {0x0F, 0x1F, 0x80, 0, 0, 0, 0}};
-    memcpy(x->at, nop[n], n);
+    memcpy(x->at, nop[n], 8);
     x->at += n;
 }
 // Translated code keeps the return stack in rsp, C its own.

@@ -295,30 +295,40 @@ uint64_t x86_guest_pc(const X86 *x) {
     return x->r->pc;
 }
 
-static void select_one(X86 *x, IrRef v) {
+// Who selects code, in few kinds: one jump an instruction, not a tree of comparisons of ops.
+enum Kind { BY_EFFECT, NOP, GET, PUT, MEMORY, INTEGER, LEAVE, SLOT_AT };
+static const uint8_t kind_of[IR_OP_COUNT] = {
+    [IR_NOP] = NOP,       [IR_get] = GET,         [IR_put] = PUT,       [IR_load] = MEMORY,
+    [IR_store] = MEMORY,  [IR_cas] = MEMORY,      [IR_rmw] = MEMORY,    [IR_fence] = MEMORY,
+    [IR_icmp] = INTEGER,  [IR_fl_sub] = INTEGER,  [IR_add] = INTEGER,   [IR_sub] = INTEGER,
+    [IR_and] = INTEGER,   [IR_or] = INTEGER,      [IR_xor] = INTEGER,   [IR_shl] = INTEGER,
+    [IR_shr] = INTEGER,   [IR_sar] = INTEGER,     [IR_mul] = INTEGER,   [IR_exit] = LEAVE,
+    [IR_exit_if] = LEAVE, [IR_call_hint] = LEAVE, [IR_exit_ind] = LEAVE, [IR_slot_at] = SLOT_AT,
+};
+
+static inline void select_one(X86 *x, IrRef v) {
     const IrInst *in = &x->r->insts[v];
     x->now = v;
     x->int_locked = x->vec_locked = 0;
-    switch (in->op) {
-    case IR_NOP: return;
-    case IR_get: x86_get(x, v); return;
-    case IR_put:
+    switch ((enum Kind)kind_of[in->op]) {
+    case NOP: return;
+    case GET: x86_get(x, v); return;
+    case PUT:
         if (x->r->fields[in->imm].type != IR_FLAGS || !x86_put_flags(x, v))
             x86_put(x, (unsigned)in->imm, in->a);
         return;
-    case IR_load:
-    case IR_store:
-    case IR_cas:
-    case IR_rmw:
-    case IR_fence: x86_sel_mem(x, v); return;
-    case IR_slot_at: lea(x, 64, x86_def_int(x, v), x86_slot_mem(in)); return;
+    case MEMORY: x86_sel_mem(x, v); return;
+    case INTEGER: // or the same of lanes
+        if (x86_in_vec(in->type) || !x86_sel_int(x, v)) break;
+        return;
+    case LEAVE: x86_sel_ctl(x, v); return;
+    case SLOT_AT: lea(x, 64, x86_def_int(x, v), x86_slot_mem(in)); return;
     default: break;
     }
-    switch (ir_op_effect[in->op]) {
-    case IR_PURE:
-    case IR_FLAGFP: select_pure(x, v, in); return;
-    default: x86_sel_ctl(x, v); return;
-    }
+    if (ir_op_effect[in->op] == IR_PURE || ir_op_effect[in->op] == IR_FLAGFP)
+        select_pure(x, v, in);
+    else
+        x86_sel_ctl(x, v);
 }
 
 static HostError compile(HostCtx *h, const IrRegion *r, HostCode *room, HostOutput *out,

@@ -10,7 +10,7 @@
 // patches them.
 void x86_align_patch(X86 *x, unsigned skip, unsigned bytes) {
     unsigned at = (unsigned)((uintptr_t)(x->at + skip) & 7);
-    if (at > 8 - bytes) nops(x, 8 - at);
+    nops(x, at > 8 - bytes ? 8 - at : 0);
 }
 
 static void emit_link_stub(X86 *x, const Cold *c) {
