@@ -130,9 +130,8 @@ struct Machine {
     Arena meta;              // Blocks, links and fault tables since the last flush
     struct Persist *persist; // persist.h; NULL: nothing is kept
     uint32_t *relocs;        // the translator's workbench, when something is
-    HostFault *faults;       // the translator's workbench
-    HostTrap *traps;
-    uint32_t cap_faults, cap_traps;
+    HostTrap *traps;         // the translator's workbench
+    uint32_t cap_traps;
     void *shared;    // Guest.shared_bytes
     IrRegion region; // the translator's workbench
     Arena region_arena;

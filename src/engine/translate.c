@@ -114,24 +114,14 @@ static void populate(uint8_t *at, size_t bytes, uint8_t **there, const uint8_t *
     *there += step;
 }
 
-// A table of the workbench with room for so many items; what was in it is of no interest. NULL: out
-// of memory, and the old one stays.
-static void *with_room(void *table, uint32_t *cap, uint32_t want, size_t item_bytes) {
-    if (want <= *cap) return table;
-    void *bigger = realloc(table, want * item_bytes);
-    if (bigger) *cap = want;
-    return bigger;
-}
-
-// Room for the faults and traps of a region: an op may become a loop with two.
-static bool side_room(Machine *m, const IrRegion *r) {
-    HostFault *faults = with_room(m->faults, &m->cap_faults, 2 * r->n_mem + 1, sizeof *faults);
-    if (!faults) return false;
-    m->faults = faults;
-    if (!r->fp_traps) return true;
-    HostTrap *traps = with_room(m->traps, &m->cap_traps, 2 * r->n_fp + 1, sizeof *traps);
-    if (!traps) return false;
-    m->traps = traps;
+// Room for the traps of a region on the workbench: an op may become a loop with two.
+static bool trap_room(Machine *m, const IrRegion *r) {
+    uint32_t want = 2 * r->n_fp;
+    if (!r->fp_traps || want <= m->cap_traps) return true;
+    HostTrap *bigger = realloc(m->traps, want * sizeof *bigger);
+    if (!bigger) return false;
+    m->traps = bigger;
+    m->cap_traps = want;
     return true;
 }
 
@@ -168,17 +158,20 @@ HostCode translate_room(Machine *m, size_t bytes) {
 }
 
 // Makes a new Block of the region, the code with it. Code refers to its links by address, so they
-// are made where they stay; the fault table is copied when its length is known.
+// are made where they stay, and behind them the fault table: an access may become a loop with two,
+// and the entry has one. What is left is given back.
 static HostError compile(Machine *m, const IrRegion *r, uint32_t key, Block **made,
                          HostOutput *out) {
-    Block *b = arena_alloc(&m->meta, sizeof *b + r->n_exits * sizeof(HostLink));
-    if (!b || !side_room(m, r) || !reloc_room(m)) {
+    Block *b = arena_alloc(&m->meta, sizeof *b + r->n_exits * sizeof(HostLink) +
+                                         (2 * r->n_mem + 1) * sizeof(HostFault));
+    if (!b || !trap_room(m, r) || !reloc_room(m)) {
         err_set(&m->err, -ENOMEM, "translating %#lx: out of memory", r->pc);
         return HOST_UNSUPPORTED;
     }
+    HostFault *faults = (HostFault *)(block_links(b) + r->n_exits);
     bool keep = persist_wants(m, r->pc, key);
     *out = (HostOutput){.links = block_links(b),
-                        .faults = m->faults,
+                        .faults = faults,
                         .traps = m->traps,
                         .relocs = m->relocs,
                         .cap_relocs = keep ? MAX_RELOCS : 0};
@@ -187,13 +180,12 @@ static HostError compile(Machine *m, const IrRegion *r, uint32_t key, Block **ma
     code.follows = before && before->pc + before->size_bytes == r->pc;
     HostError e = m->host->compile(m->host_ctx, r, &code, out, &m->err);
     if (e != HOST_OK) return e;
-    HostFault *faults = arena_alloc(&m->meta, out->n_faults * sizeof *faults);
+    arena_trim(&m->meta, faults + out->n_faults);
     BlockTraps *traps = out->n_traps ? block_traps(m, out->cold, out->traps, out->n_traps) : NULL;
-    if (!faults || (out->n_traps && !traps)) {
+    if (out->n_traps && !traps) {
         err_set(&m->err, -ENOMEM, "translating %#lx: out of memory", r->pc);
         return HOST_UNSUPPORTED;
     }
-    if (out->n_faults) memcpy(faults, out->faults, out->n_faults * sizeof *faults);
     m->cache_at = code.at;
     m->cold_at = code.cold;
     *b = (Block){.pc = r->pc,
@@ -205,7 +197,6 @@ static HostError compile(Machine *m, const IrRegion *r, uint32_t key, Block **ma
                  .n_insns = (uint16_t)r->n_insns,
                  .n_links = (uint16_t)out->n_links,
                  .n_faults = (uint16_t)out->n_faults};
-    for (uint32_t i = 0; i < out->n_links; i++) out->links[i].index = (uint16_t)i;
     if (keep && !out->unfreezable && r->size_bytes) b->kept = note_kept(m, out);
     *made = b;
     return HOST_OK;

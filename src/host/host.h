@@ -33,7 +33,7 @@ typedef struct HostLink {
     struct HostLink *next_incoming; // the engine's: list of links into the same target
     void *target;                   // the engine's: block that it is linked to
     int32_t unlinked;               // host-private: where it goes while unlinked
-    uint16_t index;                 // the engine's: of the links of its block
+    uint16_t index;                 // of the links of its block
     bool falls_through;             // host-private: the last thing in its block
 } HostLink;
 

@@ -10,7 +10,7 @@ static uint64_t target(const Lift *l, int32_t words) {
 static bool branch_if(Lift *l, IrRef cond, uint64_t pc) {
     ir_exit_if(l->r, cond, pc);
     if (l->extend && pc > l->pc && l->n_joins < LIFT_MAX_SEGMENTS) {
-        l->joins[l->n_joins++] = pc;
+        l->join = l->n_joins++ ? MIN(l->join, pc) : pc;
         return true;
     }
     ir_exit(l->r, l->pc + 4);

@@ -46,15 +46,9 @@ static void segment_end(const Segment *s, Lift *l, uint32_t n) {
     if (s->counted) l->r->insts[s->counted].imm = n - s->first;
 }
 
-// Another branch of this block comes here: a block of its own will do for both ways.
-static bool is_join(const Lift *l) {
-    for (unsigned i = 0; i < l->n_joins; i++)
-        if (l->joins[i] == l->pc) return true;
-    return false;
-}
-
+// A block ends where one of its branches goes: a block of its own will do for both ways.
 static bool goes_on(const Lift *l, const GuestLift *how, const Segment *s, uint32_t n) {
-    if (!how->watch) return n < how->max_insns && !(l->n_joins && is_join(l));
+    if (!how->watch) return n < how->max_insns && l->pc != l->join;
     return n < how->max_insns || (n > s->first && n < MAX_WATCHED_INSNS && how->extend);
 }
 
@@ -62,6 +56,7 @@ void a64_lift_block(IrRegion *r, const GuestLift *how) {
     Lift l = {.r = r, .pc = how->pc, .mode = how->mode, .features = how->features};
     l.extend = how->extend;
     l.watch = how->watch;
+    l.join = 1; // no instruction is there
     r->fp_exact = how->mode & 1;
     r->fp_rules = IR_FP_ARM;
     ir_block_begin(r, how->pc);

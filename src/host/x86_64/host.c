@@ -126,8 +126,9 @@ void x86_fail(X86 *x, const char *why) {
 // ---- links, faults, cold code ----
 
 HostLink *x86_new_link(X86 *x, uint64_t target_pc) {
-    HostLink *l = &x->out->links[x->out->n_links++];
-    *l = (HostLink){.target_pc = target_pc};
+    uint32_t n = x->out->n_links++;
+    HostLink *l = &x->out->links[n];
+    *l = (HostLink){.target_pc = target_pc, .index = (uint16_t)n};
     return l;
 }
 
@@ -331,6 +332,21 @@ static inline void select_one(X86 *x, IrRef v) {
         x86_sel_ctl(x, v);
 }
 
+// The usual region's values by a copy whose length the host's compiler knows.
+static void make_fresh(X86 *x) {
+    enum { USUAL = 64 };
+    uint32_t n = x->r->n_insts;
+    if (n <= USUAL) {
+        memcpy(x->val, x->h->fresh, USUAL * sizeof *x->val);
+        return;
+    }
+    memcpy(x->val, x->h->fresh, MIN(n, (uint32_t)SMALL_REGION) * sizeof *x->val);
+    for (uint32_t i = SMALL_REGION; i < n; i++) {
+        x->val[i] = x->h->fresh[0];
+        x->val[i].root = i;
+    }
+}
+
 static HostError compile(HostCtx *h, const IrRegion *r, HostCode *room, HostOutput *out,
                          DgmErr *err) {
     enum { BYTES_PER_INST = 48, SLACK = 8192 };
@@ -362,10 +378,7 @@ static HostError compile(HostCtx *h, const IrRegion *r, HostCode *room, HostOutp
         if (!small) free(x->val), free(x->live);
         return err_set(err, -ENOMEM, "compiling %#lx: out of memory", r->pc), HOST_UNSUPPORTED;
     }
-    for (uint32_t i = 0; i < r->n_insts; i += SMALL_REGION) {
-        memcpy(x->val + i, h->fresh, MIN(r->n_insts - i, (uint32_t)SMALL_REGION) * sizeof *x->val);
-        for (uint32_t k = i; i && k < MIN(r->n_insts, i + SMALL_REGION); k++) x->val[k].root = k;
-    }
+    make_fresh(x);
     x86_alloc_begin(x);
     x->at = x->start =
         room->follows ? room->at : (uint8_t *)ALIGN_UP((uintptr_t)room->at, CODE_ALIGN);

@@ -189,8 +189,7 @@ struct X86 {
     IrRef now;                      // instruction being compiled
     IrRef int_val[16], vec_val[32]; // roots that registers hold; 0: nothing known
     uint32_t int_locked, vec_locked;
-    uint64_t int_spills, vec_spills;                            // used slots
-    IrRef int_spilled[N_INT_SPILLS], vec_spilled[N_VEC_SPILLS]; // whose they are
+    uint64_t int_spills, vec_spills; // used slots
     Bank bank[2]; // of integers, of vectors: alloc.c's view of all these
     // What EFLAGS describe. FLAGS_CMP: cmp flags_a, flags_b; FLAGS_RESULT: ZF and SF of
     // flags_result; FLAGS_LOGIC with that: OF and CF are 0.
@@ -198,7 +197,8 @@ struct X86 {
     IrRef flags_a, flags_b, flags_result;
     IrRef
         mem_val[IR_MAX_FIELDS]; // root that a memory-homed field holds; from here on see compile()
-    SunkFlags sunk[MAX_SUNK];   // last first
+    IrRef int_spilled[N_INT_SPILLS], vec_spilled[N_VEC_SPILLS]; // whose the slots are
+    SunkFlags sunk[MAX_SUNK];                                   // last first
     Cold cold[MAX_COLD];
     uint32_t n_cold;
     HostOutput *out;
