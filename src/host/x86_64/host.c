@@ -405,6 +405,7 @@ static HostError compile(HostCtx *h, const IrRegion *r, HostCode *room, HostOutp
         c->emit(x, c);
     }
     x86_emit_fault_fixes(x);
+    x86_link_stubs(x);
     full |= x->at >= x->limit;
     if (!small) free(x->val), free(x->live);
     if (full) return HOST_NO_ROOM;

@@ -13,30 +13,42 @@ void x86_align_patch(X86 *x, unsigned skip, unsigned bytes) {
     nops(x, at > 8 - bytes ? 8 - at : 0);
 }
 
-static void emit_link_stub(X86 *x, const Cold *c) {
-    HostLink *l = (HostLink *)(uintptr_t)c->imm;
-    l->unlinked = (int32_t)(x->at - (l->patch + 4));
-    mov_address(x, RAX, l);
-    jmp_to(x, x->h->link_out);
+// A link for the jump or call that was just emitted. Until it is linked it leads to a stub, which
+// is made when all code is there: most of a block's cold code is such stubs.
+enum { STUB_TO_COME = -1 };
+static void here_is_link(X86 *x, HostLink *l) {
+    l->patch = x->at - 4;
+    l->unlinked = STUB_TO_COME;
+}
+
+void x86_link_stubs(X86 *x) {
+    for (uint32_t i = 0; i < x->out->n_links && x->at < x->limit; i++) {
+        HostLink *l = &x->out->links[i];
+        if (l->unlinked != STUB_TO_COME) continue;
+        l->unlinked = (int32_t)(x->at - (l->patch + 4));
+        rel32_to(l->patch, x->at);
+        moves(x, l->patch, 0);
+        mov_address(x, RAX, l);
+        jmp_to(x, x->h->link_out);
+    }
 }
 
 static void jump_to_link(X86 *x, int cc, uint64_t target_pc) {
     HostLink *l = x86_new_link(x, target_pc);
-    if (!l) return;
-    Cold *c;
     if (cc < 0) { // ends the block: may become a nop as a whole
         l->falls_through = true;
         x86_align_patch(x, 0, 5);
         e8(x, 0xE9);
         x->at += 4;
-        c = x86_cold_at(x, x->at - 4, emit_link_stub);
+        here_is_link(x, l);
+    } else if (x->active >= 0) {
+        Cold *c = x86_sunk_exit(x, (unsigned)cc);
+        if (c) c->imm = (int64_t)(uintptr_t)l;
     } else {
-        bool sunk = x->active >= 0;
-        if (!sunk) x86_align_patch(x, 2, 4);
-        c = sunk ? x86_sunk_exit(x, (unsigned)cc) : x86_cold(x, (unsigned)cc, emit_link_stub);
+        x86_align_patch(x, 2, 4);
+        jcc_forward(x, (unsigned)cc);
+        here_is_link(x, l);
     }
-    l->patch = x->at - 4;
-    if (c) c->imm = (int64_t)(uintptr_t)l;
 }
 
 // ---- calls and returns ----
@@ -57,9 +69,7 @@ static void call_link(X86 *x, uint64_t target_pc) {
     x86_align_patch(x, 1, 4);
     e8(x, 0xE8);
     x->at += 4;
-    Cold *c = x86_cold_at(x, x->at - 4, emit_link_stub);
-    l->patch = x->at - 4;
-    if (c) c->imm = (int64_t)(uintptr_t)l;
+    here_is_link(x, l);
     return_point(x);
 }
 

@@ -314,6 +314,7 @@ Cold *x86_cold_trap(X86 *x, void (*emit)(X86 *, const Cold *));
 void x86_fp_masked(X86 *x, bool masked);
 Cold *x86_cold_trap_eval(X86 *x, IrRef v); // which evaluates v from its operands' registers here
 void x86_cold_back(X86 *x, const Cold *c);
+void x86_link_stubs(X86 *x);                            // sel_ctl.c: when all other code is there
 void x86_return_stubs(X86 *x);                          // sel_ctl.c: once a machine
 enum { X86_SENTINELS = 8, X86_SENTINEL_PC = 1 };        // frames above the return stack's top
 void x86_store_operand(X86 *x, unsigned slot, IrRef v); // sel_ctl.c: to hot.scratch
