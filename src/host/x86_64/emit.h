@@ -63,10 +63,12 @@ static inline uint8_t *put_modrm_mem(uint8_t *p, unsigned reg, Mem m) {
 // Opcodes: one byte, or 0x0F.. as 0x0Fxx, 0x0F38xx as 0x38xx + prefix in `pre` (0, 0x66, 0xF2,
 // 0xF3).
 static inline uint8_t *put_opcode(uint8_t *p, unsigned op) {
-    if (op > 0xFFFF) *p++ = (uint8_t)(op >> 16);
-    if (op > 0xFF) *p++ = (uint8_t)(op >> 8);
-    *p++ = (uint8_t)op;
-    return p;
+    *p = (uint8_t)(op >> 16);
+    p += op > 0xFFFF;
+    *p = (uint8_t)(op >> 8);
+    p += op > 0xFF;
+    *p = (uint8_t)op;
+    return p + 1;
 }
 static inline uint8_t *put_prefixes(uint8_t *p, unsigned pre, int w) {
     *p = 0x66;

@@ -297,10 +297,10 @@ uint64_t x86_guest_pc(const X86 *x) {
 }
 
 // Who selects code, in few kinds: one jump an instruction, not a tree of comparisons of ops.
-enum Kind { BY_EFFECT, NOP, GET, PUT, MEMORY, INTEGER, LEAVE, SLOT_AT };
+enum Kind { BY_EFFECT, NOP, GET, PUT, LOAD, STORE, ATOMIC, INTEGER, LEAVE, SLOT_AT };
 static const uint8_t kind_of[IR_OP_COUNT] = {
-    [IR_NOP] = NOP,       [IR_get] = GET,         [IR_put] = PUT,       [IR_load] = MEMORY,
-    [IR_store] = MEMORY,  [IR_cas] = MEMORY,      [IR_rmw] = MEMORY,    [IR_fence] = MEMORY,
+    [IR_NOP] = NOP,       [IR_get] = GET,         [IR_put] = PUT,       [IR_load] = LOAD,
+    [IR_store] = STORE,  [IR_cas] = ATOMIC,      [IR_rmw] = ATOMIC,    [IR_fence] = ATOMIC,
     [IR_icmp] = INTEGER,  [IR_fl_sub] = INTEGER,  [IR_add] = INTEGER,   [IR_sub] = INTEGER,
     [IR_and] = INTEGER,   [IR_or] = INTEGER,      [IR_xor] = INTEGER,   [IR_shl] = INTEGER,
     [IR_shr] = INTEGER,   [IR_sar] = INTEGER,     [IR_mul] = INTEGER,   [IR_exit] = LEAVE,
@@ -318,7 +318,9 @@ static inline void select_one(X86 *x, IrRef v) {
         if (x->r->fields[in->imm].type != IR_FLAGS || !x86_put_flags(x, v))
             x86_put(x, (unsigned)in->imm, in->a);
         return;
-    case MEMORY: x86_sel_mem(x, v); return;
+    case LOAD: x86_sel_load(x, v, in); return;
+    case STORE: x86_sel_store(x, v, in); return;
+    case ATOMIC: x86_sel_atomic(x, v, in); return;
     case INTEGER: // or the same of lanes
         if (x86_in_vec(in->type) || !x86_sel_int(x, v)) break;
         return;
