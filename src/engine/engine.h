@@ -1,9 +1,9 @@
 // engine.h - machines and vCPUs as the floors above the engine see them: block translation, the
 // code cache, chaining, dispatch, faults, interruption.
 //
-// Where to start reading: vcpu_run() in run.c is the dispatcher; block_make() in translate.c turns a
-// guest pc into a Block; cache.c holds blocks and finds them again by guest pc, by page and by host
-// pc.
+// Where to start reading: vcpu_run() in run.c is the dispatcher; block_make() in translate.c turns
+// a guest pc into a Block; cache.c holds blocks and finds them again by guest pc, by page and by
+// host pc.
 //
 // Locks: Machine.lock guards the block table, the code cache and all links. A vCPU that is about to
 // enter translated code takes it to look its block up and sets in_code before releasing it; or,

@@ -336,11 +336,11 @@ static IrRef fold_icmp(IrRegion *r, const IrInst *in) {
 
 // Those that fold() knows.
 static const bool has_rules[IR_OP_COUNT] = {
-    [IR_add] = true,     [IR_sub] = true,    [IR_and] = true,  [IR_or] = true,   [IR_xor] = true,
-    [IR_andn] = true,    [IR_mul] = true,    [IR_shl] = true,  [IR_shr] = true,  [IR_sar] = true,
-    [IR_ror] = true,     [IR_zext] = true,   [IR_sext] = true, [IR_trunc] = true,
-    [IR_bitcast] = true, [IR_select] = true, [IR_not] = true,  [IR_vget] = true, [IR_vlow] = true,
-    [IR_icmp] = true,    [IR_clz] = true,
+    [IR_add] = true,    [IR_sub] = true,  [IR_and] = true,  [IR_or] = true,    [IR_xor] = true,
+    [IR_andn] = true,   [IR_mul] = true,  [IR_shl] = true,  [IR_shr] = true,   [IR_sar] = true,
+    [IR_ror] = true,    [IR_zext] = true, [IR_sext] = true, [IR_trunc] = true, [IR_bitcast] = true,
+    [IR_select] = true, [IR_not] = true,  [IR_vget] = true, [IR_vlow] = true,  [IR_icmp] = true,
+    [IR_clz] = true,
 };
 
 static IrRef fold(IrRegion *r, const IrInst *in) {

@@ -299,11 +299,11 @@ uint64_t x86_guest_pc(const X86 *x) {
 // Who selects code, in few kinds: one jump an instruction, not a tree of comparisons of ops.
 enum Kind { BY_EFFECT, NOP, GET, PUT, LOAD, STORE, ATOMIC, INTEGER, LEAVE, SLOT_AT };
 static const uint8_t kind_of[IR_OP_COUNT] = {
-    [IR_NOP] = NOP,       [IR_get] = GET,         [IR_put] = PUT,       [IR_load] = LOAD,
-    [IR_store] = STORE,  [IR_cas] = ATOMIC,      [IR_rmw] = ATOMIC,    [IR_fence] = ATOMIC,
-    [IR_icmp] = INTEGER,  [IR_fl_sub] = INTEGER,  [IR_add] = INTEGER,   [IR_sub] = INTEGER,
-    [IR_and] = INTEGER,   [IR_or] = INTEGER,      [IR_xor] = INTEGER,   [IR_shl] = INTEGER,
-    [IR_shr] = INTEGER,   [IR_sar] = INTEGER,     [IR_mul] = INTEGER,   [IR_exit] = LEAVE,
+    [IR_NOP] = NOP,       [IR_get] = GET,         [IR_put] = PUT,        [IR_load] = LOAD,
+    [IR_store] = STORE,   [IR_cas] = ATOMIC,      [IR_rmw] = ATOMIC,     [IR_fence] = ATOMIC,
+    [IR_icmp] = INTEGER,  [IR_fl_sub] = INTEGER,  [IR_add] = INTEGER,    [IR_sub] = INTEGER,
+    [IR_and] = INTEGER,   [IR_or] = INTEGER,      [IR_xor] = INTEGER,    [IR_shl] = INTEGER,
+    [IR_shr] = INTEGER,   [IR_sar] = INTEGER,     [IR_mul] = INTEGER,    [IR_exit] = LEAVE,
     [IR_exit_if] = LEAVE, [IR_call_hint] = LEAVE, [IR_exit_ind] = LEAVE, [IR_slot_at] = SLOT_AT,
 };
 

@@ -190,7 +190,7 @@ struct X86 {
     IrRef int_val[16], vec_val[32]; // roots that registers hold; 0: nothing known
     uint32_t int_locked, vec_locked;
     uint64_t int_spills, vec_spills; // used slots
-    Bank bank[2]; // of integers, of vectors: alloc.c's view of all these
+    Bank bank[2];                    // of integers, of vectors: alloc.c's view of all these
     // What EFLAGS describe. FLAGS_CMP: cmp flags_a, flags_b; FLAGS_RESULT: ZF and SF of
     // flags_result; FLAGS_LOGIC with that: OF and CF are 0.
     uint8_t flags_known, flags_bits;
@@ -350,11 +350,11 @@ extern const uint8_t x86_nop5[5]; // in place of a jump to what follows
 uint64_t x86_identity(const HostCtx *h);
 
 // ---- selection: false when this host has no code for it (the evaluator then does it) ----
-bool x86_sel_int(X86 *x, IrRef v); // sel_int.c
+bool x86_sel_int(X86 *x, IrRef v);                    // sel_int.c
 void x86_sel_load(X86 *x, IrRef v, const IrInst *in); // sel_mem.c
 void x86_sel_store(X86 *x, IrRef v, const IrInst *in);
 void x86_sel_atomic(X86 *x, IrRef v, const IrInst *in); // and fences
-void x86_sel_ctl(X86 *x, IrRef v); // sel_ctl.c: exits, traps, calls
+void x86_sel_ctl(X86 *x, IrRef v);                      // sel_ctl.c: exits, traps, calls
 bool x86_sel_vec(X86 *x, IrRef v); // sel_vec*.c: vector-typed results and operands
 bool x86_sel_fp(X86 *x, IrRef v);  // sel_fp.c: FLAGFP and float-typed ops
 // Makes EFLAGS for I1 value v (comparison, fcmp, or a 0/1 register) and returns the condition code
