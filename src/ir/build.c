@@ -49,8 +49,8 @@ void ir_block_begin(IrRegion *r, uint64_t pc) {
     if (!blocks) return;
     r->blocks = blocks;
     r->blocks[r->n_blocks++] = (IrBlock){.start = r->n_insts, .pc = pc};
-    memset(r->current, 0, r->n_fields * sizeof *r->current);
-    memset(r->recent_consts, 0, sizeof r->recent_consts);
+    enum { FIRST = offsetof(IrRegion, recent_consts), LAST = offsetof(IrRegion, current) };
+    memset((char *)r + FIRST, 0, LAST - FIRST + r->n_fields * sizeof *r->current);
 }
 
 void ir_block_end(IrRegion *r) {

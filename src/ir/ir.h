@@ -208,8 +208,8 @@ typedef struct IrRegion {
     // builder state
     uint64_t insn_pc;   // the guest instruction that began last
     uint8_t insn_bytes; // its size while it has no mark; 0 when it has
-    IrRef current[IR_MAX_FIELDS]; // value a register has here, 0 when only memory knows
     IrRef recent_consts[16];
+    IrRef current[IR_MAX_FIELDS]; // value a register has here, 0 when only memory knows
 } IrRegion;
 
 // ---- building (ir/build.c) ----

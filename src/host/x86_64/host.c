@@ -360,8 +360,7 @@ static HostError compile(HostCtx *h, const IrRegion *r, HostCode *room, HostOutp
     if (room->cold && (size_t)(room->cold_end - room->cold) < most) return HOST_NO_ROOM;
     X86 state;
     X86 *x = &state;
-    memset(x, 0, offsetof(X86, mem_val));
-    memset(x->mem_val, 0, r->n_fields * sizeof *x->mem_val);
+    memset(x, 0, offsetof(X86, mem_val) + r->n_fields * sizeof *x->mem_val);
     x->n_cold = 0;
     x->active = -1;
     x->h = h;
