@@ -1,9 +1,9 @@
 // engine.h - machines and vCPUs as the floors above the engine see them: block translation, the
 // code cache, chaining, dispatch, faults, interruption.
 //
-// Where to start reading: vcpu_run() in run.c is the dispatcher; block_get() in translate.c turns a
-// guest pc into a Block; cache.c holds blocks and finds them again by guest pc, by page and by host
-// pc.
+// Where to start reading: vcpu_run() in run.c is the dispatcher; block_make() in translate.c turns
+// a guest pc into a Block; cache.c holds blocks and finds them again by guest pc, by page and by
+// host pc.
 //
 // Locks: Machine.lock guards the block table, the code cache and all links. A vCPU that is about to
 // enter translated code takes it to look its block up and sets in_code before releasing it; or,
@@ -154,10 +154,9 @@ struct Machine {
     struct Persist *persist; // persist.h; NULL: nothing is kept
     struct Images *images;   // images.h; there when persist is
     uint32_t *relocs;        // the translator's workbench, when something is
-    HostFault *faults;       // the translator's workbench
-    HostTrap *traps;
+    HostTrap *traps;         // the translator's workbench
     IrFlagsMade *made;
-    uint32_t cap_faults, cap_traps, cap_made;
+    uint32_t cap_traps, cap_made;
     struct Hot *hot;            // hot.c's; NULL: nothing was hot yet
     bool hot_started, hot_runs; // its thread
     uint64_t hot_from;          // dispatches of a vCPU before which one is not worth it
@@ -281,8 +280,9 @@ static inline uint32_t block_key(const Machine *m, uint32_t mode, uint32_t max_i
     return max_insns < m->max_block_insns ? mode | max_insns << BLOCK_CUT_SHIFT : mode;
 }
 BlockMore *block_more(Machine *m, Block *b); // translate.c; NULL: out of memory
-Block *block_get(Vcpu *v, uint64_t pc, uint32_t mode,
-                 uint32_t max_insns); // translate.c; lock held; NULL: v->m->err
+// A block that is not in the table: from the disk, else translated. translate.c; lock held; NULL:
+// v->m->err.
+Block *block_make(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t max_insns);
 // A block of the second effort that is entered with flags of this context (0: state has them).
 // translate.c; lock held; NULL: there is none.
 Block *block_get_hot(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t context);

@@ -207,7 +207,7 @@ static Block *own_block(Vcpu *v, Block *b) {
     uint32_t mode = b->mode;
     if (!b->loaded) return b;
     block_drop(m, pc);
-    b = block_get(v, pc, mode, m->max_block_insns);
+    b = block_make(v, pc, mode, m->max_block_insns);
     if (b) images_relink(m, b);
     return b;
 }

@@ -103,7 +103,6 @@ void machine_free(Machine *m) {
     if (m->shared) pages_free(m->shared, ALIGN_UP((size_t)m->guest->shared_bytes + 1, 4096));
     arena_free(&m->meta);
     arena_free(&m->region_arena);
-    free(m->faults);
     free(m->traps);
     free(m->made);
     hot_free(m);

@@ -220,8 +220,9 @@ static void translate_ahead(Vcpu *v, Block *b, uint32_t mode, uint32_t max_insns
         for (unsigned i = 0; i < b->n_links; i++)
             if (block_links(b)[i].target_pc == b->pc + b->size_bytes) next = &block_links(b)[i];
         if (!next || next->linked) return;
-        bool known = block_table_find(m->blocks, next->target_pc, mode);
-        Block *to = block_get(v, next->target_pc, mode, max_insns);
+        // A block that was translated has looked for it already.
+        Block *known = b->loaded ? block_table_find(m->blocks, next->target_pc, mode) : NULL;
+        Block *to = known ? known : block_make(v, next->target_pc, mode, max_insns);
         if (!to || generation != atomic_load(&m->flush_generation)) return;
         block_link(m, next, to);
         if (known || to->loaded) return;
@@ -249,11 +250,11 @@ static Block *find_or_translate(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t ma
     Block *b = block_table_find(m->blocks, pc, key);
     if (b) return b;
     uint64_t start_ns = m->count ? now_ns() : 0;
-    b = block_get(v, pc, mode, max_insns);
+    b = block_make(v, pc, mode, max_insns);
     uint32_t generation = atomic_load(&m->flush_generation);
     if (b && !b->loaded && key == mode) translate_ahead(v, b, mode, max_insns);
     // That may have been too much for the code cache, and this block is gone with all others.
-    if (generation != atomic_load(&m->flush_generation)) b = block_get(v, pc, mode, max_insns);
+    if (generation != atomic_load(&m->flush_generation)) b = block_make(v, pc, mode, max_insns);
     if (m->count) m->stats.translate_ns += now_ns() - start_ns;
     return b;
 }

@@ -121,25 +121,10 @@ static void populate(uint8_t *at, size_t bytes, uint8_t **there, const uint8_t *
     *there += step;
 }
 
-// Room for the fault table of a region on the workbench: a loop has two accesses, and the block's
-// entry may have one.
-static bool fault_room(Machine *m, const IrRegion *r) {
-    uint32_t want = 2 * r->n_mem + 1;
-    if (want <= m->cap_faults) return true;
-    HostFault *bigger = realloc(m->faults, want * sizeof *bigger);
-    if (!bigger) return false;
-    m->faults = bigger;
-    m->cap_faults = want;
-    return true;
-}
-
-// Likewise for its traps.
+// Room for the traps of a region on the workbench: an op may become a loop with two.
 static bool trap_room(Machine *m, const IrRegion *r) {
-    uint32_t want = 0;
-    if (!r->fp_traps) return true;
-    for (uint32_t i = 1; i < r->n_insts; i++)
-        want += 2 * (ir_op_info[r->insts[i].op].effect == IR_FLAGFP);
-    if (want <= m->cap_traps) return true;
+    uint32_t want = 2 * r->n_fp;
+    if (!r->fp_traps || want <= m->cap_traps) return true;
     HostTrap *bigger = realloc(m->traps, want * sizeof *bigger);
     if (!bigger) return false;
     m->traps = bigger;
@@ -192,19 +177,21 @@ HostCode translate_room(Machine *m, size_t bytes) {
 }
 
 // Makes a new Block of the region, the code with it. Code refers to its links by address, so they
-// are made where they stay; the fault table is copied when its length is known.
+// are made where they stay, and behind them the fault table: an access may become a loop with two,
+// and the entry has one. What is left is given back.
 static HostError compile(Machine *m, const IrRegion *r, uint32_t key, Block **made,
                          HostOutput *out) {
-    Block *b = arena_alloc(&m->meta, sizeof *b + r->n_exits * sizeof(HostLink));
     HostCount *counts = r->hot ? arena_alloc(&m->meta, r->n_exits * sizeof *counts + 1) : NULL;
-    if (!b || (r->hot && !counts) || !fault_room(m, r) || !trap_room(m, r) || !made_room(m, r) ||
-        !reloc_room(m)) {
+    Block *b = arena_alloc(&m->meta, sizeof *b + r->n_exits * sizeof(HostLink) +
+                                         (2 * r->n_mem + 1) * sizeof(HostFault));
+    if (!b || (r->hot && !counts) || !trap_room(m, r) || !made_room(m, r) || !reloc_room(m)) {
         err_set(&m->err, -ENOMEM, "translating %#lx: out of memory", r->pc);
         return HOST_UNSUPPORTED;
     }
+    HostFault *faults = (HostFault *)(block_links(b) + r->n_exits);
     bool keep = persist_wants(m, r->pc, key);
     *out = (HostOutput){.links = block_links(b),
-                        .faults = m->faults,
+                        .faults = faults,
                         .traps = m->traps,
                         .counts = counts,
                         .made = m->made,
@@ -215,13 +202,12 @@ static HostError compile(Machine *m, const IrRegion *r, uint32_t key, Block **ma
     code.follows = before && before->pc + before->size_bytes == r->pc;
     HostError e = m->host->compile(m->host_ctx, r, &code, out, &m->err);
     if (e != HOST_OK) return e;
-    HostFault *faults = arena_alloc(&m->meta, out->n_faults * sizeof *faults);
+    arena_trim(&m->meta, faults + out->n_faults);
     *b = (Block){0};
-    if (!faults || !keep_traps(m, out, b) || (counts && !block_more(m, b))) {
+    if (!keep_traps(m, out, b) || (counts && !block_more(m, b))) {
         err_set(&m->err, -ENOMEM, "translating %#lx: out of memory", r->pc);
         return HOST_UNSUPPORTED;
     }
-    if (out->n_faults) memcpy(faults, out->faults, out->n_faults * sizeof *faults);
     m->cache_at = code.at;
     m->cold_at = code.cold;
     *b = (Block){.pc = r->pc,
@@ -234,7 +220,6 @@ static HostError compile(Machine *m, const IrRegion *r, uint32_t key, Block **ma
                  .n_links = (uint16_t)out->n_links,
                  .n_faults = (uint16_t)out->n_faults};
     if (counts) b->more->counts = counts;
-    for (uint32_t i = 0; i < out->n_links; i++) out->links[i].index = (uint16_t)i;
     if (keep && !out->unfreezable && r->size_bytes) note_kept(m, out, b);
     *made = b;
     return HOST_OK;
@@ -286,6 +271,14 @@ static bool keep_undo(Machine *m, const Observed *seen, Block *b) {
     return true;
 }
 
+// What will be looked up when the code is there.
+static void prefetch_targets(const Machine *m, const IrRegion *r) {
+    block_table_prefetch(m->blocks, r->pc);
+    block_table_prefetch(m->blocks, r->pc + r->size_bytes);
+    for (uint32_t i = 0; i < MIN(r->n_exits, (uint32_t)ARRAY_LEN(r->exit_pcs)); i++)
+        block_table_prefetch(m->blocks, r->exit_pcs[i]);
+}
+
 // Lifts and compiles. When the cache is full it is emptied; a block that is more than the host can
 // hold in its registers and spill slots is made shorter.
 static Block *lift_and_compile(Vcpu *v, GuestLift *how, uint32_t key, HostOutput *out,
@@ -296,7 +289,7 @@ static Block *lift_and_compile(Vcpu *v, GuestLift *how, uint32_t key, HostOutput
     for (bool flushed = false;;) {
         const IrRegion *r = *region = lift(m, how, &seen);
         if (!r) return NULL;
-        block_table_prefetch(m->blocks, how->pc + r->size_bytes);
+        prefetch_targets(m, r);
         switch (compile(m, r, key, &b, out)) {
         case HOST_OK: return keep_undo(m, &seen, b) ? b : NULL;
         case HOST_NO_ROOM:
@@ -337,7 +330,7 @@ static Block *translate(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t max_insns,
                      .flags = hot > 1 ? hot_context(m, hot - 1) : NULL,
                      .fetch = fetch,
                      .fetch_ctx = m};
-    HostOutput out = {0};
+    HostOutput out;
     Block *b = lift_and_compile(v, &how, key, &out, &r);
     if (!b) return NULL;
     if (m->count && !keep_counts(m, r, b))
@@ -364,12 +357,10 @@ static void link_to_known(Machine *m, Block *b) {
     }
 }
 
-Block *block_get(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t max_insns) {
+Block *block_make(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t max_insns) {
     Machine *m = v->m;
     uint32_t key = block_key(m, mode, max_insns);
-    Block *b = block_table_find(m->blocks, pc, key);
-    if (b) return b;
-    b = persist_load(m, pc, key);
+    Block *b = persist_load(m, pc, key);
     if (b) return b;
     b = translate(v, pc, mode, max_insns, key);
     if (!b) return NULL;

@@ -32,7 +32,7 @@ typedef struct HostLink {
     uint8_t *patch;                 // host-private: the place of the jump
     struct HostLink *next_incoming; // the engine's: list of links into the same target
     int32_t unlinked;               // host-private: where it goes while unlinked
-    uint16_t index;                 // the engine's: of the links of its block
+    uint16_t index;                 // of the links of its block
     bool linked : 1;                // the engine's: to the block at target_pc, whose list it is in
     bool falls_through : 1;         // host-private: the last thing in its block
     bool calls : 1;                 // it is a call, or where one returns to

@@ -33,7 +33,7 @@ void ir_region_reset(IrRegion *r, uint64_t pc) {
     r->pc = pc;
     r->n_insts = 0;
     r->n_blocks = r->n_vconsts = r->n_calls = 0;
-    r->size_bytes = r->n_insns = r->n_exits = r->n_mem = 0;
+    r->size_bytes = r->n_insns = r->n_exits = r->n_mem = r->n_fp = 0;
     r->fp_exact = r->fp_traps = r->hot = r->failed = false;
     r->entry_flags = 0;
     r->kept[0] = r->kept[1] = -1;
@@ -51,8 +51,8 @@ void ir_block_begin(IrRegion *r, uint64_t pc) {
     if (!blocks) return;
     r->blocks = blocks;
     r->blocks[r->n_blocks++] = (IrBlock){.start = r->n_insts, .pc = pc};
-    memset(r->current, 0, r->n_fields * sizeof *r->current);
-    memset(r->recent_consts, 0, sizeof r->recent_consts);
+    enum { FIRST = offsetof(IrRegion, recent_consts), LAST = offsetof(IrRegion, current) };
+    memset((char *)r + FIRST, 0, LAST - FIRST + r->n_fields * sizeof *r->current);
 }
 
 void ir_block_end(IrRegion *r) {
@@ -69,34 +69,50 @@ static __attribute__((noinline)) void make_room(IrRegion *r) {
         r->n_insts--;
 }
 
-static IrRef append(IrRegion *r, IrInst in);
-
-// Memory and what comes behind it in ops.def: hosts must have room for it, and ask at which guest
-// instruction it is.
-static __attribute__((noinline)) void announce(IrRegion *r, IrOp op) {
-    r->n_exits += op == IR_exit || op == IR_exit_if || op == IR_call_hint;
-    r->n_mem += ir_op_effect[op] == IR_MEM;
-    ir_mark(r);
-}
-
 // Appends without folding. Inlined, so that an instruction is written field by field where it
 // stays: a copy of freshly written small fields waits for them to leave the host's store buffer.
 static inline __attribute__((always_inline)) IrRef append(IrRegion *r, IrInst in) {
-    if (in.op >= IR_load) announce(r, (IrOp)in.op);
-    if (r->n_insts == r->cap_insts) make_room(r);
+    if (UNLIKELY(r->n_insts == r->cap_insts)) make_room(r);
     r->insts[r->n_insts] = in;
     return r->n_insts++;
 }
 
-IrRef ir_append(IrRegion *r, IrInst in) {
-    return append(r, in);
+static inline void mark(IrRegion *r) {
+    if (!r->insn_bytes) return;
+    append(r, (IrInst){.op = IR_insn, .aux = r->insn_bytes, .imm = (int64_t)r->insn_pc});
+    r->insn_bytes = 0;
 }
 
 void ir_mark(IrRegion *r) {
-    if (!r->insn_bytes) return;
-    unsigned bytes = r->insn_bytes;
-    r->insn_bytes = 0;
-    append(r, (IrInst){.op = IR_insn, .aux = bytes, .imm = (int64_t)r->insn_pc});
+    mark(r);
+}
+
+// Memory and what comes behind it in ops.def: hosts must have room for it, and ask at which guest
+// instruction it is.
+static inline void announce_mem(IrRegion *r) {
+    r->n_mem++;
+    mark(r);
+}
+
+static inline void announce_exit(IrRegion *r, uint64_t pc) {
+    r->exit_pcs[r->n_exits++ % ARRAY_LEN(r->exit_pcs)] = pc;
+    mark(r);
+}
+
+static void announce(IrRegion *r, IrOp op, int64_t imm) {
+    if (op < IR_load)
+        r->n_fp += ir_op_effect[op] == IR_FLAGFP;
+    else if (op == IR_exit || op == IR_exit_if || op == IR_call_hint)
+        announce_exit(r, op == IR_call_hint ? 0 : (uint64_t)imm);
+    else if (ir_op_effect[op] == IR_MEM)
+        announce_mem(r);
+    else
+        mark(r);
+}
+
+IrRef ir_append(IrRegion *r, IrInst in) {
+    announce(r, (IrOp)in.op, in.imm);
+    return append(r, in);
 }
 
 // ---- constants ----
@@ -320,6 +336,15 @@ static IrRef fold_icmp(IrRegion *r, const IrInst *in) {
     return 0;
 }
 
+// Those that fold() knows.
+static const bool has_rules[IR_OP_COUNT] = {
+    [IR_add] = true,    [IR_sub] = true,  [IR_and] = true,  [IR_or] = true,    [IR_xor] = true,
+    [IR_andn] = true,   [IR_mul] = true,  [IR_shl] = true,  [IR_shr] = true,   [IR_sar] = true,
+    [IR_ror] = true,    [IR_zext] = true, [IR_sext] = true, [IR_trunc] = true, [IR_bitcast] = true,
+    [IR_select] = true, [IR_not] = true,  [IR_vget] = true, [IR_vlow] = true,  [IR_icmp] = true,
+    [IR_clz] = true,
+};
+
 static IrRef fold(IrRegion *r, const IrInst *in) {
     switch (in->op) {
     case IR_add:
@@ -350,22 +375,35 @@ static IrRef fold(IrRegion *r, const IrInst *in) {
     }
 }
 
-IrRef ir_emit(IrRegion *r, IrOp op, IrType t, IrRef a, IrRef b, IrRef c, unsigned aux,
-              unsigned aux2, int64_t imm) {
-    if (ir_op_effect[op] == IR_PURE && a) {
-        uint64_t k;
-        if (r->insts[a].op == IR_const && commutes(op) && ir_const_value(r, a, &k) &&
-            !ir_const_value(r, b, &k)) {
-            IrRef constant = a;
-            a = b;
-            b = constant;
-        }
-        IrInst in = {op, t, aux, aux2, a, b, c, imm};
-        IrRef v;
-        if (r->insts[a].op == IR_const && fold_constants(r, &in, &v)) return v;
-        if ((v = fold(r, &in))) return v;
+static IrInst inst_of(IrHead head, IrRef a, IrRef b, IrRef c, int64_t imm) {
+    return (IrInst){head & 255, head >> 8 & 255, head >> 16 & 255, head >> 24, a, b, c, imm};
+}
+
+// Of an op that has rules, or of a constant.
+static __attribute__((noinline)) IrRef emit_folded(IrRegion *r, IrHead head, IrRef a, IrRef b,
+                                                   IrRef c, int64_t imm) {
+    uint64_t k;
+    bool constant = r->insts[a].op == IR_const;
+    if (constant && commutes((IrOp)(head & 255)) && ir_const_value(r, a, &k) &&
+        !ir_const_value(r, b, &k)) {
+        IrRef first = a;
+        a = b;
+        b = first;
+        constant = false;
     }
-    return append(r, (IrInst){op, t, aux, aux2, a, b, c, imm});
+    IrInst in = inst_of(head, a, b, c, imm);
+    IrRef v;
+    if (constant && fold_constants(r, &in, &v)) return v;
+    if ((v = fold(r, &in))) return v;
+    return append(r, inst_of(head, a, b, c, imm));
+}
+
+IrRef ir_emit_head(IrRegion *r, IrHead head, IrRef a, IrRef b, IrRef c, int64_t imm) {
+    IrOp op = (IrOp)(head & 255);
+    if (a && (has_rules[op] || (r->insts[a].op == IR_const && ir_op_effect[op] == IR_PURE)))
+        return emit_folded(r, head, a, b, c, imm);
+    announce(r, op, imm);
+    return append(r, inst_of(head, a, b, c, imm));
 }
 
 // ---- guest state ----
@@ -377,13 +415,10 @@ static IrRef get_whole(IrRegion *r, unsigned field, IrType full, IrType t, IrRef
 }
 
 IrRef ir_get(IrRegion *r, unsigned field, IrType t) {
-    IrType full = r->fields[field].type;
     IrRef v = r->current[field];
-    if (t == full) {
-        if (v && ir_type(r, v) == t) return v;
-        return get_whole(r, field, full, t, v);
-    }
-    if (ir_bytes(t) == ir_bytes(full)) return get_whole(r, field, full, t, v);
+    if (v && ir_type(r, v) == t) return v;
+    IrType full = r->fields[field].type;
+    if (t == full || ir_bytes(t) == ir_bytes(full)) return get_whole(r, field, full, t, v);
     if (ir_is_vec(full)) {
         if (v) return ir_emit(r, IR_vget, t, v, 0, 0, 0, 0, 0);
         return append(r, (IrInst){.op = IR_get, .type = t, .imm = field});
@@ -401,18 +436,21 @@ void ir_put(IrRegion *r, unsigned field, IrRef v) {
 // ---- memory and helpers ----
 
 IrRef ir_load(IrRegion *r, IrType t, IrType mem, unsigned mem_flags, IrRef addr, int64_t disp) {
+    announce_mem(r);
     return append(
         r,
         (IrInst){.op = IR_load, .type = t, .aux = mem, .aux2 = mem_flags, .a = addr, .imm = disp});
 }
 
 void ir_store(IrRegion *r, IrType mem, unsigned mem_flags, IrRef addr, int64_t disp, IrRef v) {
+    announce_mem(r);
     append(r,
            (IrInst){.op = IR_store, .aux = mem, .aux2 = mem_flags, .a = addr, .b = v, .imm = disp});
 }
 
 IrRef ir_cas(IrRegion *r, IrType t, IrType mem, unsigned mem_flags, IrRef addr, IrRef expected,
              IrRef desired) {
+    announce_mem(r);
     return append(r, (IrInst){.op = IR_cas,
                               .type = t,
                               .aux = mem,
@@ -423,6 +461,7 @@ IrRef ir_cas(IrRegion *r, IrType t, IrType mem, unsigned mem_flags, IrRef addr, 
 }
 
 IrRef ir_rmw(IrRegion *r, IrType t, IrType mem, unsigned mem_flags, IrRmw op, IrRef addr, IrRef v) {
+    announce_mem(r);
     return append(
         r,
         (IrInst){
@@ -437,6 +476,7 @@ IrRef ir_call(IrRegion *r, IrType t, const IrHelper *h, unsigned n_args, const I
     IrCall *c = &r->calls[r->n_calls];
     *c = (IrCall){.helper = h, .n_args = n_args, .imm = imm};
     for (unsigned i = 0; i < n_args; i++) c->args[i] = args[i];
+    announce_mem(r);
     IrRef v = append(r, (IrInst){.op = IR_call, .type = t, .imm = r->n_calls++});
     if (h->writes_state) memset(r->current, 0, sizeof r->current);
     return v;
@@ -566,18 +606,22 @@ IrRef ir_cond(IrRegion *r, IrCond cc, IrRef flags) {
 IrRef ir_exit_if(IrRegion *r, IrRef cond, uint64_t pc) {
     uint64_t k;
     if (ir_const_value(r, cond, &k) && !k) return 0;
+    announce_exit(r, pc);
     return append(r, (IrInst){.op = IR_exit_if, .a = cond, .imm = (int64_t)pc});
 }
 
 void ir_exit(IrRegion *r, uint64_t pc) {
+    announce_exit(r, pc);
     append(r, (IrInst){.op = IR_exit, .imm = (int64_t)pc});
 }
 
 void ir_exit_ind(IrRegion *r, IrJumpKind kind, IrRef pc) {
+    mark(r);
     append(r, (IrInst){.op = IR_exit_ind, .aux = kind, .a = pc});
 }
 
 void ir_trap(IrRegion *r, IrTrap kind, unsigned value, uint64_t pc) {
+    mark(r);
     append(r, (IrInst){.op = IR_trap, .aux = kind, .aux2 = value, .imm = (int64_t)pc});
 }
 

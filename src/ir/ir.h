@@ -219,7 +219,9 @@ typedef struct IrRegion {
     uint64_t pc;            // guest pc of the first instruction
     uint32_t size_bytes;    // of guest code, when it is one block
     uint32_t n_insns;       // guest instructions
-    uint32_t n_exits, n_mem; // ways out to known pcs (exit, exit_if, call_hint), MEM ops, so far
+    // So far: ways out to known pcs (exit, exit_if, call_hint), MEM ops, FLAGFP ops.
+    uint32_t n_exits, n_mem, n_fp;
+    uint64_t exit_pcs[8];   // where the last of n_exits go, 0 for a call_hint
     IrFpRules fp_rules;
     bool fp_exact;          // the FP mode is not the usual one: hosts evaluate FP ops out of line, exactly
     bool fp_traps;          // hosts may find what is rare in FP by exceptions of their FPU (host.h)
@@ -232,8 +234,8 @@ typedef struct IrRegion {
     // builder state
     uint64_t insn_pc;   // the guest instruction that began last
     uint8_t insn_bytes; // its size while it has no mark; 0 when it has
-    IrRef current[IR_MAX_FIELDS]; // value a register has here, 0 when only memory knows
     IrRef recent_consts[16];
+    IrRef current[IR_MAX_FIELDS]; // value a register has here, 0 when only memory knows
 } IrRegion;
 
 // ---- building (ir/build.c) ----
@@ -242,8 +244,13 @@ void ir_region_init(IrRegion *r, Arena *arena, const IrField *fields, uint32_t n
 void ir_region_reset(IrRegion *r, uint64_t pc);
 void ir_block_begin(IrRegion *r, uint64_t pc); // forgets what is known of registers
 void ir_block_end(IrRegion *r);
-// The general form: appends (or folds to an existing value) and returns the value.
-IrRef ir_emit(IrRegion *r, IrOp op, IrType t, IrRef a, IrRef b, IrRef c, unsigned aux, unsigned aux2, int64_t imm);
+// The general form: appends (or folds to an existing value) and returns the value. What is small
+// goes in one register: nothing of a call is passed in memory.
+typedef uint32_t IrHead; // op | type << 8 | aux << 16 | aux2 << 24
+IrRef ir_emit_head(IrRegion *r, IrHead head, IrRef a, IrRef b, IrRef c, int64_t imm);
+static inline IrRef ir_emit(IrRegion *r, IrOp op, IrType t, IrRef a, IrRef b, IrRef c, unsigned aux, unsigned aux2, int64_t imm) {
+    return ir_emit_head(r, op | (IrHead)t << 8 | (aux & 255) << 16 | aux2 << 24, a, b, c, imm);
+}
 static inline const IrInst *ir_at(const IrRegion *r, IrRef v) { return &r->insts[v]; }
 static inline IrType ir_type(const IrRegion *r, IrRef v) { return r->insts[v].type; }
 // True and *out set when v is a scalar constant (zero-extended to 64 bits).

@@ -146,7 +146,7 @@ static int translate_from(Warm *w, uint64_t pc) {
     while (w->work.n && !w->work.failed) {
         pc = w->work.at[--w->work.n];
         if (block_table_find(m->blocks, pc, mode)) continue;
-        const Block *b = block_get(w->v, pc, mode, m->max_block_insns);
+        const Block *b = block_make(w->v, pc, mode, m->max_block_insns);
         if (!b) return -ENOMEM;
         for (unsigned i = 0; i < b->n_links; i++) {
             uint64_t to = block_links(b)[i].target_pc;

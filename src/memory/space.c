@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -14,6 +15,7 @@ struct AddressSpace {
     pthread_rwlock_t lock;
     SpaceRange *at;
     size_t n, cap;
+    _Atomic size_t asked; // the range of the last question; may be none any more
     uint64_t brk_start, brk_now;
     uint64_t limit; // of all bytes together
 };
@@ -441,7 +443,13 @@ bool space_allows(AddressSpace *s, uint64_t addr, uint64_t len, int prot) {
     uint64_t end = addr + len;
     bool yes = true;
     pthread_rwlock_rdlock(&s->lock);
-    for (size_t i = find(s, addr); yes && addr < end; addr = s->at[i++].hi)
+    // As a rule where it was the last time: blocks of code that follow each other.
+    size_t i = atomic_load_explicit(&s->asked, memory_order_relaxed);
+    if (i >= s->n || addr - s->at[i].lo >= s->at[i].hi - s->at[i].lo) {
+        i = find(s, addr);
+        atomic_store_explicit(&s->asked, i, memory_order_relaxed);
+    }
+    for (; yes && addr < end; addr = s->at[i++].hi)
         if (i == s->n || s->at[i].lo > addr || (s->at[i].prot & prot) != prot) {
             yes = false;
             break;

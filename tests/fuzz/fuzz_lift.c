@@ -32,7 +32,7 @@ static void compile(const Guest *g, const IrRegion *r, uint8_t *room) {
     require(ctx);
     // exactly the room that host.h promises is enough, so that a sanitizer sees what goes beyond
     HostOutput out = {.links = calloc(r->n_exits + !r->n_exits, sizeof *out.links),
-                      .faults = calloc(2 * r->n_mem + !r->n_mem, sizeof *out.faults)};
+                      .faults = calloc(2 * r->n_mem + 1, sizeof *out.faults)};
     require(out.links && out.faults);
     HostError e = host_x86_64.compile(ctx, r, &code, &out, &err);
     require(e == HOST_OK || (e == HOST_UNSUPPORTED && r->n_insns > 1));

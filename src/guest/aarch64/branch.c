@@ -28,7 +28,7 @@ static bool branch_if(Lift *l, IrRef cond, uint64_t pc) {
     bool goes_on = l->extend && pc > l->pc && l->n_joins < LIFT_MAX_SEGMENTS;
     if (!exit_if_either(l, cond, pc, !goes_on)) ir_exit_if(l->r, cond, pc);
     if (goes_on) {
-        l->joins[l->n_joins++] = pc;
+        l->join = l->n_joins++ ? MIN(l->join, pc) : pc;
         return true;
     }
     ir_exit(l->r, l->pc + 4);

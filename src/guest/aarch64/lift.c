@@ -46,16 +46,9 @@ static void segment_end(const Segment *s, Lift *l, uint32_t n) {
     if (s->counted) l->r->insts[s->counted].imm = n - s->first;
 }
 
-// Another branch of this block comes here: a block of its own will do for both ways.
-static bool is_join(const Lift *l) {
-    for (unsigned i = 0; i < l->n_joins; i++)
-        if (l->joins[i] == l->pc) return true;
-    return false;
-}
-
+// A block ends where one of its branches goes: a block of its own will do for both ways.
 static bool goes_on(const Lift *l, const GuestLift *how, const Segment *s, uint32_t n) {
-    if (l->ended) return false;
-    if (!how->watch) return n < how->max_insns && (how->hot || !is_join(l));
+    if (!how->watch) return n < how->max_insns && (how->hot || l->pc != l->join);
     return n < how->max_insns || (n > s->first && n < MAX_WATCHED_INSNS && how->extend);
 }
 
@@ -63,6 +56,7 @@ void a64_lift_block(IrRegion *r, const GuestLift *how) {
     Lift l = {.r = r, .pc = how->pc, .mode = how->mode, .features = how->features};
     l.extend = how->extend;
     l.watch = how->watch;
+    l.join = 1; // no instruction is there
     r->fp_exact = how->mode & 1;
     r->fp_rules = IR_FP_ARM;
     ir_block_begin(r, how->pc);
@@ -79,7 +73,7 @@ void a64_lift_block(IrRegion *r, const GuestLift *how) {
         bytes = 4;
     }
     uint32_t at = 0;
-    for (; at < bytes && goes_on(&l, how, &segment, n); at += 4) {
+    for (; at < bytes && !l.ended && goes_on(&l, how, &segment, n); at += 4) {
         unsigned branches = l.n_joins;
         memcpy(&l.insn, code + at, 4); // A64 instructions are little-endian, as every host so far
         if (n > segment.first) ir_insn(r, l.pc, 4);

@@ -21,16 +21,16 @@ enum { LIFT_MAX_SEGMENTS = 6 };
 
 struct Lift {
     IrRegion *r;
-    uint64_t pc;                       // of this instruction
-    uint32_t insn;                     // its bits
-    uint32_t mode;                     // Guest.mode
-    uint64_t features;                 // A64_FEAT bits
-    bool ended;                        // this instruction ended the block
-    bool not_executed;                 // ... by an exception of its own
-    bool extend;                       // a conditional branch need not end the block
-    bool watch;                        // GuestLift.watch
-    uint64_t joins[LIFT_MAX_SEGMENTS]; // where its branches so far go to
-    unsigned n_joins;
+    uint64_t pc;       // of this instruction
+    uint32_t insn;     // its bits
+    uint32_t mode;     // Guest.mode
+    uint64_t features; // A64_FEAT bits
+    bool ended;        // this instruction ended the block
+    bool not_executed; // ... by an exception of its own
+    bool extend;       // a conditional branch need not end the block
+    bool watch;        // GuestLift.watch
+    uint64_t join;     // where the nearest of its branches so far goes to
+    unsigned n_joins;  // how many these are
 };
 
 static inline bool lift_has(const Lift *l, uint64_t features) {

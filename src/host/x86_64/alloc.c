@@ -103,18 +103,35 @@ static void evacuate(X86 *x, const Bank *b, unsigned reg) {
     store_spill(x, b, v, reg);
 }
 
-static int allocation_order(const Bank *b, unsigned i) {
-    static const int8_t ints[] = {RDX, R11, RCX, RAX};
-    if (b->vec) return (int)i;
-    return i < ARRAY_LEN(ints) ? ints[i] : (int)i;
+static const uint8_t int_order[] = {RDX, R11, RCX, RAX};
+
+// Of the integer temporaries, which are asked for all the time, one that is free is found without a
+// branch for each. -1: none is.
+static int free_int_temp(X86 *x) {
+    const uint8_t *order = int_order;
+    unsigned free = 0;
+    for (unsigned i = 0; i < ARRAY_LEN(int_order); i++) {
+        const Val *v = &x->val[x->int_val[order[i]]]; // value 0 is nobody's
+        bool held = (v->last_use >= x->now) & (v->reg == order[i]) & (x->int_val[order[i]] != 0);
+        free |= (unsigned)!(held | (x->int_locked >> order[i] & 1)) << i;
+    }
+    if (UNLIKELY(!free)) return -1;
+    unsigned t = order[__builtin_ctz(free)];
+    Val *old = &x->val[x->int_val[t]];
+    old->reg = old->reg == (int8_t)t ? -1 : old->reg;
+    x->int_val[t] = 0;
+    x->int_locked |= 1u << t;
+    return (int)t;
 }
 
 // An unlocked temporary, emptied.
 static unsigned take_temp(X86 *x, const Bank *b) {
+    int found = b->vec ? -1 : free_int_temp(x);
+    if (found >= 0) return (unsigned)found;
     int best = -1;
     uint32_t best_use = 0;
     for (unsigned i = 0; i < 32; i++) {
-        int t = b->vec ? (int)i : i < 4 ? allocation_order(b, i) : -1;
+        int t = b->vec ? (int)i : i < ARRAY_LEN(int_order) ? int_order[i] : -1;
         if (t < 0 || !(b->temps >> t & 1) || (*b->locked >> t & 1)) continue;
         IrRef v = b->val[t];
         if (!needed(x, v) || x->val[v].reg != t) {
@@ -166,26 +183,30 @@ static void load_field(X86 *x, const Bank *b, unsigned reg, unsigned field) {
         mov_load(x, ir_bytes(t) == 8 ? 64 : 32, reg, m);
 }
 
-static unsigned use_in(X86 *x, IrRef v, bool vec) {
+// A value that is in no register gets one.
+static __attribute__((noinline)) void fetch(X86 *x, IrRef v, bool vec) {
     const Bank *b = bank_of(x, vec);
+    Val *val = &x->val[v];
+    unsigned t = take_temp(x, b);
+    if (is_const(x, v))
+        load_const(x, b, v, t);
+    else if (val->mem_field >= 0)
+        load_field(x, b, t, (unsigned)val->mem_field);
+    else if (val->spill >= 0 && vec)
+        vec_op(x, V_movaps, t, 0, vrm_of(mem_state(spill_disp(b, val->spill))), 0);
+    else if (val->spill >= 0)
+        mov_load(x, 64, t, mem_state(spill_disp(b, val->spill)));
+    else
+        x86_fail(x, "a use that was not announced");
+    val->reg = (int8_t)t;
+    b->val[t] = v;
+}
+
+static inline unsigned use_in(X86 *x, IrRef v, bool vec) {
     v = x86_root(x, v);
     Val *val = &x->val[v];
-    if (val->reg < 0) {
-        unsigned t = take_temp(x, b);
-        if (is_const(x, v))
-            load_const(x, b, v, t);
-        else if (val->mem_field >= 0)
-            load_field(x, b, t, (unsigned)val->mem_field);
-        else if (val->spill >= 0 && vec)
-            vec_op(x, V_movaps, t, 0, vrm_of(mem_state(spill_disp(b, val->spill))), 0);
-        else if (val->spill >= 0)
-            mov_load(x, 64, t, mem_state(spill_disp(b, val->spill)));
-        else
-            x86_fail(x, "a use that was not announced");
-        val->reg = (int8_t)t;
-        b->val[t] = v;
-    }
-    *b->locked |= 1u << val->reg;
+    if (val->reg < 0) fetch(x, v, vec);
+    *(vec ? &x->vec_locked : &x->int_locked) |= 1u << val->reg;
     return (unsigned)val->reg;
 }
 
@@ -392,8 +413,7 @@ static void rescue_field(X86 *x, const Bank *b, unsigned f) {
 
 static void put_home(X86 *x, const Bank *b, unsigned h, IrRef v) {
     Val *val = &x->val[v];
-    if (val->reg == (int)h && b->val[h] == v) return;
-    if (b->val[h] == v) return; // holds a copy of it already
+    if (b->val[h] == v) return; // holds it, or a copy of it, already
     *b->locked |= 1u << h;
     if (val->reg >= 0) *b->locked |= 1u << val->reg;
     evacuate(x, b, h);

@@ -263,6 +263,14 @@ static void use_fma(Walk *w, uint32_t i, const IrInst *in) {
     v->flags |= VAL_WEAK_HINT;
 }
 
+static bool visit_shared(Walk *w, uint32_t i, const IrInst *in) {
+    if (!x86_shares_register(w->x, in)) return false;
+    Val *from = &w->val[in->a], *v = &w->val[i];
+    use(w, in->a, MAX(v->last_use, i));
+    if (from->hint < 0 || (from->flags & VAL_WEAK_HINT && v->hint >= 0)) from->hint = v->hint;
+    return true;
+}
+
 static void visit_operands(Walk *w, uint32_t i, const IrInst *in) {
     switch (in->op) {
     case IR_exit_if:
@@ -282,43 +290,42 @@ static void visit_operands(Walk *w, uint32_t i, const IrInst *in) {
     case IR_fl_logic: use_flags(w, i, in->a); return;
     default: break;
     }
-    if (x86_shares_register(w->x, in)) {
-        Val *from = &w->val[in->a], *v = &w->val[i];
-        use(w, in->a, MAX(v->last_use, i));
-        if (from->hint < 0 || (from->flags & VAL_WEAK_HINT && v->hint >= 0)) from->hint = v->hint;
-        return;
-    }
+    if (visit_shared(w, i, in)) return;
     use(w, in->a, i);
     use(w, in->b, i);
     use(w, in->c, i);
 }
 
-// What the commonest ops ask, all in one place; false: see visit_other. *live: there is something
-// to compile.
-static inline bool visit_common(Walk *w, uint32_t i, const IrInst *in, bool *live) {
-    switch (in->op) {
-    case IR_insn:
-    case IR_const: *live = false; return true;
-    case IR_put: *live = visit_put(w, i, in); return true;
-    case IR_get:
-        *live = used(w, i);
-        if (!*live) return true;
-        settle_hint(w, i);
-        if (in->type == IR_FLAGS) flags_wanted(w);
-        w->field[in->imm].get_pos = i;
-        w->field[in->imm].dead_epoch = 0;
-        return true;
-    case IR_load:
-    case IR_store:
-        settle_hint(w, i);
-        barrier(w, i);
-        asks(w);
-        if (in->aux2 & (IR_ALIGNED | IR_WITHIN16)) flags_wanted(w); // may trap
-        if (!fuse_address(w, i, in)) use(w, in->a, i);
-        use(w, in->b, i);
-        return true;
-    default: return false;
+static void visit_get(Walk *w, uint32_t i, const IrInst *in) {
+    settle_hint(w, i);
+    if (in->type == IR_FLAGS) flags_wanted(w);
+    w->field[in->imm].get_pos = i;
+    w->field[in->imm].dead_epoch = 0;
+}
+
+static void visit_access(Walk *w, uint32_t i, const IrInst *in) {
+    settle_hint(w, i);
+    barrier(w, i);
+    asks(w);
+    if (in->aux2 & (IR_ALIGNED | IR_WITHIN16)) flags_wanted(w); // may trap
+    if (!fuse_address(w, i, in)) use(w, in->a, i);
+    use(w, in->b, i);
+}
+
+static void visit_exit(Walk *w, uint32_t i, const IrInst *in) {
+    X86 *x = w->x;
+    if ((uint64_t)in->imm < x->r->pc + x->r->size_bytes) x->may_loop = true;
+    bool last = in->op == IR_exit;
+    barrier(w, i);
+    if (last && x->r->hot) { // whoever comes next makes flags anew, or asks
+        w->made_anew = true;
+        w->changed[0] = w->changed[1] = 0;
     }
+    asks(w);
+    if (!last)
+        use_condition(w, i, in->a);
+    else if (!x->r->hot)
+        flags_wanted(w);
 }
 
 static bool visit_other(Walk *w, uint32_t i, const IrInst *in) {
@@ -334,17 +341,9 @@ static bool visit_other(Walk *w, uint32_t i, const IrInst *in) {
         if (!used(w, i) && (v->flags & VAL_ABSORBED)) return false;
         break;
     case IR_CTL:
-        if ((in->op == IR_exit_ind && in->aux != IR_JUMP_RET) ||
-            ((in->op == IR_exit || in->op == IR_exit_if) &&
-             (uint64_t)in->imm < x->r->pc + x->r->size_bytes))
-            x->may_loop = true;
+        if (in->op == IR_exit_ind && in->aux != IR_JUMP_RET) x->may_loop = true;
         barrier(w, i);
-        if (in->op == IR_exit && w->r->hot) {
-            w->made_anew = true; // for who comes next
-            w->changed[0] = w->changed[1] = 0;
-        }
-        asks(w);
-        if (in->op != IR_exit_if && !(in->op == IR_exit && w->r->hot)) flags_wanted(w);
+        flags_wanted(w);
         break;
     case IR_MEM:
         barrier(w, i);
@@ -362,6 +361,43 @@ static bool visit_other(Walk *w, uint32_t i, const IrInst *in) {
     return true;
 }
 
+// What there is to do, in few kinds: one jump a visit, not a tree of comparisons of ops.
+enum Kind { OTHER, NOTHING, PUT, GET, ACCESS, EXIT, PLAIN, MAY_SHARE };
+static const uint8_t kind_of[IR_OP_COUNT] = {
+    [IR_insn] = NOTHING,    [IR_const] = NOTHING,  [IR_put] = PUT,      [IR_get] = GET,
+    [IR_load] = ACCESS,     [IR_store] = ACCESS,   [IR_exit] = EXIT,    [IR_exit_if] = EXIT,
+    [IR_icmp] = PLAIN,      [IR_fl_sub] = PLAIN,   [IR_fl_add] = PLAIN, [IR_add] = PLAIN,
+    [IR_sub] = PLAIN,       [IR_and] = PLAIN,      [IR_or] = PLAIN,     [IR_xor] = PLAIN,
+    [IR_shl] = PLAIN,       [IR_shr] = PLAIN,      [IR_sar] = PLAIN,    [IR_mul] = PLAIN,
+    [IR_trunc] = MAY_SHARE, [IR_zext] = MAY_SHARE,
+};
+
+// True: there is something to compile.
+static inline bool visit(Walk *w, uint32_t i, const IrInst *in) {
+    switch ((enum Kind)kind_of[in->op]) {
+    case NOTHING: return false;
+    case PUT: return visit_put(w, i, in);
+    case GET:
+        if (!used(w, i)) return false;
+        visit_get(w, i, in);
+        return true;
+    case ACCESS: visit_access(w, i, in); return true;
+    case EXIT: visit_exit(w, i, in); return true;
+    case PLAIN:
+        if (!used(w, i)) return false;
+        settle_hint(w, i);
+        use(w, in->a, i);
+        use(w, in->b, i);
+        return true;
+    case MAY_SHARE:
+        if (!used(w, i)) return false;
+        settle_hint(w, i);
+        if (!visit_shared(w, i, in)) use(w, in->a, i);
+        return true;
+    default: return visit_other(w, i, in);
+    }
+}
+
 void x86_analyse(X86 *x) {
     Walk walk, *w = &walk;
     w->x = x;
@@ -375,15 +411,12 @@ void x86_analyse(X86 *x) {
     memset(w->field, 0, x->r->n_fields * sizeof *w->field);
     IrRef *live = x->live;
     for (uint32_t i = x->r->n_insts; --i > 0;) {
-        const IrInst *in = &w->insts[i];
-        bool yes = true;
         if (i == x->r->entry_flags && x->may_loop) { // interrupted here
             barrier(w, i);
             asks(w);
         }
-        if (!visit_common(w, i, in, &yes)) yes = visit_other(w, i, in);
-        *live = i;
-        live += yes;
+        if (!visit(w, i, &w->insts[i])) continue;
+        *live++ = i;
     }
     x->n_live = (uint32_t)(live - x->live);
 }

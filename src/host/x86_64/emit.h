@@ -25,56 +25,76 @@ static inline Mem mem_state(int32_t disp) {
     return mem_at(RBP, disp);
 }
 
-// REX; byte_reg: an 8-bit operand in these registers needs it to mean sil, dil...
-static inline void rex(X86 *x, int w, unsigned reg, unsigned index, unsigned base, bool force) {
+// Which bytes an instruction has depends on its registers and numbers, which no branch predictor
+// foresees: those that may be absent are written and then stepped over or not. put_* return where
+// the next byte goes.
+
+// REX; force: an 8-bit operand in these registers needs it to mean sil, dil...
+static inline uint8_t *put_rex(uint8_t *p, int w, unsigned reg, unsigned index, unsigned base,
+                               bool force) {
     unsigned b = (w == 64 ? 8 : 0) | (reg >> 3 & 1) << 2 | (index >> 3 & 1) << 1 | (base >> 3 & 1);
-    if (b || force) e8(x, 0x40 | b);
+    *p = (uint8_t)(0x40 | b);
+    return p + ((b != 0) | force);
+}
+static inline void rex(X86 *x, int w, unsigned reg, unsigned index, unsigned base, bool force) {
+    x->at = put_rex(x->at, w, reg, index, base, force);
 }
 static inline void modrm_reg(X86 *x, unsigned reg, unsigned rm) {
     e8(x, 0xC0 | (reg & 7) << 3 | (rm & 7));
 }
-static inline void modrm_mem(X86 *x, unsigned reg, Mem m) {
+static inline uint8_t *put_modrm_mem(uint8_t *p, unsigned reg, Mem m) {
     reg = (reg & 7) << 3;
-    if (m.base < 0) { // [index << scale + disp32] or [disp32]
-        e8(x, reg | 4);
-        e8(x, (unsigned)m.scale << 6 | (m.index < 0 ? 4u : (unsigned)m.index & 7) << 3 | 5);
-        e32(x, (uint32_t)m.disp);
-        return;
+    unsigned index = m.index < 0 ? 4u : (unsigned)m.index & 7;
+    if (UNLIKELY(m.base < 0)) { // [index << scale + disp32] or [disp32]
+        p[0] = (uint8_t)(reg | 4);
+        p[1] = (uint8_t)((unsigned)m.scale << 6 | index << 3 | 5);
+        memcpy(p + 2, &m.disp, 4);
+        return p + 6;
     }
     unsigned base = (unsigned)m.base & 7;
-    unsigned mod = m.disp == 0 && base != 5 ? 0 : m.disp == (int8_t)m.disp ? 0x40 : 0x80;
-    if (m.index < 0 && base != 4) {
-        e8(x, mod | reg | base);
-    } else {
-        e8(x, mod | reg | 4);
-        e8(x, (unsigned)m.scale << 6 | (m.index < 0 ? 4u : (unsigned)m.index & 7) << 3 | base);
-    }
-    if (mod == 0x40) e8(x, (uint8_t)m.disp);
-    if (mod == 0x80) e32(x, (uint32_t)m.disp);
+    unsigned any = (m.disp != 0) | (base == 5), mod = m.disp == (int8_t)m.disp ? any : 2;
+    unsigned sib = (m.index >= 0) | (base == 4);
+    p[0] = (uint8_t)(mod << 6 | reg | (sib ? 4 : base));
+    p[1] = (uint8_t)((unsigned)m.scale << 6 | index << 3 | base);
+    p += 1 + sib;
+    memcpy(p, &m.disp, 4);
+    return p + mod + (mod & 2); // 0, 1 or 4
 }
 // Opcodes: one byte, or 0x0F.. as 0x0Fxx, 0x0F38xx as 0x38xx + prefix in `pre` (0, 0x66, 0xF2,
 // 0xF3).
-static inline void opcode(X86 *x, unsigned op) {
-    if (op > 0xFFFF) e8(x, op >> 16);
-    if (op > 0xFF) e8(x, op >> 8 & 0xFF);
-    e8(x, op & 0xFF);
+static inline uint8_t *put_opcode(uint8_t *p, unsigned op) {
+    *p = (uint8_t)(op >> 16);
+    p += op > 0xFFFF;
+    *p = (uint8_t)(op >> 8);
+    p += op > 0xFF;
+    *p = (uint8_t)op;
+    return p + 1;
+}
+static inline uint8_t *put_prefixes(uint8_t *p, unsigned pre, int w) {
+    *p = 0x66;
+    p += w == 16;
+    *p = (uint8_t)pre;
+    return p + (pre != 0);
 }
 static inline void op_rr(X86 *x, unsigned pre, int w, unsigned op, unsigned reg, unsigned rm,
                          bool bytes) {
-    if (w == 16) e8(x, 0x66);
-    if (pre) e8(x, pre);
-    rex(x, w, reg, 0, rm, bytes && (reg >= 4 || rm >= 4));
-    opcode(x, op);
-    modrm_reg(x, reg, rm);
+    uint8_t *p = put_prefixes(x->at, pre, w);
+    p = put_rex(p, w, reg, 0, rm, bytes & ((reg >= 4) | (rm >= 4)));
+    p = put_opcode(p, op);
+    *p++ = (uint8_t)(0xC0 | (reg & 7) << 3 | (rm & 7));
+    x->at = p;
 }
 static inline void op_rm(X86 *x, unsigned pre, int w, unsigned op, unsigned reg, Mem m,
                          bool bytes) {
-    if (w == 16) e8(x, 0x66);
-    if (pre) e8(x, pre);
-    rex(x, w, reg, m.index < 0 ? 0 : (unsigned)m.index, m.base < 0 ? 0 : (unsigned)m.base,
-        bytes && reg >= 4);
-    opcode(x, op);
-    modrm_mem(x, reg, m);
+    uint8_t *p = put_prefixes(x->at, pre, w);
+    p = put_rex(p, w, reg, m.index < 0 ? 0 : (unsigned)m.index, m.base < 0 ? 0 : (unsigned)m.base,
+                bytes & (reg >= 4));
+    x->at = put_modrm_mem(put_opcode(p, op), reg, m);
+}
+// An immediate of one byte, or of four.
+static inline void imm8_or_32(X86 *x, int32_t imm, bool small) {
+    memcpy(x->at, &imm, 4);
+    x->at += small ? 1 : 4;
 }
 
 // ---- moves ----
@@ -139,19 +159,13 @@ static inline void alu_rm(X86 *x, int w, Alu op, unsigned d, Mem m) {
 }
 static inline void alu_ri(X86 *x, int w, Alu op, unsigned d, int32_t imm) {
     bool small = imm == (int8_t)imm;
-    op_rr(x, 0, w, small ? 0x83 : 0x81, (unsigned)op, d, false);
-    if (small)
-        e8(x, (uint8_t)imm);
-    else
-        e32(x, (uint32_t)imm);
+    op_rr(x, 0, w, 0x81u | (unsigned)small << 1, (unsigned)op, d, false);
+    imm8_or_32(x, imm, small);
 }
 static inline void alu_mi(X86 *x, int w, Alu op, Mem m, int32_t imm) { // w 8, 32, 64
     bool small = imm == (int8_t)imm;
-    op_rm(x, 0, w, w == 8 ? 0x80 : small ? 0x83 : 0x81, (unsigned)op, m, false);
-    if (small || w == 8)
-        e8(x, (uint8_t)imm);
-    else
-        e32(x, (uint32_t)imm);
+    op_rm(x, 0, w, w == 8 ? 0x80 : 0x81u | (unsigned)small << 1, (unsigned)op, m, false);
+    imm8_or_32(x, imm, small | (w == 8));
 }
 static inline void test_rr(X86 *x, int w, unsigned a, unsigned b) {
     op_rr(x, 0, w, w == 8 ? 0x84 : 0x85, b, a, w == 8);
@@ -174,10 +188,7 @@ static inline void imul_rr(X86 *x, int w, unsigned d, unsigned s) {
 static inline void imul_rri(X86 *x, int w, unsigned d, unsigned s, int32_t imm) {
     bool small = imm == (int8_t)imm;
     op_rr(x, 0, w, small ? 0x6B : 0x69, d, s, false);
-    if (small)
-        e8(x, (uint8_t)imm);
-    else
-        e32(x, (uint32_t)imm);
+    imm8_or_32(x, imm, small);
 }
 typedef enum Shift { SH_ROL, SH_ROR, SH_RCL, SH_RCR, SH_SHL, SH_SHR, SH_SAL, SH_SAR } Shift;
 static inline void shift_i(X86 *x, int w, Shift op, unsigned d, unsigned n) {
@@ -293,7 +304,7 @@ static inline void call_mem(X86 *x, Mem m) {
     op_rm(x, 0, 32, 0xFF, 2, m, false);
 }
 static inline void nops(X86 *x, unsigned n) {
-    static const uint8_t nop[8][7] = {{0},
+    static const uint8_t nop[8][8] = {{0},
                                       {0x90},
                                       {0x66, 0x90},
                                       {0x0F, 0x1F, 0},
@@ -301,7 +312,7 @@ static inline void nops(X86 *x, unsigned n) {
                                       {0x0F, 0x1F, 0x44, 0, 0},
                                       {0x66, 0x0F, 0x1F, 0x44, 0, 0},
                                       {0x0F, 0x1F, 0x80, 0, 0, 0, 0}};
-    memcpy(x->at, nop[n], n);
+    memcpy(x->at, nop[n], 8);
     x->at += n;
 }
 // Translated code keeps the return stack in rsp, C its own.

@@ -130,8 +130,9 @@ void x86_fail(X86 *x, const char *why) {
 // ---- links, faults, cold code ----
 
 HostLink *x86_new_link(X86 *x, uint64_t target_pc) {
-    HostLink *l = &x->out->links[x->out->n_links++];
-    *l = (HostLink){.target_pc = target_pc};
+    uint32_t n = x->out->n_links++;
+    HostLink *l = &x->out->links[n];
+    *l = (HostLink){.target_pc = target_pc, .index = (uint16_t)n};
     return l;
 }
 
@@ -301,31 +302,58 @@ uint64_t x86_guest_pc(const X86 *x) {
     return x->r->pc;
 }
 
-static void select_one(X86 *x, IrRef v) {
+// Who selects code, in few kinds: one jump an instruction, not a tree of comparisons of ops.
+enum Kind { BY_EFFECT, NOP, GET, PUT, LOAD, STORE, ATOMIC, INTEGER, LEAVE, SLOT_AT };
+static const uint8_t kind_of[IR_OP_COUNT] = {
+    [IR_NOP] = NOP,       [IR_get] = GET,         [IR_put] = PUT,        [IR_load] = LOAD,
+    [IR_store] = STORE,   [IR_cas] = ATOMIC,      [IR_rmw] = ATOMIC,     [IR_fence] = ATOMIC,
+    [IR_icmp] = INTEGER,  [IR_fl_sub] = INTEGER,  [IR_add] = INTEGER,    [IR_sub] = INTEGER,
+    [IR_and] = INTEGER,   [IR_or] = INTEGER,      [IR_xor] = INTEGER,    [IR_shl] = INTEGER,
+    [IR_shr] = INTEGER,   [IR_sar] = INTEGER,     [IR_mul] = INTEGER,    [IR_exit] = LEAVE,
+    [IR_exit_if] = LEAVE, [IR_call_hint] = LEAVE, [IR_exit_ind] = LEAVE, [IR_slot_at] = SLOT_AT,
+};
+
+static inline void select_one(X86 *x, IrRef v) {
     const IrInst *in = &x->r->insts[v];
     x->now = v;
     x->int_locked = x->vec_locked = 0;
-    switch (in->op) {
-    case IR_NOP: return;
-    case IR_get: x86_get(x, v); return;
-    case IR_put:
+    switch ((enum Kind)kind_of[in->op]) {
+    case NOP: return;
+    case GET: x86_get(x, v); return;
+    case PUT:
         if (x->r->hot && x->active >= 0) x86_flags_follow(x, (unsigned)in->imm, in->a);
         if (x->r->fields[in->imm].type != IR_FLAGS || !x86_put_flags(x, v))
             x86_put(x, (unsigned)in->imm, in->a);
         if (v == x->r->entry_flags) check_interrupt(x);
         return;
-    case IR_load:
-    case IR_store:
-    case IR_cas:
-    case IR_rmw:
-    case IR_fence: x86_sel_mem(x, v); return;
-    case IR_slot_at: lea(x, 64, x86_def_int(x, v), x86_slot_mem(in)); return;
+    case LOAD: x86_sel_load(x, v, in); return;
+    case STORE: x86_sel_store(x, v, in); return;
+    case ATOMIC: x86_sel_atomic(x, v, in); return;
+    case INTEGER: // or the same of lanes
+        if (x86_in_vec(in->type) || !x86_sel_int(x, v)) break;
+        return;
+    case LEAVE: x86_sel_ctl(x, v); return;
+    case SLOT_AT: lea(x, 64, x86_def_int(x, v), x86_slot_mem(in)); return;
     default: break;
     }
-    switch (ir_op_effect[in->op]) {
-    case IR_PURE:
-    case IR_FLAGFP: select_pure(x, v, in); return;
-    default: x86_sel_ctl(x, v); return;
+    if (ir_op_effect[in->op] == IR_PURE || ir_op_effect[in->op] == IR_FLAGFP)
+        select_pure(x, v, in);
+    else
+        x86_sel_ctl(x, v);
+}
+
+// The usual region's values by a copy whose length the host's compiler knows.
+static void make_fresh(X86 *x) {
+    enum { USUAL = 64 };
+    uint32_t n = x->r->n_insts;
+    if (n <= USUAL) {
+        memcpy(x->val, x->h->fresh, USUAL * sizeof *x->val);
+        return;
+    }
+    memcpy(x->val, x->h->fresh, MIN(n, (uint32_t)SMALL_REGION) * sizeof *x->val);
+    for (uint32_t i = SMALL_REGION; i < n; i++) {
+        x->val[i] = x->h->fresh[0];
+        x->val[i].root = i;
     }
 }
 
@@ -340,8 +368,7 @@ static HostError compile(HostCtx *h, const IrRegion *r, HostCode *room, HostOutp
     if (room->cold && (size_t)(room->cold_end - room->cold) < most) return HOST_NO_ROOM;
     X86 state;
     X86 *x = &state;
-    memset(x, 0, offsetof(X86, mem_val));
-    memset(x->mem_val, 0, r->n_fields * sizeof *x->mem_val);
+    memset(x, 0, offsetof(X86, mem_val) + r->n_fields * sizeof *x->mem_val);
     x->n_cold = 0;
     x->active = -1;
     x->h = h;
@@ -360,10 +387,7 @@ static HostError compile(HostCtx *h, const IrRegion *r, HostCode *room, HostOutp
         if (!small) free(x->val), free(x->live);
         return err_set(err, -ENOMEM, "compiling %#lx: out of memory", r->pc), HOST_UNSUPPORTED;
     }
-    for (uint32_t i = 0; i < r->n_insts; i += SMALL_REGION) {
-        memcpy(x->val + i, h->fresh, MIN(r->n_insts - i, (uint32_t)SMALL_REGION) * sizeof *x->val);
-        for (uint32_t k = i; i && k < MIN(r->n_insts, i + SMALL_REGION); k++) x->val[k].root = k;
-    }
+    make_fresh(x);
     x86_alloc_begin(x);
     x->at = x->start =
         room->follows ? room->at : (uint8_t *)ALIGN_UP((uintptr_t)room->at, CODE_ALIGN);
@@ -391,6 +415,7 @@ static HostError compile(HostCtx *h, const IrRegion *r, HostCode *room, HostOutp
         c->emit(x, c);
     }
     x86_emit_fault_fixes(x);
+    x86_link_stubs(x);
     full |= x->at >= x->limit;
     if (!small) free(x->val), free(x->live);
     if (full) return HOST_NO_ROOM;

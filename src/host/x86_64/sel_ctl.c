@@ -10,14 +10,23 @@
 // patches them.
 void x86_align_patch(X86 *x, unsigned skip, unsigned bytes) {
     unsigned at = (unsigned)((uintptr_t)(x->at + skip) & 7);
-    if (at > 8 - bytes) nops(x, 8 - at);
+    nops(x, at > 8 - bytes ? 8 - at : 0);
 }
 
-static void emit_link_stub(X86 *x, const Cold *c) {
-    HostLink *l = (HostLink *)(uintptr_t)c->imm;
-    l->unlinked = (int32_t)(x->at - (l->patch + 4));
-    mov_address(x, RAX, l);
-    jmp_to(x, x->h->link_out);
+// Until it is linked a link leads to a stub, which is made when all code is there: most of a
+// block's cold code is such stubs.
+enum { STUB_TO_COME = -1 };
+
+void x86_link_stubs(X86 *x) {
+    for (uint32_t i = 0; i < x->out->n_links && x->at < x->limit; i++) {
+        HostLink *l = &x->out->links[i];
+        if (l->unlinked != STUB_TO_COME) continue;
+        l->unlinked = (int32_t)(x->at - (l->patch + 4));
+        rel32_to(l->patch, x->at);
+        moves(x, l->patch, 0);
+        mov_address(x, RAX, l);
+        jmp_to(x, x->h->link_out);
+    }
 }
 
 void x86_emit_counted(X86 *x, HostLink *l) {
@@ -46,7 +55,11 @@ static void leaves_by(X86 *x, HostLink *l) {
         x86_sunk_exit(x, l->patch, l);
         return;
     }
-    Cold *c = x86_cold_at(x, l->patch, l->counts ? emit_counted_stub : emit_link_stub);
+    if (!l->counts) {
+        l->unlinked = STUB_TO_COME;
+        return;
+    }
+    Cold *c = x86_cold_at(x, l->patch, emit_counted_stub);
     if (c) c->imm = (int64_t)(uintptr_t)l;
 }
 

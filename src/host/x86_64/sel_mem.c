@@ -62,16 +62,14 @@ static void load(X86 *x, IrRef v, const IrInst *in) {
         load_vec(x, v, in);
         return;
     }
+    static const uint16_t op[2][4] = {{0x0FB6, 0x0FB7, 0x8B, 0x8B}, {0x0FBE, 0x0FBF, 0x63, 0x8B}};
     Mem m = x86_address(x, v);
     int bits = bits_of(in->aux), w = in->type == IR_I64 ? 64 : 32;
+    bool sext = (in->aux2 & IR_SEXT) && bits < w;
     unsigned d = x86_def_int(x, v);
     x86_record_fault(x);
-    if ((in->aux2 & IR_SEXT) && bits < w)
-        movsx_load(x, w, bits, d, m);
-    else if (bits < 32)
-        movzx_load(x, bits, d, m);
-    else
-        mov_load(x, bits, d, m);
+    op_rm(x, 0, sext || bits == 64 ? w : 32, op[sext][__builtin_ctz((unsigned)bits) - 3], d, m,
+          false);
 }
 
 static void store_vec(X86 *x, IrRef v, const IrInst *in) {
@@ -281,22 +279,30 @@ static void check_alignment(X86 *x, IrRef v, const IrInst *in) {
     x->int_locked = 0; // the access asks again
 }
 
-void x86_sel_mem(X86 *x, IrRef v) {
-    const IrInst *in = &x->r->insts[v];
-    if (in->op != IR_fence && in->aux2 & (IR_ALIGNED | IR_WITHIN16) && access_bytes(in) > 1)
-        check_alignment(x, v, in);
-    switch (in->op) {
-    case IR_load: load(x, v, in); break;
-    case IR_store: store(x, v, in); break;
-    case IR_cas:
-        if (ir_bytes(in->aux) == 16)
-            x86_cas16(x, v);
-        else
-            cas(x, v, in);
-        break;
-    case IR_rmw: rmw(x, v, in); break;
-    default: // fence
+static bool asks_alignment(const IrInst *in) {
+    return in->aux2 & (IR_ALIGNED | IR_WITHIN16) && access_bytes(in) > 1;
+}
+
+void x86_sel_load(X86 *x, IrRef v, const IrInst *in) {
+    if (asks_alignment(in)) check_alignment(x, v, in);
+    load(x, v, in);
+}
+
+void x86_sel_store(X86 *x, IrRef v, const IrInst *in) {
+    if (asks_alignment(in)) check_alignment(x, v, in);
+    store(x, v, in);
+}
+
+void x86_sel_atomic(X86 *x, IrRef v, const IrInst *in) {
+    if (in->op == IR_fence) {
         if (in->aux == IR_FENCE_FULL) mfence(x);
-        break;
+        return;
     }
+    if (asks_alignment(in)) check_alignment(x, v, in);
+    if (in->op == IR_rmw)
+        rmw(x, v, in);
+    else if (ir_bytes(in->aux) == 16)
+        x86_cas16(x, v);
+    else
+        cas(x, v, in);
 }

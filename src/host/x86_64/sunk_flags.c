@@ -46,6 +46,14 @@ static bool small_sum(uint64_t sum, int width, uint64_t *out) {
     return (int64_t)*out == (int32_t)*out;
 }
 
+// The guest register that v's own place is, or -1.
+static int field_of(const X86 *x, IrRef v) {
+    const Val *val = &x->val[v];
+    if (val->reg >= 0 && x->h->int_homes >> val->reg & 1 && x->int_val[val->reg] == v)
+        return x->h->field_of_int[val->reg];
+    return val->mem_field >= 0 && x->mem_val[val->mem_field] == v ? val->mem_field : -1;
+}
+
 // The operand as something that the guest's registers will still say.
 static bool locate(const X86 *x, const SunkFlags *s, IrRef v, int width, IrFlagsOperand *out) {
     uint64_t c, sum, other, less;
@@ -54,6 +62,11 @@ static bool locate(const X86 *x, const SunkFlags *s, IrRef v, int width, IrFlags
         return true;
     }
     v = x86_root(x, v);
+    int known = field_of(x, v); // as a rule; else it may be another that holds a copy
+    if (known >= 0 && !changes(s, (unsigned)known)) {
+        *out = (IrFlagsOperand){.field = (int16_t)known};
+        return true;
+    }
     for (unsigned f = 0; f < x->r->n_fields; f++)
         if (!x86_in_vec(x->r->fields[f].type) && held(x, f) == v && !changes(s, f)) {
             *out = (IrFlagsOperand){.field = (int16_t)f};
@@ -292,6 +305,7 @@ void x86_sunk_exit(X86 *x, uint8_t *rel32, HostLink *l) {
 }
 
 void x86_emit_fault_fixes(X86 *x) {
+    if (!x->n_sunk) return;
     int32_t at[MAX_SUNK_FORMS] = {0};
     for (uint32_t i = 0; i < x->out->n_faults; i++) {
         HostFault *f = &x->out->faults[i];

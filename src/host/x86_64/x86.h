@@ -176,15 +176,15 @@ struct X86 {
     IrRef now;                      // instruction being compiled
     IrRef int_val[16], vec_val[32]; // roots that registers hold; 0: nothing known
     uint32_t int_locked, vec_locked;
-    uint64_t int_spills, vec_spills;                            // used slots
-    IrRef int_spilled[N_INT_SPILLS], vec_spilled[N_VEC_SPILLS]; // whose they are
-    Bank bank[2]; // of integers, of vectors: alloc.c's view of all these
+    uint64_t int_spills, vec_spills; // used slots
+    Bank bank[2];                    // of integers, of vectors: alloc.c's view of all these
     // What EFLAGS describe. FLAGS_CMP: cmp flags_a, flags_b; FLAGS_RESULT: ZF and SF of
     // flags_result; FLAGS_LOGIC with that: OF and CF are 0.
     uint8_t flags_known, flags_bits;
     IrRef flags_a, flags_b, flags_result;
     IrRef
         mem_val[IR_MAX_FIELDS]; // root that a memory-homed field holds; from here on see compile()
+    IrRef int_spilled[N_INT_SPILLS], vec_spilled[N_VEC_SPILLS]; // whose the slots are
     SunkFlags sunk[MAX_SUNK_FORMS]; // last first; then what becomes of them as registers change
     Cold cold[MAX_COLD];
     uint32_t n_cold;
@@ -301,6 +301,7 @@ Cold *x86_cold_trap(X86 *x, void (*emit)(X86 *, const Cold *));
 void x86_fp_masked(X86 *x, bool masked);
 Cold *x86_cold_trap_eval(X86 *x, IrRef v); // which evaluates v from its operands' registers here
 void x86_cold_back(X86 *x, const Cold *c);
+void x86_link_stubs(X86 *x);                            // sel_ctl.c: when all other code is there
 void x86_return_stubs(X86 *x);                          // sel_ctl.c: once a machine
 enum { X86_SENTINELS = 8, X86_SENTINEL_PC = 1 };        // frames above the return stack's top
 void x86_store_operand(X86 *x, unsigned slot, IrRef v); // sel_ctl.c: to hot.scratch
@@ -340,9 +341,11 @@ extern const uint8_t x86_nop5[5]; // in place of a jump to what follows
 uint64_t x86_identity(const HostCtx *h);
 
 // ---- selection: false when this host has no code for it (the evaluator then does it) ----
-bool x86_sel_int(X86 *x, IrRef v); // sel_int.c
-void x86_sel_mem(X86 *x, IrRef v); // sel_mem.c
-void x86_sel_ctl(X86 *x, IrRef v); // sel_ctl.c: exits, traps, calls
+bool x86_sel_int(X86 *x, IrRef v);                    // sel_int.c
+void x86_sel_load(X86 *x, IrRef v, const IrInst *in); // sel_mem.c
+void x86_sel_store(X86 *x, IrRef v, const IrInst *in);
+void x86_sel_atomic(X86 *x, IrRef v, const IrInst *in); // and fences
+void x86_sel_ctl(X86 *x, IrRef v);                      // sel_ctl.c: exits, traps, calls
 bool x86_sel_vec(X86 *x, IrRef v); // sel_vec*.c: vector-typed results and operands
 bool x86_sel_fp(X86 *x, IrRef v);  // sel_fp.c: FLAGFP and float-typed ops
 // Makes EFLAGS for I1 value v (comparison, fcmp, or a 0/1 register) and returns the condition code
