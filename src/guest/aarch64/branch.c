@@ -23,8 +23,17 @@ static bool exit_if_either(Lift *l, IrRef cond, uint64_t pc, bool last) {
     return true;
 }
 
+// A loop's branch back, in a block that goes on with the next round. False: it cannot.
+static bool repeat_if(Lift *l, IrRef cond, uint64_t pc) {
+    const IrInst *c = ir_at(l->r, cond);
+    if (!l->may_repeat || pc != l->r->pc || c->op != IR_icmp) return false;
+    ir_exit_if(l->r, negated(l, c), l->pc + 4);
+    return l->repeats = true;
+}
+
 // The conditional ways: taken to pc, else on. What follows a loop is not often next.
 static bool branch_if(Lift *l, IrRef cond, uint64_t pc) {
+    if (repeat_if(l, cond, pc)) return true;
     bool goes_on = l->extend && pc > l->pc && l->n_joins < LIFT_MAX_SEGMENTS;
     if (!exit_if_either(l, cond, pc, !goes_on)) ir_exit_if(l->r, cond, pc);
     if (goes_on) {
@@ -57,6 +66,7 @@ static void link_register(Lift *l) {
 
 // B <label>
 bool lift_b(Lift *l, const Args_b *a) {
+    if (l->may_repeat && target(l, a->imm26) == l->r->pc) return l->repeats = true;
     return branch_to(l, target(l, a->imm26));
 }
 

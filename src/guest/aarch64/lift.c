@@ -1,7 +1,8 @@
 // lift.c - the block loop: from guest bytes to one basic block of IR.
 //
 // A block ends at a branch or trap, at the limit of instructions, and at the end of a 4 KiB page,
-// so that a block never depends on two pages. An extended one goes on past forward conditional
+// so that a block never depends on two pages. A hot one that is a loop goes on with further rounds of
+// it. An extended one goes on past forward conditional
 // branches, until it comes to where one of them goes. r->n_insns counts the instructions that a run
 // through the whole block executes; one that raises an exception instead (undefined, BRK) is not
 // among them, but its bytes are in r->size_bytes.
@@ -72,14 +73,21 @@ void a64_lift_block(IrRegion *r, const GuestLift *how) {
         lift_trap(&l, how->pc & 3 ? IR_TRAP_ALIGN : IR_TRAP_FETCH, 0, l.pc);
         bytes = 4;
     }
-    uint32_t at = 0;
+    uint32_t at = 0, end = 0;
     for (; at < bytes && !l.ended && goes_on(&l, how, &segment, n); at += 4) {
         unsigned branches = l.n_joins;
         memcpy(&l.insn, code + at, 4); // A64 instructions are little-endian, as every host so far
         if (n > segment.first) ir_insn(r, l.pc, 4);
+        l.may_repeat = how->hot && !how->count && n + 1 + at / 4 < how->max_insns;
         lift_one(&l);
         n += !l.not_executed;
         l.pc += 4;
+        end = MAX(end, at + 4);
+        if (l.repeats) {
+            l.repeats = false;
+            l.pc = how->pc;
+            at = 0u - 4;
+        }
         if (l.n_joins != branches) {
             segment_end(&segment, &l, n);
             segment_begin(&segment, &l, how, n);
@@ -89,5 +97,5 @@ void a64_lift_block(IrRegion *r, const GuestLift *how) {
     ir_block_end(r);
     segment_end(&segment, &l, n);
     r->n_insns = n;
-    r->size_bytes = at ? at : bytes;
+    r->size_bytes = end ? end : bytes;
 }

@@ -31,6 +31,8 @@ struct Lift {
     bool watch;        // GuestLift.watch
     uint64_t join;     // where the nearest of its branches so far goes to
     unsigned n_joins;  // how many these are
+    bool may_repeat;   // a jump to the block's start may go on there: a loop is unrolled
+    bool repeats;      // ... and does
 };
 
 static inline bool lift_has(const Lift *l, uint64_t features) {
