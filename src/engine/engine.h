@@ -159,6 +159,7 @@ struct Machine {
     uint32_t cap_traps, cap_made;
     struct Hot *hot;            // hot.c's; NULL: nothing was hot yet
     bool hot_started, hot_runs; // its thread
+    int hot_held;               // reasons for which it may not begin
     uint64_t hot_from;          // dispatches of a vCPU before which one is not worth it
     void *shared;               // Guest.shared_bytes
     IrRegion region;            // the translator's workbench
@@ -288,7 +289,10 @@ Block *block_make(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t max_insns);
 Block *block_get_hot(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t context);
 // ---- hot.c; lock held, unless said otherwise ----
 void hot_start(Machine *m); // its thread begins to look
-void hot_stop(Machine *m);  // for good: this thread of ours is not to be there. Lock not held
+// It ends, for now: the caller's process is to have no thread of ours. Lock not held.
+void hot_stop(Machine *m);
+// None begins meanwhile: another process runs in our memory. Lock not held.
+void hot_hold(Machine *m, bool held);
 void hot_free(Machine *m);
 // In a signal handler: the block at pc runs. True: v is to leave it and come to hot_replace().
 bool hot_seen(Vcpu *v, uint64_t pc);

@@ -147,13 +147,20 @@ void hot_stop(Machine *m) {
     pthread_mutex_lock(&m->lock);
     bool runs = m->hot_runs;
     m->hot_runs = false;
-    m->hot_started = true;
     if (runs) {
         m->hot->stop = true;
         pthread_cond_signal(&m->hot->stopped);
     }
     pthread_mutex_unlock(&m->lock);
-    if (runs) pthread_join(m->hot->thread, NULL);
+    if (!runs) return;
+    pthread_join(m->hot->thread, NULL);
+    m->hot_started = false;
+}
+
+void hot_hold(Machine *m, bool held) {
+    pthread_mutex_lock(&m->lock);
+    m->hot_held += held ? 1 : -1;
+    pthread_mutex_unlock(&m->lock);
 }
 
 bool hot_seen(Vcpu *v, uint64_t pc) {

@@ -129,6 +129,7 @@ void machine_fork_child(Machine *m, Vcpu *self) {
     m->vcpus = self;
     self->next = NULL;
     persist_start_anew(m);
+    m->hot_held = 0;
     m->hot_started = m->hot_runs = false; // its thread is not here; it may start again
     m->hot_from = self->dispatches + HOT_FROM_DISPATCHES;
     pthread_mutex_init(&m->lock, NULL);

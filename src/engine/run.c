@@ -285,7 +285,7 @@ static Block *link_or_heat(Vcpu *v, Block *b, uint32_t mode, const Run *run, uin
     Machine *m = v->m;
     uint64_t pc = b->pc, start_ns = m->count ? now_ns() : 0;
     uint32_t generation = atomic_load(&m->flush_generation);
-    if (!m->hot_started && v->dispatches >= m->hot_from) hot_start(m);
+    if (!m->hot_started && !m->hot_held && v->dispatches >= m->hot_from) hot_start(m);
     HostLink *l = run->link && run->generation == generation ? link_taken(m, run->link) : NULL;
     if (l) hot_exit(v, l, b);
     bool there = generation == atomic_load(&m->flush_generation);

@@ -229,9 +229,11 @@ static int64_t vfork_process(Vcpu *v, const CloneArgs *c) {
     int pidfd = -1, pid = -1, e = ENOMEM;
     if (f.t && stack != MAP_FAILED) {
         forget_frames(stack);
+        hot_hold(v->m, true);
         pid = clone(vfork_main, stack + THREAD_HOST_STACK_BYTES,
                     (int)((c->flags & ~ours) | c->exit_signal), &f, &pidfd);
         e = errno;
+        hot_hold(v->m, false);
         host_signals_take_over(v);
     }
     if (f.t) vfork_free(f.t, process_of(v));
@@ -282,6 +284,7 @@ static int64_t do_clone(Vcpu *v, const CloneArgs *c) {
     if (c->flags & CLONE_VM) return c->flags & CLONE_VFORK ? vfork_process(v, c) : -EINVAL;
     if (!(c->flags & ~(simple | CLONE_PIDFD)) && c->exit_signal == SIGCHLD && !c->set_tid_n)
         return fork_process(v, c, false);
+    hot_stop(p->m);
     return alone(p) ? fork_process(v, c, true) : -EINVAL;
 }
 
