@@ -45,9 +45,8 @@ Machine *machine_new(const MachineConfig *c, DgmErr *err) {
     m->budgeted |= (wanted & DGM_STOPS) != 0;
     m->count = c->count || m->budgeted || wanted & DGM_COUNTS;
     m->verify = c->verify;
-    // Tools see code of the first effort, and so does who counts exactly.
     m->hot_from = HOT_FROM_DISPATCHES;
-    m->tier = m->watches || m->budgeted || !m->host->counts ? TIER_COLD : c->tier;
+    m->tier = m->budgeted || !m->host->counts ? TIER_COLD : c->tier;
     m->perf_map = c->perf_map;
     m->log = c->log;
     pthread_mutex_init(&m->lock, NULL);

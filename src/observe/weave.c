@@ -595,6 +595,7 @@ static void walk(Weave *w, const dgm_block *blocks, Observed *out) {
         } else {
             copy(w, i);
         }
+        if (i == r->entry_flags) w->to->entry_flags = w->renamed[i];
         if (next && i == next->start) { // its mark; the count is what comes next
             w->b = next;
             w->insn = 0;
@@ -621,6 +622,9 @@ static void weave(Watches *ws, const IrRegion *r, const dgm_block *blocks, bool 
     to->fp_rules = r->fp_rules;
     to->fp_exact = r->fp_exact;
     to->fp_traps = r->fp_traps;
+    to->hot = r->hot;
+    to->entry_made = r->entry_made;
+    memcpy(to->kept, r->kept, sizeof to->kept);
     Weave w = {.ws = ws, .from = r, .to = to, .counting = counting};
     unsigned n = 0;
     for (const dgm_block *b = blocks; b; b = b->next)
