@@ -140,12 +140,30 @@ static bool can_sink(X86 *x, SunkFlags *s) {
            locate_compare(x, s, &all[fl->a], false, &s->made.when);
 }
 
-// What flags are made of as v goes into field f. False: nobody will be able to say.
-static bool follow(const X86 *x, IrFlagsOperand *o, int width, unsigned f, IrRef v) {
+// The operands, as many as there are.
+static unsigned operands_of(SunkFlags *s, IrFlagsCompare *compare[2]) {
+    compare[0] = &s->made.of;
+    compare[1] = &s->made.when;
+    return s->made.conditional ? 2 : 1;
+}
+
+// Later a home may hold what is put there before it is put: then nobody asks in between.
+static void note_held(const X86 *x, SunkFlags *s) {
+    IrFlagsCompare *c[2];
+    for (unsigned i = 0, n = operands_of(s, c); i < n; i++) {
+        s->held[2 * i] = c[i]->a.field >= 0 ? held(x, (unsigned)c[i]->a.field) : 0;
+        s->held[2 * i + 1] =
+            c[i]->has_b && c[i]->b.field >= 0 ? held(x, (unsigned)c[i]->b.field) : 0;
+    }
+}
+
+// What flags are made of as v goes into field f, which held *old. False: nobody will be able to
+// say.
+static bool follow(const X86 *x, IrFlagsOperand *o, IrRef *old, int width, unsigned f, IrRef v) {
     if (o->field != (int)f) return true;
     uint64_t was, is;
-    IrRef old = held(x, f);
-    if (!old || base_of(x, old, width, &was) != base_of(x, v, width, &is)) return false;
+    if (!*old || base_of(x, *old, width, &was) != base_of(x, v, width, &is)) return false;
+    *old = v;
     return small_sum(o->value + was - is, width, &o->value);
 }
 
@@ -153,17 +171,14 @@ static bool names(const IrFlagsCompare *c, unsigned f) {
     return c->a.field == (int)f || (c->has_b && c->b.field == (int)f);
 }
 
-static bool follow_both(const X86 *x, IrFlagsCompare *c, unsigned f, IrRef v) {
-    return follow(x, &c->a, c->width, f, v) && (!c->has_b || follow(x, &c->b, c->width, f, v));
-}
-
 void x86_flags_follow(X86 *x, unsigned field, IrRef v) {
     SunkFlags s = x->sunk[x->active];
-    bool conditional = s.made.conditional;
-    if (s.lost || !(names(&s.made.of, field) || (conditional && names(&s.made.when, field))))
-        return;
-    s.lost = !follow_both(x, &s.made.of, field, v) ||
-             (conditional && !follow_both(x, &s.made.when, field, v));
+    IrFlagsCompare *c[2];
+    unsigned n = operands_of(&s, c);
+    if (s.lost || !(names(c[0], field) || (n > 1 && names(c[1], field)))) return;
+    for (unsigned i = 0; i < n && !s.lost; i++)
+        s.lost = !follow(x, &c[i]->a, &s.held[2 * i], c[i]->width, field, v) ||
+                 (c[i]->has_b && !follow(x, &c[i]->b, &s.held[2 * i + 1], c[i]->width, field, v));
     if (x->n_forms == MAX_SUNK_FORMS) {
         x86_fail(x, "too many forms of flags");
         return;
@@ -188,6 +203,7 @@ bool x86_put_flags(X86 *x, IrRef put) {
     if (!candidate) return false;
     int i = x->next_sunk--;
     if (can_sink(x, &x->sunk[i])) {
+        note_held(x, &x->sunk[i]);
         x->active = (int8_t)i;
         return true;
     }
