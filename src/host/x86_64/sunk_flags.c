@@ -54,6 +54,12 @@ static int field_of(const X86 *x, IrRef v) {
     return val->mem_field >= 0 && x->mem_val[val->mem_field] == v ? val->mem_field : -1;
 }
 
+// May an operand be said by field f? Where an operand is kept, only if no other is to be kept now.
+static bool usable(const X86 *x, const SunkFlags *s, unsigned f) {
+    bool kept = (int)f == x->r->kept[0] || (int)f == x->r->kept[1];
+    return !x86_in_vec(x->r->fields[f].type) && !changes(s, f) && (!kept || s->made.conditional);
+}
+
 // The operand as something that the guest's registers will still say.
 static bool locate(const X86 *x, const SunkFlags *s, IrRef v, int width, IrFlagsOperand *out) {
     uint64_t c, sum, other, less;
@@ -63,18 +69,18 @@ static bool locate(const X86 *x, const SunkFlags *s, IrRef v, int width, IrFlags
     }
     v = x86_root(x, v);
     int known = field_of(x, v); // as a rule; else it may be another that holds a copy
-    if (known >= 0 && !changes(s, (unsigned)known)) {
+    if (known >= 0 && usable(x, s, (unsigned)known)) {
         *out = (IrFlagsOperand){.field = (int16_t)known};
         return true;
     }
     for (unsigned f = 0; f < x->r->n_fields; f++)
-        if (!x86_in_vec(x->r->fields[f].type) && held(x, f) == v && !changes(s, f)) {
+        if (usable(x, s, f) && held(x, f) == v) {
             *out = (IrFlagsOperand){.field = (int16_t)f};
             return true;
         }
     IrRef base = x->r->hot ? base_of(x, v, width, &sum) : 0;
     for (unsigned f = 0; base && f < x->r->n_fields; f++) {
-        IrRef h = x86_in_vec(x->r->fields[f].type) || changes(s, f) ? 0 : held(x, f);
+        IrRef h = usable(x, s, f) ? held(x, f) : 0;
         if (!h || base_of(x, h, width, &other) != base || !small_sum(sum - other, width, &less))
             continue;
         *out = (IrFlagsOperand){.field = (int16_t)f, .value = less};
@@ -86,9 +92,9 @@ static bool locate(const X86 *x, const SunkFlags *s, IrRef v, int width, IrFlags
 // a, when a register holds a - b: then it is that and b.
 static bool locate_sum(const X86 *x, const SunkFlags *s, const IrInst *sub, IrFlagsOperand *out) {
     for (unsigned f = 0; f < x->r->n_fields; f++) {
-        IrRef v = x86_in_vec(x->r->fields[f].type) ? 0 : held(x, f);
+        IrRef v = usable(x, s, f) ? held(x, f) : 0;
         const IrInst *in = &x->r->insts[v];
-        if (!v || changes(s, f) || in->op != IR_sub || in->a != sub->a || in->b != sub->b) continue;
+        if (!v || in->op != IR_sub || in->a != sub->a || in->b != sub->b) continue;
         *out = (IrFlagsOperand){.field = (int16_t)f, .plus_b = true};
         return true;
     }
