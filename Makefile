@@ -172,10 +172,12 @@ fuzz-insn: all
 	@for isa in "" avx512 avx,fma sse4; do \
 	    tests/fuzz/insn_fuzz.py --host x86_64 $${isa:+--isa $$isa} --count $(FUZZ_COUNT) --seed $$RANDOM || exit 1; \
 	    tests/fuzz/insn_fuzz.py --host x86_64 $${isa:+--isa $$isa} --count $(FUZZ_COUNT) --length 6 --seed $$RANDOM || exit 1; \
+	    tests/fuzz/insn_fuzz.py --host x86_64 --hot $${isa:+--isa $$isa} --count $(FUZZ_COUNT) --length 8 --seed $$RANDOM || exit 1; \
 	done
 	@tests/fuzz/insn_fuzz.py --host interp --count $(FUZZ_COUNT)
 	@for i in 1 2 3 4 5 6 7 8 9 10; do \
-	    tests/fuzz/seq_fuzz.py --functions $(FUZZ_COUNT) --seed $$RANDOM || exit 1; done
+	    tests/fuzz/seq_fuzz.py --functions $(FUZZ_COUNT) --seed $$RANDOM || exit 1; \
+	    tests/fuzz/loop_fuzz.py --seed $$RANDOM || exit 1; done
 
 clean:
 	@rm -rf build-asan build-fuzz build-werror-*
