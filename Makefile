@@ -17,7 +17,7 @@ SHELL       := /bin/bash
 # Tests keep nothing in the user's own cache of translations.
 export DRAGOMAN_CACHE ?= off
 
-.PHONY: all help setup guest run test test-programs test-plugins soak unit tools programs cached interp bench bench-quick install clean distclean
+.PHONY: all help setup guest run test test-programs test-plugins soak unit tools programs hot cached interp bench bench-quick install clean distclean
 .PHONY: bench-paths bench-scaling bench-tools fuzz-insn corpus coverage asan werror check-layers check-globals check-docs fuzz fuzz-build
 
 all: $(BUILD)/build.ninja
@@ -62,7 +62,7 @@ run: setup
 
 test: setup
 	@$(MAKE) --no-print-directory all guest
-	@$(MAKE) --no-print-directory unit tools programs cached interp
+	@$(MAKE) --no-print-directory unit tools programs hot cached interp
 
 unit: all
 	@meson test -C $(BUILD) --no-rebuild --print-errorlogs
@@ -70,6 +70,11 @@ unit: all
 programs: all
 	@tests/programs/run.py --dragoman $(DRAGOMAN) --build $(BUILD) $(TEST_FLAGS)
 	@tests/linux/run.py --dragoman $(DRAGOMAN) --build $(BUILD)
+
+# The same programs, with all code made as hot code is.
+hot: all
+	@tests/programs/run.py --dragoman $(DRAGOMAN) --build $(BUILD) --single-tier hot \
+	    --skip '^(bad|option|loops-)' $(TEST_FLAGS)
 
 # Debian's programs of every kind at their usual work; fetches about 500 MB the first time.
 test-programs: setup
@@ -167,10 +172,12 @@ fuzz-insn: all
 	@for isa in "" avx512 avx,fma sse4; do \
 	    tests/fuzz/insn_fuzz.py --host x86_64 $${isa:+--isa $$isa} --count $(FUZZ_COUNT) --seed $$RANDOM || exit 1; \
 	    tests/fuzz/insn_fuzz.py --host x86_64 $${isa:+--isa $$isa} --count $(FUZZ_COUNT) --length 6 --seed $$RANDOM || exit 1; \
+	    tests/fuzz/insn_fuzz.py --host x86_64 --hot $${isa:+--isa $$isa} --count $(FUZZ_COUNT) --length 8 --seed $$RANDOM || exit 1; \
 	done
 	@tests/fuzz/insn_fuzz.py --host interp --count $(FUZZ_COUNT)
 	@for i in 1 2 3 4 5 6 7 8 9 10; do \
-	    tests/fuzz/seq_fuzz.py --functions $(FUZZ_COUNT) --seed $$RANDOM || exit 1; done
+	    tests/fuzz/seq_fuzz.py --functions $(FUZZ_COUNT) --seed $$RANDOM || exit 1; \
+	    tests/fuzz/loop_fuzz.py --seed $$RANDOM || exit 1; done
 
 clean:
 	@rm -rf build-asan build-fuzz build-werror-*

@@ -2,7 +2,7 @@
 """insn_fuzz.py - random instructions with random operands: dragoman against qemu-aarch64.
 
     insn_fuzz.py [--rows REGEX] [--not REGEX] [--count N] [--seed S] [--host interp|x86_64]
-                 [--isa LIMIT] [--length N] [--dragoman COMMAND] [--list] [--show ROW]
+                 [--isa LIMIT] [--hot] [--length N] [--dragoman COMMAND] [--list] [--show ROW]
 
 Encodings come from the decode rows (src/guest/aarch64/*.dec): for each chosen row, --count cases with
 random fields, random registers full of corner values, and FPCR at its default or at random. Each case
@@ -10,6 +10,8 @@ runs under qemu-aarch64 (insn_guest.c) and through the lifter and a host of this
 which needs no engine), or, with --dragoman, as the same AArch64 program under that command. All of X,
 SP, V, NZCV, FPSR, memory and the signal are compared. --length 2..8 puts several instructions into
 one case; a mismatch is then cut down to the shortest that still differs.
+--hot compiles a case as the engine does hot code, in two regions that flags cross in the first one's
+registers (--host x86_64 only).
 
 Prints one line a failing row with one example, minimised, and ends with 1 when there is any.
 Tools are built into build/fuzz on the first run and when a source is newer.
@@ -354,6 +356,7 @@ def main():
     ap.add_argument('--seed', type=int, default=1)
     ap.add_argument('--host', default='interp')
     ap.add_argument('--isa')
+    ap.add_argument('--hot', action='store_true', help='as the second effort does it')
     ap.add_argument('--length', type=int, default=1)
     ap.add_argument('--dragoman')
     ap.add_argument('--list', action='store_true')
@@ -367,7 +370,7 @@ def main():
         return 0
     guest, host = build(args.host == 'x86_64')
     oracle = ['qemu-aarch64', '-cpu', 'max', guest]
-    subject = [host, args.host] + (['--isa', args.isa] if args.isa else [])
+    subject = [host, args.host] + (['--isa', args.isa] if args.isa else []) + ['--hot'] * args.hot
     if args.dragoman:
         subject = args.dragoman.split() + [guest]
     rnd = random.Random(args.seed)

@@ -1,7 +1,10 @@
 // insn_host.c - runs cases (insn_case.h) from stdin through the AArch64 lifter and a host of this
 // build, without engine or personality, and writes what became of them to stdout.
 //
-//   insn_host [interp|x86_64] [--isa LIMIT] [--print]      --print: the IR of every case, on stderr
+//   insn_host [interp|x86_64] [--isa LIMIT] [--hot] [--print]
+//
+// --print: the IR of every case, on stderr. --hot: as the engine's second effort does it, in two
+// regions, of which the second is entered with the flags that the first one's exit says.
 #include "../host/bare_vcpu.h"
 #include "insn_case.h"
 
@@ -19,6 +22,15 @@
 extern const Guest guest_aarch64;
 extern const Host host_x86_64 __attribute__((weak));
 
+typedef struct Half {
+    HostLink links[64];    // a case has few exits,
+    HostFault faults[512]; // and eight instructions
+    HostTrap traps[512];
+    HostCount counts[64];
+    IrFlagsMade made[64];
+    HostOutput out;
+} Half;
+
 typedef struct Machine {
     const Host *host;
     HostCtx *ctx;
@@ -26,12 +38,9 @@ typedef struct Machine {
     IrRegion region;
     HostCode code;
     uint8_t *code_start;
-    HostLink links[64];    // a case has few exits,
-    HostFault faults[512]; // and eight instructions
-    HostTrap traps[512];
-    HostOutput out; // of the case that runs
+    Half half[2]; // of the case that runs; as a rule the first is all of it
     A64State *state;
-    bool print;
+    bool print, hot;
 } Machine;
 
 static sigjmp_buf caught;
@@ -41,7 +50,8 @@ static Machine *running;
 static void on_signal(int sig, siginfo_t *info, void *ucontext) {
     const Machine *m = running;
     if (sig == SIGFPE && info->si_code > 0 && m->host->take_fp_trap &&
-        bare_fp_trap(m->host, m->ctx, &m->out, ucontext))
+        (bare_fp_trap(m->host, m->ctx, &m->half[0].out, ucontext) ||
+         bare_fp_trap(m->host, m->ctx, &m->half[1].out, ucontext)))
         return;
     siglongjmp(caught, sig);
 }
@@ -78,20 +88,30 @@ static void save_state(Machine *m, Case *c) {
     c->fpsr = a64_get_fpsr(s);
 }
 
-static uint32_t run(Machine *m, Case *c, uint64_t pc) {
-    load_state(m, c, pc);
-    HostOutput *out = &m->out;
-    *out = (HostOutput){.links = m->links, .faults = m->faults, .traps = m->traps};
+enum { STATUS_BAD_IR = 100, STATUS_NOT_COMPILED, STATUS_UNSUPPORTED };
+
+// What is at pc, n instructions, entered with these flags (NULL: they are in state).
+static uint32_t compile(Machine *m, Case *c, uint64_t pc, uint32_t n, const IrFlagsMade *flags,
+                        bool hot, Half *h) {
+    HostOutput *out = &h->out;
+    *out = (HostOutput){.links = h->links,
+                        .faults = h->faults,
+                        .traps = h->traps,
+                        .counts = h->counts,
+                        .made = h->made};
     DgmErr err = {.text = ""};
     arena_reset(&m->arena);
     ir_region_init(&m->region, &m->arena, guest_aarch64.fields, guest_aarch64.n_fields,
                    guest_aarch64.pc_field);
     ir_region_reset(&m->region, pc);
     m->region.fp_traps = vcpu_hot(m->state)->mode & MODE_FP_TRAPS;
+    m->region.hot = hot;
     GuestLift how = {.pc = pc,
                      .mode = vcpu_hot(m->state)->mode,
                      .features = m->state->features,
-                     .max_insns = c->n_insns,
+                     .max_insns = n,
+                     .hot = hot,
+                     .flags = flags,
                      .fetch = fetch,
                      .fetch_ctx = c};
     guest_aarch64.lift(&m->region, &how);
@@ -103,18 +123,54 @@ static uint32_t run(Machine *m, Case *c, uint64_t pc) {
     }
     if (!ir_verify(&m->region, &err)) {
         fprintf(stderr, "insn_host: %08x: %s\n", c->insns[0], err.text);
-        return 100;
+        return STATUS_BAD_IR;
     }
-    m->code.at = m->code_start;
     HostError e = m->host->compile(m->ctx, &m->region, &m->code, out, &err);
-    if (e != HOST_OK) {
-        fprintf(stderr, "insn_host: %08x: not compiled (%d): %s\n", c->insns[0], e, err.text);
-        return 101;
+    if (e == HOST_UNSUPPORTED && hot) return STATUS_UNSUPPORTED;
+    if (e == HOST_OK) return 0;
+    fprintf(stderr, "insn_host: %08x: not compiled (%d): %s\n", c->insns[0], e, err.text);
+    return STATUS_NOT_COMPILED;
+}
+
+// The engine's way with what is not to be had as a hot region.
+static uint32_t compile_any(Machine *m, Case *c, uint64_t pc, uint32_t n, Half *h) {
+    uint32_t status = m->hot ? compile(m, c, pc, n, NULL, true, h) : STATUS_UNSUPPORTED;
+    return status == STATUS_UNSUPPORTED ? compile(m, c, pc, n, NULL, false, h) : status;
+}
+
+// The other half of a hot case, behind the first one's exit.
+static uint32_t compile_second(Machine *m, Case *c, uint64_t pc, uint32_t n) {
+    Half *first = &m->half[0], *second = &m->half[1];
+    for (uint32_t i = 0; i < first->out.n_links; i++) {
+        HostLink *l = &first->links[i];
+        if (l->target_pc != pc) continue;
+        uint32_t context = l->counts && l->sunk ? first->counts[i].context : 0;
+        uint32_t status = STATUS_UNSUPPORTED;
+        if (context) status = compile(m, c, pc, n, &first->made[context - 1], true, second);
+        bool for_good = !status || !l->counts || !l->sunk;
+        if (status == STATUS_UNSUPPORTED) status = compile_any(m, c, pc, n, second);
+        if (status) return status;
+        if (l->counts) {
+            first->counts[i].count = 1;
+            first->counts[i].entry = second->out.entry;
+        }
+        if (for_good) m->host->link(m->ctx, l, second->out.entry);
     }
+    return 0;
+}
+
+static uint32_t run(Machine *m, Case *c, uint64_t pc) {
+    load_state(m, c, pc);
+    m->half[1].out = (HostOutput){0};
+    m->code.at = m->code_start;
+    uint32_t n = m->hot && c->n_insns > 1 ? c->n_insns / 2 : c->n_insns;
+    uint32_t status = compile_any(m, c, pc, n, &m->half[0]);
+    if (!status && n < c->n_insns) status = compile_second(m, c, pc + 4ull * n, c->n_insns - n);
+    if (status) return status;
     int sig = sigsetjmp(caught, 1);
     if (sig) return (uint32_t)sig;
     bare_vcpu_init(m->host, m->ctx, m->state);
-    uint64_t exit = m->host->enter(m->ctx, m->state, out->entry);
+    uint64_t exit = m->host->enter(m->ctx, m->state, m->half[0].out.entry);
     m->host->fp_sync(m->ctx, m->state);
     if (exit < HOST_EXIT_TRAP) return 0;
     switch ((exit - HOST_EXIT_TRAP) & 255) {
@@ -136,13 +192,16 @@ static bool transfer(bool in, void *p, size_t n) {
 }
 
 int main(int argc, char **argv) {
-    Machine m = {.host = &host_interp};
+    static Machine m; // large
+    m.host = &host_interp;
     const char *isa = NULL;
     for (int i = 1; i < argc; i++) {
         if (!strcmp(argv[i], "x86_64"))
             m.host = &host_x86_64;
         else if (!strcmp(argv[i], "--print"))
             m.print = true;
+        else if (!strcmp(argv[i], "--hot"))
+            m.hot = true;
         else if (!strcmp(argv[i], "--isa") && i + 1 < argc)
             isa = argv[++i];
     }
@@ -153,6 +212,7 @@ int main(int argc, char **argv) {
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
     size_t state_bytes = ALIGN_UP(sizeof(VcpuHot) + sizeof(A64State), 64);
     VcpuHot *hot = aligned_alloc(64, state_bytes);
+    m.hot = m.hot && m.host && m.host->counts;
     if (!m.host || code == MAP_FAILED || mem == MAP_FAILED || !hot) {
         fprintf(stderr, "insn_host: no such host, or no memory\n");
         return 1;

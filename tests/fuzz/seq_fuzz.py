@@ -7,7 +7,7 @@ Each function starts from random registers, runs blocks of random instructions (
 the outside oracle can run, insn_fuzz.py's encodings) joined by forward branches of all kinds and by
 counted loops, and at the end of each block appends X0-X26, V0-V31, NZCV and FPSR to a log; its memory
 follows at the end. The same static program runs under qemu-aarch64 and each --run command (default:
-build/dragoman run with each host feature level, --host interp and --one-insn); the logs must be equal.
+build/dragoman run with each host feature level, --host interp, --one-insn and all code hot); the logs must be equal.
 A difference names the function, block and register, and --only K --keep FILE leaves that function's
 assembly for a closer look.
 """
@@ -196,7 +196,8 @@ def main():
     a = ap.parse_args()
     commands = a.run or [f'{a.dragoman} run' + how for how in
                          ('', ' --host-limit avx512', ' --host-limit avx,fma', ' --host-limit sse4', ' --one-insn',
-                          ' --host interp')]
+                          ' --host interp', ' --single-tier=hot', ' --single-tier=hot --one-insn',
+                          ' --single-tier=hot --host-limit sse4')]
     rnd = random.Random(a.seed)
     rows = wanted_rows()
     sizes = [rnd.randrange(5, 201) for _ in range(a.functions)]

@@ -239,17 +239,24 @@ def root_tests():
 
 
 C_PROGRAMS = ["signals", "processes", "memory", "threads", "jumps", "floats", "system", "faults", "flags", "codegen", "integers",
-              "vectors", "newer", "rare"]
+              "vectors", "newer", "rare", "loops"]
 
 
 def c_tests():
     for name in C_PROGRAMS:
         for build in ("static", "dynamic"):
-            yield Test(f"{name}-{build}", "c", [name], build=build, slow=name in ("threads", "jumps"))
+            yield Test(f"{name}-{build}", "c", [name], build=build, slow=name in ("threads", "jumps", "loops"))
     yield Test("codegen-pie", "c", ["codegen"], build="static-pie")
     yield Test("floats-O0", "c", ["vectors"], build="O0")
     yield Test("flushes", "c", ["flushes"], options=("--code-cache", "1M", "--stats"), status=0, err=rb"(?m)^flushes [1-9]",
                out=text("thread 0: 0", "thread 1: 0", "thread 2: 0", "sums agree"))
+    # Loops that become hot in one, or never, or are made as hot ones at once.
+    for name, *options in (("both", "--stats"), ("cold", "--single-tier=cold"), ("hot", "--single-tier=hot"),
+                           ("one", "--single-tier=hot", "--one-insn"), ("verify", "--single-tier=hot", "--verify"),
+                           ("avx2", "--single-tier=hot", "--host-limit", "avx512"),
+                           ("sse", "--single-tier=hot", "--host-limit", "avx512,avx2,avx,bmi,fma,sse4,fp16,fptraps")):
+        yield Test("loops-" + name, "c", ["loops"], options=options, slow=True,
+                   err=rb"(?m)^hot_blocks [1-9]" if name == "both" else None)
     # Rare floating point traps, but not all the time; usual one never does.
     for name, kind, traps in (("rare-often", "6", rb"\d{1,3}"), ("rare-never", "0", b"0")):
         yield Test(name, "c", ["rare", kind, "2000"], options=("--stats",), status=0, err=rb"(?m)^fp_traps " + traps + b"$")

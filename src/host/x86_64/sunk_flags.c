@@ -54,6 +54,12 @@ static int field_of(const X86 *x, IrRef v) {
     return val->mem_field >= 0 && x->mem_val[val->mem_field] == v ? val->mem_field : -1;
 }
 
+// May an operand be said by field f? Where an operand is kept, only if no other is to be kept now.
+static bool usable(const X86 *x, const SunkFlags *s, unsigned f) {
+    bool kept = (int)f == x->r->kept[0] || (int)f == x->r->kept[1];
+    return !x86_in_vec(x->r->fields[f].type) && !changes(s, f) && (!kept || s->made.conditional);
+}
+
 // The operand as something that the guest's registers will still say.
 static bool locate(const X86 *x, const SunkFlags *s, IrRef v, int width, IrFlagsOperand *out) {
     uint64_t c, sum, other, less;
@@ -63,18 +69,18 @@ static bool locate(const X86 *x, const SunkFlags *s, IrRef v, int width, IrFlags
     }
     v = x86_root(x, v);
     int known = field_of(x, v); // as a rule; else it may be another that holds a copy
-    if (known >= 0 && !changes(s, (unsigned)known)) {
+    if (known >= 0 && usable(x, s, (unsigned)known)) {
         *out = (IrFlagsOperand){.field = (int16_t)known};
         return true;
     }
     for (unsigned f = 0; f < x->r->n_fields; f++)
-        if (!x86_in_vec(x->r->fields[f].type) && held(x, f) == v && !changes(s, f)) {
+        if (usable(x, s, f) && held(x, f) == v) {
             *out = (IrFlagsOperand){.field = (int16_t)f};
             return true;
         }
     IrRef base = x->r->hot ? base_of(x, v, width, &sum) : 0;
     for (unsigned f = 0; base && f < x->r->n_fields; f++) {
-        IrRef h = x86_in_vec(x->r->fields[f].type) || changes(s, f) ? 0 : held(x, f);
+        IrRef h = usable(x, s, f) ? held(x, f) : 0;
         if (!h || base_of(x, h, width, &other) != base || !small_sum(sum - other, width, &less))
             continue;
         *out = (IrFlagsOperand){.field = (int16_t)f, .value = less};
@@ -86,9 +92,9 @@ static bool locate(const X86 *x, const SunkFlags *s, IrRef v, int width, IrFlags
 // a, when a register holds a - b: then it is that and b.
 static bool locate_sum(const X86 *x, const SunkFlags *s, const IrInst *sub, IrFlagsOperand *out) {
     for (unsigned f = 0; f < x->r->n_fields; f++) {
-        IrRef v = x86_in_vec(x->r->fields[f].type) ? 0 : held(x, f);
+        IrRef v = usable(x, s, f) ? held(x, f) : 0;
         const IrInst *in = &x->r->insts[v];
-        if (!v || changes(s, f) || in->op != IR_sub || in->a != sub->a || in->b != sub->b) continue;
+        if (!v || in->op != IR_sub || in->a != sub->a || in->b != sub->b) continue;
         *out = (IrFlagsOperand){.field = (int16_t)f, .plus_b = true};
         return true;
     }
@@ -140,12 +146,30 @@ static bool can_sink(X86 *x, SunkFlags *s) {
            locate_compare(x, s, &all[fl->a], false, &s->made.when);
 }
 
-// What flags are made of as v goes into field f. False: nobody will be able to say.
-static bool follow(const X86 *x, IrFlagsOperand *o, int width, unsigned f, IrRef v) {
+// The operands, as many as there are.
+static unsigned operands_of(SunkFlags *s, IrFlagsCompare *compare[2]) {
+    compare[0] = &s->made.of;
+    compare[1] = &s->made.when;
+    return s->made.conditional ? 2 : 1;
+}
+
+// Later a home may hold what is put there before it is put: then nobody asks in between.
+static void note_held(const X86 *x, SunkFlags *s) {
+    IrFlagsCompare *c[2];
+    for (unsigned i = 0, n = operands_of(s, c); i < n; i++) {
+        s->held[2 * i] = c[i]->a.field >= 0 ? held(x, (unsigned)c[i]->a.field) : 0;
+        s->held[2 * i + 1] =
+            c[i]->has_b && c[i]->b.field >= 0 ? held(x, (unsigned)c[i]->b.field) : 0;
+    }
+}
+
+// What flags are made of as v goes into field f, which held *old. False: nobody will be able to
+// say.
+static bool follow(const X86 *x, IrFlagsOperand *o, IrRef *old, int width, unsigned f, IrRef v) {
     if (o->field != (int)f) return true;
     uint64_t was, is;
-    IrRef old = held(x, f);
-    if (!old || base_of(x, old, width, &was) != base_of(x, v, width, &is)) return false;
+    if (!*old || base_of(x, *old, width, &was) != base_of(x, v, width, &is)) return false;
+    *old = v;
     return small_sum(o->value + was - is, width, &o->value);
 }
 
@@ -153,17 +177,14 @@ static bool names(const IrFlagsCompare *c, unsigned f) {
     return c->a.field == (int)f || (c->has_b && c->b.field == (int)f);
 }
 
-static bool follow_both(const X86 *x, IrFlagsCompare *c, unsigned f, IrRef v) {
-    return follow(x, &c->a, c->width, f, v) && (!c->has_b || follow(x, &c->b, c->width, f, v));
-}
-
 void x86_flags_follow(X86 *x, unsigned field, IrRef v) {
     SunkFlags s = x->sunk[x->active];
-    bool conditional = s.made.conditional;
-    if (s.lost || !(names(&s.made.of, field) || (conditional && names(&s.made.when, field))))
-        return;
-    s.lost = !follow_both(x, &s.made.of, field, v) ||
-             (conditional && !follow_both(x, &s.made.when, field, v));
+    IrFlagsCompare *c[2];
+    unsigned n = operands_of(&s, c);
+    if (s.lost || !(names(c[0], field) || (n > 1 && names(c[1], field)))) return;
+    for (unsigned i = 0; i < n && !s.lost; i++)
+        s.lost = !follow(x, &c[i]->a, &s.held[2 * i], c[i]->width, field, v) ||
+                 (c[i]->has_b && !follow(x, &c[i]->b, &s.held[2 * i + 1], c[i]->width, field, v));
     if (x->n_forms == MAX_SUNK_FORMS) {
         x86_fail(x, "too many forms of flags");
         return;
@@ -188,6 +209,7 @@ bool x86_put_flags(X86 *x, IrRef put) {
     if (!candidate) return false;
     int i = x->next_sunk--;
     if (can_sink(x, &x->sunk[i])) {
+        note_held(x, &x->sunk[i]);
         x->active = (int8_t)i;
         return true;
     }

@@ -143,8 +143,10 @@ typedef struct SunkFlags {
     IrRef put;
     uint64_t changed[2]; // fields written between it and the last place that may ask for it
     IrFlagsMade made;
-    bool located; // made is known
-    bool lost;    // registers do not say it any more, nobody is to ask
+    IrRef held[4]; // of a hot region: what the fields of its operands hold (of.a, of.b, when.a,
+                   // when.b)
+    bool located;  // made is known
+    bool lost;     // registers do not say it any more, nobody is to ask
 } SunkFlags;
 
 enum { // MXCSR: sticky flags; their masks are 7 bits higher
