@@ -88,7 +88,7 @@ void ir_mark(IrRegion *r) {
 }
 
 // Memory and what comes behind it in ops.def: hosts must have room for it, and ask at which guest
-// instruction it is.
+// instruction it is, but for exits.
 static inline void announce_mem(IrRegion *r) {
     r->n_mem++;
     mark(r);
@@ -96,7 +96,6 @@ static inline void announce_mem(IrRegion *r) {
 
 static inline void announce_exit(IrRegion *r, uint64_t pc) {
     r->exit_pcs[r->n_exits++ % ARRAY_LEN(r->exit_pcs)] = pc;
-    mark(r);
 }
 
 static void announce(IrRegion *r, IrOp op, int64_t imm) {
@@ -616,7 +615,6 @@ void ir_exit(IrRegion *r, uint64_t pc) {
 }
 
 void ir_exit_ind(IrRegion *r, IrJumpKind kind, IrRef pc) {
-    mark(r);
     append(r, (IrInst){.op = IR_exit_ind, .aux = kind, .a = pc});
 }
 

@@ -266,7 +266,7 @@ void ir_put(IrRegion *r, unsigned field, IrRef v);
 void ir_make_flags(IrRegion *r, const IrFlagsMade *made);
 // Appends the mark of the guest instruction that began last, if it has none.
 void ir_mark(IrRegion *r);
-// A guest instruction begins; its mark is appended when something in it can fault or leave.
+// A guest instruction begins; its mark is appended when something in it can fault, call or trap.
 static inline void ir_insn(IrRegion *r, uint64_t pc, unsigned size_bytes) {
     r->insn_pc = pc;
     r->insn_bytes = (uint8_t)size_bytes;
