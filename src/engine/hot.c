@@ -231,8 +231,8 @@ void hot_replace(Vcpu *v, Block **at) {
     if (!to || generation != atomic_load(&m->flush_generation)) return;
     b->more->hot = to;
     for (HostLink *l = b->incoming, *next; l; l = next) {
-        next = l->next_incoming;
-        lead(m, l, to, !l->counts);
+        next = l->next_incoming; // one that was led to b for good is so led on
+        lead(m, l, to, !l->counts || (!l->sunk && link_count(l)->count < 0));
     }
     b->incoming = NULL;
 }

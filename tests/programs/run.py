@@ -253,6 +253,7 @@ def c_tests():
     # Loops that become hot in one, or never, or are made as hot ones at once.
     for name, *options in (("both", "--stats"), ("cold", "--single-tier=cold"), ("hot", "--single-tier=hot"),
                            ("one", "--single-tier=hot", "--one-insn"), ("verify", "--single-tier=hot", "--verify"),
+                           ("tool", "--single-tier=hot", "--tool", "count"),
                            ("avx2", "--single-tier=hot", "--host-limit", "avx512"),
                            ("sse", "--single-tier=hot", "--host-limit", "avx512,avx2,avx,bmi,fma,sse4,fp16,fptraps")):
         yield Test("loops-" + name, "c", ["loops"], options=options, slow=True,
