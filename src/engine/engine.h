@@ -289,7 +289,8 @@ Block *block_make(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t max_insns);
 Block *block_get_hot(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t context);
 // ---- hot.c; lock held, unless said otherwise ----
 void hot_start(Machine *m); // its thread begins to look
-// It ends, for now: the caller's process is to have no thread of ours. Lock not held.
+// It ends, for some thousand dispatches: the caller's process is to have no thread of ours. Lock not
+// held.
 void hot_stop(Machine *m);
 // None begins meanwhile: another process runs in our memory. Lock not held.
 void hot_hold(Machine *m, bool held);

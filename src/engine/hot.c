@@ -144,8 +144,11 @@ void hot_start(Machine *m) {
 }
 
 void hot_stop(Machine *m) {
+    enum { QUIET_DISPATCHES = 2000 };
     pthread_mutex_lock(&m->lock);
     bool runs = m->hot_runs;
+    for (Vcpu *v = m->vcpus; v; v = v->next)
+        m->hot_from = MAX(m->hot_from, v->dispatches + QUIET_DISPATCHES);
     m->hot_runs = false;
     if (runs) {
         m->hot->stop = true;

@@ -135,6 +135,8 @@ int64_t proc_open(Vcpu *v, const char *path, int flags) {
     const char *what = proc_own(path);
     Buf content = {0};
     if ((flags & O_ACCMODE) != O_RDONLY) return -ENOENT;
+    if (what && (!strncmp(what, "task", 4) || !strcmp(what, "status") || !strcmp(what, "stat")))
+        hot_stop(v->m); // so that they show the guest's threads
     if (!strcmp(path, "/proc/cpuinfo"))
         abi_of(v)->cpuinfo(v->m->features, (unsigned)sysconf(_SC_NPROCESSORS_ONLN), &content);
     else if (!what)
