@@ -82,9 +82,9 @@ typedef struct Block {
 static inline HostLink *block_links(const Block *b) {
     return (HostLink *)(uintptr_t)(b + 1);
 }
-// The hot one in its place, or NULL.
-static inline Block *block_hot(const Block *b) {
-    return b->more ? b->more->hot : NULL;
+// What runs in its place: the hot one, or itself.
+static inline Block *block_hot(Block *b) {
+    return b->more && b->more->hot ? b->more->hot : b;
 }
 static inline Block *block_of_link(const HostLink *l) {
     return (Block *)(uintptr_t)(l - l->index) - 1;
@@ -276,6 +276,10 @@ static inline uint32_t vcpu_mode(const Vcpu *v) {
     return v->m->guest->mode(v->state) | v->hot->unwatched << WATCH_MODE_SHIFT |
            (v->fp_traps ? MODE_FP_TRAPS : 0);
 }
+// The mode that a whole block of the first effort has at the same place.
+static inline uint32_t block_plain_mode(const Block *b) {
+    return b->mode & ((1u << BLOCK_CUT_SHIFT) - 1);
+}
 // Blocks cut short to end on an exact instruction are kept under a mode of their own.
 static inline uint32_t block_key(const Machine *m, uint32_t mode, uint32_t max_insns) {
     return max_insns < m->max_block_insns ? mode | max_insns << BLOCK_CUT_SHIFT : mode;
@@ -289,8 +293,8 @@ Block *block_make(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t max_insns);
 Block *block_get_hot(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t context);
 // ---- hot.c; lock held, unless said otherwise ----
 void hot_start(Machine *m); // its thread begins to look
-// It ends, for some thousand dispatches: the caller's process is to have no thread of ours. Lock not
-// held.
+// It ends, for some thousand dispatches: the caller's process is to have no thread of ours. Lock
+// not held.
 void hot_stop(Machine *m);
 // None begins meanwhile: another process runs in our memory. Lock not held.
 void hot_hold(Machine *m, bool held);
@@ -308,8 +312,6 @@ void hot_forget(Machine *m, const Block *b);
 // Numbers what HostOutput.made says of the links of a block.
 void hot_note_contexts(Machine *m, Block *b, const IrFlagsMade *made);
 const IrFlagsMade *hot_context(const Machine *m, uint32_t context);
-// Takes the block that begins at pc, and others with that instruction, out of the table.
-void block_drop(Machine *m, uint64_t pc);
 // Where the next code goes, pages for so many bytes there. Lock held.
 HostCode translate_room(Machine *m, size_t bytes);
 BlockTable *block_table_new(void); // cache.c
@@ -329,6 +331,12 @@ Block *block_table_find_host(const BlockTable *t, uint64_t host_pc); // async-si
 void block_table_remove(BlockTable *t, uint64_t lo, uint64_t hi, void (*fn)(void *ctx, Block *b),
                         void *ctx);
 void block_link(Machine *m, HostLink *l, Block *to); // lock held
+// A link that leads nowhere leads to this block from now on: by its jump, or, while it counts, by
+// HostCount.entry. And what leads to a block leads there no more. Lock held.
+void link_lead(Machine *m, HostLink *l, Block *to, bool by_jump);
+void link_leave(HostLink *l, Block *from);
+// Forgets the blocks with guest code in [lo, hi). Lock held.
+void blocks_drop(Machine *m, uint64_t lo, uint64_t hi);
 // The block whose code is at host_pc, wherever it came from. Async-signal-safe.
 typedef struct CodeAt {
     uint64_t pc;

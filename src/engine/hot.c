@@ -184,7 +184,7 @@ bool hot_seen(Vcpu *v, uint64_t pc) {
 static bool on_loop(Machine *m, const Block *b) {
     enum { MOST = 32 };
     const Block *seen[MOST] = {b};
-    uint32_t mode = b->mode & ((1u << BLOCK_HOT_SHIFT) - 1);
+    uint32_t mode = block_plain_mode(b);
     for (unsigned n = 1, at = 0; at < n; at++)
         for (unsigned i = 0; i < seen[at]->n_links; i++) {
             const HostLink *l = &block_links(seen[at])[i];
@@ -199,24 +199,13 @@ static bool on_loop(Machine *m, const Block *b) {
     return false;
 }
 
-static void lead(Machine *m, HostLink *l, Block *to, bool for_good) {
-    l->linked = true;
-    l->next_incoming = to->incoming;
-    to->incoming = l;
-    if (l->counts) {
-        link_count(l)->target = to;
-        __atomic_store_n(&link_count(l)->entry, to->entry, __ATOMIC_RELEASE);
-    }
-    if (for_good) m->host->link(m->host_ctx, l, to->entry);
-}
-
 // A block of an image is jumped to from within, without a link: it has to be made here first.
 static Block *own_block(Vcpu *v, Block *b) {
     Machine *m = v->m;
     uint64_t pc = b->pc;
     uint32_t mode = b->mode;
     if (!b->loaded) return b;
-    block_drop(m, pc);
+    blocks_drop(m, pc, pc + 1);
     b = block_make(v, pc, mode, m->max_block_insns);
     if (b) images_relink(m, b);
     return b;
@@ -226,7 +215,7 @@ void hot_replace(Vcpu *v, Block **at) {
     Machine *m = v->m;
     Block *b = *at;
     v->wants_hot = false;
-    if (block_hot(b) || b->dead || b->pc != v->hot_pc || !on_loop(m, b)) return;
+    if (block_hot(b) != b || b->dead || b->pc != v->hot_pc || !on_loop(m, b)) return;
     uint32_t generation = atomic_load(&m->flush_generation);
     b = *at = own_block(v, b);
     if (!b || generation != atomic_load(&m->flush_generation) || !block_more(m, b)) return;
@@ -235,15 +224,9 @@ void hot_replace(Vcpu *v, Block **at) {
     b->more->hot = to;
     for (HostLink *l = b->incoming, *next; l; l = next) {
         next = l->next_incoming; // one that was led to b for good is so led on
-        lead(m, l, to, !l->counts || (!l->sunk && link_count(l)->count < 0));
+        link_lead(m, l, to, !l->counts || (!l->sunk && link_count(l)->count < 0));
     }
     b->incoming = NULL;
-}
-
-static void leave_list(HostLink *l) {
-    HostLink **at = &((Block *)link_count(l)->target)->incoming;
-    while (*at && *at != l) at = &(*at)->next_incoming;
-    if (*at) *at = l->next_incoming;
 }
 
 // It was taken often. A link that makes flags which no context says goes on doing so.
@@ -255,8 +238,8 @@ static void lead_to_hot(Vcpu *v, HostLink *l, Block *b) {
     if (generation != atomic_load(&m->flush_generation)) return;
     bool makes_flags = l->sunk && !(context && to);
     if (makes_flags) link_count(l)->count = INT32_MAX;
-    leave_list(l);
-    lead(m, l, to ? to : block_hot(b) ? block_hot(b) : b, !makes_flags);
+    link_leave(l, link_count(l)->target);
+    link_lead(m, l, to ? to : block_hot(b), !makes_flags);
 }
 
 void hot_exit(Vcpu *v, HostLink *l, Block *b) {
@@ -268,8 +251,8 @@ void hot_exit(Vcpu *v, HostLink *l, Block *b) {
 
 // b is no longer to be run.
 void hot_forget(Machine *m, const Block *b) {
-    uint32_t mode = b->mode & ((1u << BLOCK_HOT_SHIFT) - 1);
-    Block *of = b->mode == mode ? NULL : block_table_find(m->blocks, b->pc, mode);
+    if (!(b->mode >> BLOCK_HOT_SHIFT)) return;
+    Block *of = block_table_find(m->blocks, b->pc, block_plain_mode(b));
     if (of && block_hot(of) == b) of->more->hot = NULL;
 }
 

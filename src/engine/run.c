@@ -21,21 +21,29 @@ static JumpCacheEntry *jump_cache_slot(Vcpu *v, uint64_t pc) {
     return &v->hot->jump_cache[pc >> 2 & (JUMP_CACHE_ENTRIES - 1)];
 }
 
-void block_link(Machine *m, HostLink *l, Block *to) {
-    enum { HOT_AFTER = 2000 };
-    Block *hot = block_hot(to);
-    if (hot) to = hot;
-    if (l->linked || to->dead || block_of_link(l)->dead) return;
+void link_lead(Machine *m, HostLink *l, Block *to, bool by_jump) {
     l->linked = true;
     l->next_incoming = to->incoming;
     to->incoming = l;
     if (l->counts) {
-        link_count(l)->count = m->tier == TIER_HOT ? 0 : HOT_AFTER;
         link_count(l)->target = to;
         __atomic_store_n(&link_count(l)->entry, to->entry, __ATOMIC_RELEASE);
-    } else {
-        m->host->link(m->host_ctx, l, to->entry);
     }
+    if (by_jump) m->host->link(m->host_ctx, l, to->entry);
+}
+
+void link_leave(HostLink *l, Block *from) {
+    HostLink **at = &from->incoming;
+    while (*at && *at != l) at = &(*at)->next_incoming;
+    if (*at) *at = l->next_incoming;
+}
+
+void block_link(Machine *m, HostLink *l, Block *to) {
+    enum { HOT_AFTER = 2000 };
+    to = block_hot(to);
+    if (l->linked || to->dead || block_of_link(l)->dead) return;
+    if (l->counts) link_count(l)->count = m->tier == TIER_HOT ? 0 : HOT_AFTER;
+    link_lead(m, l, to, !l->counts);
 }
 
 static void link_undo(Machine *m, HostLink *l) {
@@ -50,14 +58,13 @@ static void link_undo(Machine *m, HostLink *l) {
 static Block *link_target(Machine *m, const HostLink *l, uint32_t mode) {
     if (l->counts) return link_count(l)->target;
     Block *to = block_table_find(m->blocks, l->target_pc, mode);
-    return to && block_hot(to) ? block_hot(to) : to;
+    return to ? block_hot(to) : NULL;
 }
 
 // Blocks link to each other both ways; a block that goes leaves no trace in those that stay. What
 // one links to is in the table: else it would have gone so, and the link with it.
 static void block_unlink(void *ctx, Block *b) {
     Machine *m = ctx;
-    uint32_t plain = b->mode & ((1u << BLOCK_CUT_SHIFT) - 1); // only whole blocks are linked to
     b->dead = true;
     hot_forget(m, b);
     m->stats.invalidations++;
@@ -69,11 +76,9 @@ static void block_unlink(void *ctx, Block *b) {
     b->incoming = NULL;
     for (unsigned i = 0; i < b->n_links; i++) {
         HostLink *own = &block_links(b)[i];
-        Block *to = own->linked ? link_target(m, own, plain) : NULL;
+        Block *to = own->linked ? link_target(m, own, block_plain_mode(b)) : NULL;
         link_undo(m, own); // also when it is not linked: returns may still come here
-        HostLink **at = to ? &to->incoming : NULL;
-        while (at && *at && *at != own) at = &(*at)->next_incoming;
-        if (at && *at) *at = own->next_incoming;
+        if (to) link_leave(own, to);
     }
     for (Vcpu *v = m->vcpus; v; v = v->next) {
         JumpCacheEntry *e = jump_cache_slot(v, b->pc);
@@ -82,15 +87,14 @@ static void block_unlink(void *ctx, Block *b) {
     }
 }
 
-void block_drop(Machine *m, uint64_t pc) {
-    block_table_remove(m->blocks, pc, pc + 1, block_unlink, m);
-    images_invalidate(m, pc, pc + 1);
+void blocks_drop(Machine *m, uint64_t lo, uint64_t hi) {
+    block_table_remove(m->blocks, lo, hi, block_unlink, m);
+    images_invalidate(m, lo, hi);
 }
 
 void machine_invalidate(Machine *m, uint64_t lo, uint64_t hi) {
     pthread_mutex_lock(&m->lock);
-    block_table_remove(m->blocks, lo, hi, block_unlink, m);
-    images_invalidate(m, lo, hi);
+    blocks_drop(m, lo, hi);
     pthread_mutex_unlock(&m->lock);
 }
 
@@ -311,7 +315,7 @@ static const void *find_code(Vcpu *v, uint64_t pc, uint32_t mode, const Run *run
         pthread_mutex_unlock(&m->lock);
         return NULL;
     }
-    const void *code = b->mode == mode && block_hot(b) ? block_hot(b)->entry : b->entry;
+    const void *code = block_hot(b)->entry;
     if (b->mode == mode) *jump_cache_slot(v, pc) = (JumpCacheEntry){.pc = pc, .code = code};
     // Who looks at it has the lock, or waits for it to be false: no full barriers.
     atomic_store_explicit(&v->in_code, true, memory_order_release);

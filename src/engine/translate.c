@@ -349,7 +349,7 @@ static Block *translate(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t max_insns,
 
 // A look-up now is cheaper than to come back to the dispatcher when the exit is taken.
 static void link_to_known(Machine *m, Block *b) {
-    uint32_t mode = b->mode & ((1u << BLOCK_HOT_SHIFT) - 1);
+    uint32_t mode = block_plain_mode(b);
     for (unsigned i = 0; i < b->n_links; i++) {
         HostLink *l = &block_links(b)[i];
         Block *to = block_table_find(m->blocks, l->target_pc, mode);
