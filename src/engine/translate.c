@@ -121,17 +121,6 @@ static void populate(uint8_t *at, size_t bytes, uint8_t **there, const uint8_t *
     *there += step;
 }
 
-// Room for the traps of a region on the workbench: an op may become a loop with two.
-static bool trap_room(Machine *m, const IrRegion *r) {
-    uint32_t want = 2 * r->n_fp;
-    if (!r->fp_traps || want <= m->cap_traps) return true;
-    HostTrap *bigger = realloc(m->traps, want * sizeof *bigger);
-    if (!bigger) return false;
-    m->traps = bigger;
-    m->cap_traps = want;
-    return true;
-}
-
 static bool keep_traps(Machine *m, const HostOutput *out, Block *b) {
     if (!out->n_traps) return true;
     BlockTraps *t = arena_alloc(&m->meta, sizeof *t + out->n_traps * sizeof *t->trap);
@@ -143,14 +132,22 @@ static bool keep_traps(Machine *m, const HostOutput *out, Block *b) {
     return true;
 }
 
-// Likewise for what its exits leave in flags.
-static bool made_room(Machine *m, const IrRegion *r) {
-    if (!r->hot || r->n_exits <= m->cap_made) return true;
-    IrFlagsMade *bigger = realloc(m->made, r->n_exits * sizeof *bigger);
-    if (!bigger) return false;
-    m->made = bigger;
-    m->cap_made = r->n_exits;
-    return true;
+// A table of the workbench, with room for n items; NULL: out of memory, and it stays as it was.
+static void *with_room(void *table, uint32_t *cap, uint32_t n, size_t item) {
+    if (n <= *cap) return table;
+    void *bigger = realloc(table, n * item);
+    if (bigger) *cap = n;
+    return bigger;
+}
+
+// For the traps of a region (an op may become a loop with two), and what its exits leave in flags.
+static bool workbench_room(Machine *m, const IrRegion *r) {
+    uint32_t n_traps = r->fp_traps ? 2 * r->n_fp : 0, n_made = r->hot ? r->n_exits : 0;
+    HostTrap *traps = with_room(m->traps, &m->cap_traps, n_traps, sizeof *traps);
+    if (traps) m->traps = traps;
+    IrFlagsMade *made = with_room(m->made, &m->cap_made, n_made, sizeof *made);
+    if (made) m->made = made;
+    return (traps || !n_traps) && (made || !n_made);
 }
 
 static bool reloc_room(Machine *m) {
@@ -184,7 +181,7 @@ static HostError compile(Machine *m, const IrRegion *r, uint32_t key, Block **ma
     HostCount *counts = r->hot ? arena_alloc(&m->meta, r->n_exits * sizeof *counts + 1) : NULL;
     Block *b = arena_alloc(&m->meta, sizeof *b + r->n_exits * sizeof(HostLink) +
                                          (2 * r->n_mem + 1) * sizeof(HostFault));
-    if (!b || (r->hot && !counts) || !trap_room(m, r) || !made_room(m, r) || !reloc_room(m)) {
+    if (!b || (r->hot && !counts) || !workbench_room(m, r) || !reloc_room(m)) {
         err_set(&m->err, -ENOMEM, "translating %#lx: out of memory", r->pc);
         return HOST_UNSUPPORTED;
     }
