@@ -224,16 +224,10 @@ enum { CODE_PLACE, LINK_NUMBER };
 // The last block whose code begins at this place or before, or whose first link does.
 static const CacheBlock *block_with(const Image *i, uint32_t at, int what) {
     const uint32_t *by_code = part(i->body, i->body->by_code);
-    uint32_t lo = 0, hi = i->body->n_blocks;
-    while (lo < hi) {
-        uint32_t mid = lo + (hi - lo) / 2;
-        const CacheBlock *c = &i->blocks[by_code[mid]];
-        if ((what == CODE_PLACE ? c->hot : c->link) <= at)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    return lo ? &i->blocks[by_code[lo - 1]] : NULL;
+    size_t n = COUNT_BEFORE(
+        i->body->n_blocks, k,
+        (what == CODE_PLACE ? i->blocks[by_code[k]].hot : i->blocks[by_code[k]].link) <= at);
+    return n ? &i->blocks[by_code[n - 1]] : NULL;
 }
 
 static const Image *image_at(const Machine *m, const void *p, bool whole) {

@@ -212,16 +212,9 @@ static int by_pc(const void *a, const void *b, void *ctx) {
 }
 
 static uint32_t find_saved(const Saving *s, uint64_t pc, uint32_t mode) {
-    for (uint32_t lo = 0, hi = s->n; lo < hi;) {
-        uint32_t mid = lo + (hi - lo) / 2;
-        int way = by_pc_and_mode(pc, mode, s->block[s->order[mid]]);
-        if (!way) return s->order[mid];
-        if (way < 0)
-            hi = mid;
-        else
-            lo = mid + 1;
-    }
-    return HOST_OUTSIDE;
+    size_t k = COUNT_BEFORE(s->n, i, by_pc_and_mode(pc, mode, s->block[s->order[i]]) > 0);
+    bool there = k < s->n && !by_pc_and_mode(pc, mode, s->block[s->order[k]]);
+    return there ? s->order[k] : (uint32_t)HOST_OUTSIDE;
 }
 
 static bool sort_and_link(Saving *s) {
