@@ -632,23 +632,26 @@ static IrRef flags_operand(IrRegion *r, const IrFlagsOperand *o, IrType t) {
     return ir_add(r, v, ir_const(r, t, o->value));
 }
 
-static IrRef flags_of(IrRegion *r, const IrFlagsCompare *c) {
+typedef struct Operands {
+    IrRef a, b; // b: 0 when there is none
+} Operands;
+
+static Operands operands_of(IrRegion *r, const IrFlagsCompare *c) {
     IrType t = c->width == 64 ? IR_I64 : IR_I32;
-    IrRef a = flags_operand(r, &c->a, t), b = c->has_b ? flags_operand(r, &c->b, t) : 0;
-    if (c->a.plus_b) a = ir_add(r, a, b);
-    if (c->op == IR_fl_logic && b) a = ir_and(r, a, b), b = 0;
-    return ir_op2(r, (IrOp)c->op, IR_FLAGS, a, b);
+    Operands o = {.a = flags_operand(r, &c->a, t), .b = c->has_b ? flags_operand(r, &c->b, t) : 0};
+    if (c->a.plus_b) o.a = ir_add(r, o.a, o.b);
+    return o;
 }
 
 void ir_make_flags(IrRegion *r, const IrFlagsMade *made) {
-    IrRef flags = flags_of(r, &made->of);
+    Operands of = operands_of(r, &made->of);
+    if (made->of.op == IR_fl_logic && of.b) of = (Operands){.a = ir_and(r, of.a, of.b)};
+    IrRef flags = ir_op2(r, (IrOp)made->of.op, IR_FLAGS, of.a, of.b);
     if (made->conditional) {
-        const IrFlagsCompare *w = &made->when;
-        IrType t = w->width == 64 ? IR_I64 : IR_I32;
-        IrRef b = flags_operand(r, &w->b, t), a = flags_operand(r, &w->a, t);
-        if (w->a.plus_b) a = ir_add(r, a, b);
+        Operands when = operands_of(r, &made->when);
         IrRef other = ir_op1(r, IR_fl_pack, IR_FLAGS, ir_const(r, IR_I32, made->otherwise));
-        flags = ir_select(r, ir_icmp(r, (IrCc)made->cc, a, b), flags, other);
+        IrRef holds = ir_icmp(r, (IrCc)made->cc, when.a, when.b);
+        flags = ir_select(r, holds, flags, other);
     }
     ir_put(r, made->flags, flags);
     r->entry_flags = r->n_insts - 1;
