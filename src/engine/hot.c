@@ -157,7 +157,10 @@ void hot_stop(Machine *m) {
     pthread_mutex_unlock(&m->lock);
     if (!runs) return;
     pthread_join(m->hot->thread, NULL);
+    pthread_mutex_lock(&m->lock);
+    pthread_cond_destroy(&m->hot->stopped);
     m->hot_started = false;
+    pthread_mutex_unlock(&m->lock);
 }
 
 void hot_hold(Machine *m, bool held) {
