@@ -109,13 +109,14 @@ def make(folder, quick):
     mb = 1 << 20
     wanted = {
         "text-small": lambda: text(mb // 2 if quick else 2 * mb),
-        "text-medium": lambda: text(3 * mb // 2 if quick else 6 * mb),
+        "text-medium": lambda: text(3 * mb // 2 if quick else 7 * mb),
         "text": lambda: text(3 * mb if quick else 14 * mb),
         "text-large": lambda: text(12 * mb if quick else 48 * mb),
-        "work.sql": lambda: sql(50000 if quick else 300000).encode(),
-        "work.i": lambda: c_source(40 if quick else 200),
+        "text-huge": lambda: text(25 * mb if quick else 112 * mb),
+        "work.sql": lambda: sql(50000 if quick else 400000).encode(),
+        "work.i": lambda: c_source(40 if quick else 280),
         "small.i": lambda: c_source(2),
-        "work.bc": lambda: pi_bc(260 if quick else 520),
+        "work.bc": lambda: pi_bc(260 if quick else 600),
         "work.json": lambda: json_text(16000 if quick else 120000),
     }
     for name, content in wanted.items():
