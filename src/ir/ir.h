@@ -129,6 +129,14 @@ typedef enum IrRmw {
     IR_RMW_UMIN, IR_RMW_UMAX, IR_RMW_ANDN
 } IrRmw;
 typedef enum IrFence { IR_FENCE_LOAD, IR_FENCE_STORE, IR_FENCE_FULL } IrFence;
+// Read into which level of the cache, read once, write.
+typedef enum IrPrefetch {
+    IR_PREFETCH_L1,
+    IR_PREFETCH_L2,
+    IR_PREFETCH_L3,
+    IR_PREFETCH_ONCE,
+    IR_PREFETCH_WRITE,
+} IrPrefetch;
 typedef enum IrJumpKind { IR_JUMP, IR_JUMP_CALL, IR_JUMP_RET } IrJumpKind;
 typedef enum IrTrap {
     IR_TRAP_SYSCALL,     // imm: pc of the next instruction; aux2: the immediate of the instruction, low 8 bits

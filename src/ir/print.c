@@ -18,12 +18,13 @@ static const char *const rm_names[] = {"nearest", "up", "down", "zero", "away", 
 static const char *const rmw_names[] = {"add",  "and",  "or",   "xor",  "xchg",
                                         "smin", "smax", "umin", "umax", "andn"};
 static const char *const fence_names[] = {"load", "store", "full"};
+static const char *const prefetch_names[] = {"l1", "l2", "l3", "once", "write"};
 static const char *const jump_names[] = {"jump", "call", "ret"};
 static const char *const trap_names[] = {"syscall",    "undefined",  "unimplemented",
                                          "breakpoint", "flush_code", "mode",
                                          "yield",      "fetch",      "align"};
-static const char *const mem_names[] = {"sext",   "acquire",     "release",
-                                        "atomic", "nontemporal", "aligned", "within16", "hidden"};
+static const char *const mem_names[] = {"sext",        "acquire", "release",  "atomic",
+                                        "nontemporal", "aligned", "within16", "hidden"};
 
 static const struct {
     const char *const *names;
@@ -35,6 +36,7 @@ static const struct {
     [TEXT_RM] = {rm_names, ARRAY_LEN(rm_names)},
     [TEXT_RMW] = {rmw_names, ARRAY_LEN(rmw_names)},
     [TEXT_FENCE] = {fence_names, ARRAY_LEN(fence_names)},
+    [TEXT_PREFETCH] = {prefetch_names, ARRAY_LEN(prefetch_names)},
     [TEXT_JUMP] = {jump_names, ARRAY_LEN(jump_names)},
     [TEXT_TRAP] = {trap_names, ARRAY_LEN(trap_names)},
 };
@@ -94,6 +96,7 @@ IrText ir_text_of(IrOp op) {
     case IR_cas: return (IrText){TEXT_MEM, TEXT_NO_ENUM};
     case IR_rmw: return (IrText){TEXT_MEM, TEXT_RMW};
     case IR_fence: return (IrText){TEXT_PLAIN, TEXT_FENCE};
+    case IR_prefetch: return (IrText){TEXT_SCALE, TEXT_PREFETCH};
     case IR_call_if:
     case IR_call: return (IrText){TEXT_CALL, TEXT_NO_ENUM};
     case IR_budget:

@@ -16,6 +16,7 @@ typedef enum IrTextEnum {
     TEXT_RM,
     TEXT_RMW,
     TEXT_FENCE,
+    TEXT_PREFETCH,
     TEXT_JUMP,
     TEXT_TRAP,
     TEXT_ENUM_COUNT

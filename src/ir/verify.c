@@ -327,6 +327,7 @@ static const char *check_op(const IrRegion *r, const IrInst *in) {
     case IR_load:
     case IR_cas:
     case IR_rmw: return check_mem(in);
+    case IR_prefetch: return in->aux <= IR_PREFETCH_WRITE ? NULL : "unknown prefetch";
     case IR_fence: return in->aux <= IR_FENCE_FULL ? NULL : "unknown fence";
     case IR_call:
     case IR_call_if: return (uint64_t)in->imm < r->n_calls ? NULL : "no such call";
@@ -361,7 +362,8 @@ static bool check_call(const Check *c, IrRef i) {
             return fail(c, i, "argument %%%u does not fit the helper's shape", call->args[k]);
     }
     for (unsigned k = 0; in->op == IR_call_if && k < call->n_args; k++)
-        if (c->r->insts[call->args[k]].op != IR_const || call->helper->vec || call->helper->can_fault)
+        if (c->r->insts[call->args[k]].op != IR_const || call->helper->vec ||
+            call->helper->can_fault)
             return fail(c, i, "not a call that may be left out");
     if (in->type != IR_VOID && ir_is_vec(in->type) != call->helper->vec)
         return fail(c, i, "the result does not fit the helper's shape");

@@ -186,6 +186,7 @@ static void verifier(void **state) {
            "after instruction 3 changed guest state");
     refuse("put x0, %1\ninsn 0x1004, 4\n%4 = load.i64 [%1] mem=i64\nexit 0\n", NULL);
     refuse("put x0, %1\nfence.full\nexit 0\n", NULL);
+    refuse("put x0, %1\nprefetch.once %1, #16\nexit 0\n", NULL);
     // dominance: neither arm dominates the join, the entry dominates all
     refuse("%3 = icmp.eq %1, %1\nbr %3, b1, b2\nb1: 4\n%5 = neg.i64 %1\njump b3\nb2: 8\njump b3\n"
            "b3: 12\nput x0, %5\nexit 0\n",

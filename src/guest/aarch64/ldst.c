@@ -92,9 +92,33 @@ bool lift_ldra(Lift *l, const Args_ldra *a) {
     return load_reg(l, a->rt, 3, 0, at);
 }
 
-// PRFM, PRFUM: a hint
-bool lift_prefetch(Lift *l, const Args_prefetch *a) {
+// PRFM, PRFUM <prfop>, <address>: prfop is PLD, PLI or PST, L1 to L3, KEEP or STRM. To fetch code
+// ahead means nothing here, to a fourth level or for a fourth purpose nothing anywhere.
+static bool prefetch(Lift *l, unsigned prfop, A64Addr at) {
+    enum { FOR_LOAD, FOR_CODE, FOR_STORE };
+    unsigned purpose = prfop >> 3, level = prfop >> 1 & 3;
+    if (purpose == FOR_CODE || purpose > FOR_STORE || level > 2) return true;
+    unsigned how = purpose == FOR_STORE ? IR_PREFETCH_WRITE
+                   : prfop & 1          ? IR_PREFETCH_ONCE
+                                        : IR_PREFETCH_L1 + level;
+    ir_emit(l->r, IR_prefetch, IR_VOID, at.base, 0, 0, how, 0, at.disp);
     return true;
+}
+
+bool lift_prfm_lit(Lift *l, const Args_prfm_lit *a) {
+    return prefetch(l, a->rt, addr_literal(l, a->imm19));
+}
+
+bool lift_prfm_reg(Lift *l, const Args_prfm_reg *a) {
+    return prefetch(l, a->rt, lift_addr_reg(l, a->rn, a->rm, a->option, a->s ? 3 : 0));
+}
+
+bool lift_prfm_uimm(Lift *l, const Args_prfm_uimm *a) {
+    return prefetch(l, a->rt, lift_addr(l, a->rn, INDEX_OFFSET, (int64_t)a->imm12 << 3));
+}
+
+bool lift_prfum(Lift *l, const Args_prfum *a) {
+    return prefetch(l, a->rt, addr_imm9(l, a->rn, 0, a->imm9));
 }
 
 // ---- pairs: index 0 is the non-temporal form, 1 post, 2 offset, 3 pre ----

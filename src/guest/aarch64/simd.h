@@ -104,6 +104,18 @@ static inline IrRef v_zero(Lift *l, IrType t) {
 static inline IrRef v_lane(Lift *l, IrType scalar, IrRef v, unsigned i) {
     return ir_emit(l->r, IR_vget, scalar, v, 0, 0, 0, 0, i);
 }
+// Lane i of v, of 1 << log2_bytes bytes, in every lane: the first is broadcast, others are
+// shuffled.
+static inline IrRef v_everywhere(Lift *l, unsigned log2_bytes, IrRef v, unsigned i) {
+    if (i == 0 && log2_bytes) {
+        IrElem e = fp_elem(log2_bytes);
+        return ir_op1(l->r, IR_splat, ir_vec_of(e), v_lane(l, (IrType)e, v, 0));
+    }
+    uint64_t ones = UINT64_C(0x0101010101010101), index = 0;
+    for (unsigned k = 0; k < 8; k++) index |= (uint64_t)(k & ((1u << log2_bytes) - 1)) << 8 * k;
+    index += ones * (i << log2_bytes);
+    return ir_op2(l->r, IR_tbl, IR_I8X16, v, ir_vconst(l->r, IR_I8X16, index, index));
+}
 static inline IrRef v_set_lane(Lift *l, IrType t, IrRef v, unsigned i, IrRef scalar) {
     return ir_emit(l->r, IR_vset, t, v, scalar, 0, 0, 0, i);
 }

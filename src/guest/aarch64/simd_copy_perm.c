@@ -12,9 +12,9 @@ static unsigned copy_index(unsigned imm5) {
 
 // DUP Vd.T, Vn.Ts[index]
 bool lift_dup_element(Lift *l, const Args_dup_element *a) {
-    IrElem e = int_elem(copy_size(a->imm5));
-    IrRef lane = v_lane(l, e, v_get(l, a->rn), copy_index(a->imm5));
-    v_put(l, a->rd, ir_op1(l->r, IR_splat, ir_vec_of(e), lane), shape_vec(e, a->q));
+    unsigned size = copy_size(a->imm5);
+    IrRef v = v_everywhere(l, size, v_get(l, a->rn), copy_index(a->imm5));
+    v_put(l, a->rd, v, shape_vec(int_elem(size), a->q));
     return true;
 }
 

@@ -76,8 +76,7 @@ bool lift_simd_sqdmul_long_scalar(Lift *l, const Args_simd_sqdmul_long_scalar *a
 // Lane index of Vm in every lane; size 1 or 2. Halves have 16 registers only.
 static IrRef element(Lift *l, unsigned size, unsigned h, unsigned lo, unsigned m, unsigned rm) {
     unsigned index = size == 1 ? h << 2 | lo << 1 | m : h << 1 | lo;
-    IrRef v = v_get(l, size == 1 ? rm : m << 4 | rm);
-    return ir_op1(l->r, IR_splat, ir_vec_of(int_elem(size)), v_lane(l, int_elem(size), v, index));
+    return v_everywhere(l, size, v_get(l, size == 1 ? rm : m << 4 | rm), index);
 }
 
 // SMULL... Vd.Ta, Vn.Tb, Vm.Ts[index]

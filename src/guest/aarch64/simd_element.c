@@ -7,8 +7,7 @@
 static IrRef element(Lift *l, Shape s, unsigned h, unsigned lo, unsigned m, unsigned rm) {
     unsigned size = shape_size(s);
     unsigned index = size == 1 ? h << 2 | lo << 1 | m : size == 2 ? h << 1 | lo : h;
-    IrRef v = v_get(l, size == 1 ? rm : m << 4 | rm);
-    return ir_op1(l->r, IR_splat, s.t, v_lane(l, ir_elem(s.t), v, index));
+    return v_everywhere(l, size, v_get(l, size == 1 ? rm : m << 4 | rm), index);
 }
 
 // MUL, MLA, MLS, SQDMULH, SQRDMULH, SQRDMLAH, SQRDMLSH Vd.T, Vn.T, Vm.Ts[index]

@@ -26,7 +26,7 @@ bool lift_simd_usdot(Lift *l, const Args_simd_usdot *a) {
 
 static bool dot_element(Lift *l, unsigned q, unsigned rd, unsigned rn, unsigned rm, unsigned index,
                         unsigned kind, bool swap) {
-    IrRef m = ir_op1(l->r, IR_splat, IR_I32X4, v_lane(l, IR_I32, v_get(l, rm), index));
+    IrRef m = v_everywhere(l, 2, v_get(l, rm), index);
     IrRef n = v_get(l, rn);
     v_put(l, rd, swap ? dot(l, q, rd, m, n, kind) : dot(l, q, rd, n, m, kind),
           shape_vec(IR_I32, q));
@@ -100,9 +100,7 @@ bool lift_fcmla_element(Lift *l, const Args_fcmla_element *a) {
     if (a->size == 1 && !lift_has(l, A64_FEAT(fp16))) return false;
     Shape s = shape_vec(fp_elem(a->size), a->q);
     unsigned index = a->size == 1 ? a->h << 1 | a->l : a->h;
-    IrType pair = a->size == 1 ? IR_I32 : IR_I64;
-    IrRef m = ir_op1(l->r, IR_splat, ir_vec_of(ir_elem(pair)),
-                     v_lane(l, pair, v_get(l, a->m << 4 | a->rm), index));
+    IrRef m = v_everywhere(l, a->size + 1, v_get(l, a->m << 4 | a->rm), index);
     return fcmla(l, s, a->rd, a->rn, v_keep(l, m, s), a->rot);
 }
 
@@ -130,6 +128,6 @@ bool lift_simd_fmlal(Lift *l, const Args_simd_fmlal *a) {
 // FMLAL, FMLSL, FMLAL2, FMLSL2 Vd.T, Vn.Th, Vm.H[index]
 bool lift_simd_fmlal_element(Lift *l, const Args_simd_fmlal_element *a) {
     unsigned index = a->h << 2 | a->l << 1 | a->m;
-    IrRef m = ir_op1(l->r, IR_splat, IR_I16X8, v_lane(l, IR_I16, v_get(l, a->rm), index));
+    IrRef m = v_everywhere(l, 1, v_get(l, a->rm), index);
     return fmlal(l, a->q, a->rd, half_of(l, v_get(l, a->rn), a->q, a->high), m, a->sub);
 }

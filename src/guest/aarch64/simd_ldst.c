@@ -48,6 +48,22 @@ static IrRef three_by_table(Lift *l, const IrRef in[3], unsigned out, unsigned s
     return v;
 }
 
+// Four registers of bytes or halves: what belongs to one of them becomes a word in each piece, then
+// words are transposed. A shuffle within a register is cheaper for hosts than one of two.
+static void deinterleave_four(Lift *l, unsigned size, const IrRef mem[4], IrRef reg[4]) {
+    static const uint64_t index[2][2] = {{0x0D0905010C080400, 0x0F0B07030E0A0602},
+                                         {0x0B0A030209080100, 0x0F0E07060D0C0504}};
+    IrRef at = ir_vconst(l->r, IR_I8X16, index[size][0], index[size][1]), word[4];
+    for (unsigned k = 0; k < 4; k++) word[k] = ir_op2(l->r, IR_tbl, IR_I8X16, mem[k], at);
+    for (unsigned k = 0; k < 4; k += 2) {
+        IrOp zip = k ? IR_ziphi : IR_ziplo;
+        IrRef low = ir_op2(l->r, zip, IR_I32X4, word[0], word[1]);
+        IrRef high = ir_op2(l->r, zip, IR_I32X4, word[2], word[3]);
+        reg[k] = ir_op2(l->r, IR_ziplo, IR_I64X2, low, high);
+        reg[k + 1] = ir_op2(l->r, IR_ziphi, IR_I64X2, low, high);
+    }
+}
+
 // Registers from memory pieces. With 64-bit registers only the first half of the pieces is there.
 static void deinterleave(Lift *l, Shape s, unsigned n, const IrRef mem[4], IrRef reg[4]) {
     bool half = s.bits == 64;
@@ -60,6 +76,8 @@ static void deinterleave(Lift *l, Shape s, unsigned n, const IrRef mem[4], IrRef
     } else if (n == 3) {
         for (unsigned k = 0; k < 3; k++)
             reg[k] = three_by_table(l, mem, k, shape_size(s), s.bits / 8, true);
+    } else if (!half && shape_size(s) < 2) {
+        deinterleave_four(l, shape_size(s), mem, reg);
     } else {
         IrRef even = v2(l, IR_uzpe, s, mem[0], mem[1]), odd = v2(l, IR_uzpo, s, mem[0], mem[1]);
         IrRef even2 = half ? even : v2(l, IR_uzpe, s, mem[2], mem[3]);

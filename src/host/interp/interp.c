@@ -264,6 +264,9 @@ static const Code *run_region(Run *run, const Code *c) {
             }
             break;
         case IR_fence: __atomic_thread_fence(__ATOMIC_SEQ_CST); break;
+        case IR_prefetch:
+            __builtin_prefetch((void *)(values[in->a].d[0] + (uint64_t)in->imm));
+            break;
         case IR_call: call_helper(run, c, in, values, out); break;
         case IR_budget:
             if (hot->budget < in->imm) return stop(run, HOST_EXIT_BUDGET, run->insn_pc);
@@ -273,9 +276,13 @@ static const Code *run_region(Run *run, const Code *c) {
         case IR_slot_get: *out = (V128){.d = {*vcpu_slot(hot, (uint32_t)in->imm)}}; break;
         case IR_slot_add: *vcpu_slot(hot, (uint32_t)in->imm) += values[in->a].d[0]; break;
         case IR_slot_put: *vcpu_slot(hot, (uint32_t)in->imm) = values[in->a].d[0]; break;
-        case IR_poke: *(uint64_t *)(values[in->a].d[0] + (uint64_t)in->imm) = values[in->b].d[0]; break;
+        case IR_poke:
+            *(uint64_t *)(values[in->a].d[0] + (uint64_t)in->imm) = values[in->b].d[0];
+            break;
         case IR_slot_at: *out = (V128){.d = {(uintptr_t)vcpu_slot(hot, (uint32_t)in->imm)}}; break;
-        case IR_peek: *out = (V128){.d = {*(uint64_t *)(values[in->a].d[0] + (uint64_t)in->imm)}}; break;
+        case IR_peek:
+            *out = (V128){.d = {*(uint64_t *)(values[in->a].d[0] + (uint64_t)in->imm)}};
+            break;
         case IR_executed: *out = (V128){.d = {vcpu_insns(hot)}}; break;
         case IR_call_if: {
             V128 none;

@@ -350,6 +350,7 @@ static bool visit_other(Walk *w, uint32_t i, const IrInst *in) {
         flags_wanted(w);
         break;
     case IR_WRITE:
+        if (in->op == IR_prefetch && fuse_address(w, i, in)) return true;
         if (in->op == IR_call_if && x->r->calls[in->imm].helper->reads_state) {
             barrier(w, i);
             flags_wanted(w);

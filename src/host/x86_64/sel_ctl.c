@@ -550,6 +550,7 @@ void x86_sel_ctl(X86 *x, IrRef v) {
         mov_load(x, 64, x86_def_int(x, v), m);
         break;
     }
+    case IR_prefetch: x86_sel_prefetch(x, v, in); break;
     case IR_call_if: call_if(x, v, in); break;
     case IR_call: call(x, v, in); break;
     case IR_fp_flags: fp_flags(x, v); break;

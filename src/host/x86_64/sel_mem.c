@@ -10,7 +10,7 @@ static int bits_of(IrType t) {
 
 Mem x86_address(X86 *x, IrRef v) {
     const IrInst *in = &x->r->insts[v];
-    int64_t disp = in->op == IR_load || in->op == IR_store ? in->imm : 0;
+    int64_t disp = in->op == IR_load || in->op == IR_store || in->op == IR_prefetch ? in->imm : 0;
     Mem m = {.index = -1};
     if (x->val[v].flags & VAL_FUSED_ADDR) {
         const IrInst *add = &x->r->insts[in->a];
@@ -291,6 +291,15 @@ void x86_sel_load(X86 *x, IrRef v, const IrInst *in) {
 void x86_sel_store(X86 *x, IrRef v, const IrInst *in) {
     if (asks_alignment(in)) check_alignment(x, v, in);
     store(x, v, in);
+}
+
+// prefetcht0, t1, t2, nta, prefetchw: no CPU lacks the first four, and to those without it the last
+// is a nop.
+void x86_sel_prefetch(X86 *x, IrRef v, const IrInst *in) {
+    static const uint8_t field[] = {
+        [IR_PREFETCH_L1] = 1, [IR_PREFETCH_L2] = 2, [IR_PREFETCH_L3] = 3, [IR_PREFETCH_ONCE] = 0};
+    bool write = in->aux == IR_PREFETCH_WRITE;
+    op_rm(x, 0, 32, write ? 0x0F0D : 0x0F18, write ? 1 : field[in->aux], x86_address(x, v), false);
 }
 
 void x86_sel_atomic(X86 *x, IrRef v, const IrInst *in) {

@@ -295,7 +295,24 @@ bool sel_vnot(X86 *x, const IrInst *in) {
     return true;
 }
 
+// A mask that is known is read from memory by the instruction that needs it.
+static void blend_known(X86 *x, unsigned d, const V128 *m, unsigned a, unsigned b) {
+    VecRm mask = vliteral(x, m->d[0], m->d[1]);
+    if (d == a) {
+        op3mi(x, V_vpternlogd, d, b, mask, 0xE4); // A = a, B = b, C = m: C ? A : B
+    } else {
+        vmov(x, d, b);
+        op3mi(x, V_vpternlogd, d, a, mask, 0xD8); // A = b, B = a, C = m: C ? B : A
+    }
+}
+
 bool sel_bsl(X86 *x, const IrInst *in) {
+    const IrInst *mask = ir_at(x_region(x), in->a);
+    if (mask->op == IR_const && has_avx512(x)) {
+        unsigned a = vuse(x, in->b), b = vuse(x, in->c), d = vdef(x, in);
+        blend_known(x, d, &x_region(x)->vconsts[mask->imm], a, b);
+        return true;
+    }
     unsigned m = vuse(x, in->a), a = vuse(x, in->b), b = vuse(x, in->c), d = vdef(x, in);
     blend_bits(x, d, m, a, b);
     return true;

@@ -347,7 +347,8 @@ bool x86_sel_int(X86 *x, IrRef v);                    // sel_int.c
 void x86_sel_load(X86 *x, IrRef v, const IrInst *in); // sel_mem.c
 void x86_sel_store(X86 *x, IrRef v, const IrInst *in);
 void x86_sel_atomic(X86 *x, IrRef v, const IrInst *in); // and fences
-void x86_sel_ctl(X86 *x, IrRef v);                      // sel_ctl.c: exits, traps, calls
+void x86_sel_prefetch(X86 *x, IrRef v, const IrInst *in);
+void x86_sel_ctl(X86 *x, IrRef v); // sel_ctl.c: exits, traps, calls
 bool x86_sel_vec(X86 *x, IrRef v); // sel_vec*.c: vector-typed results and operands
 bool x86_sel_fp(X86 *x, IrRef v);  // sel_fp.c: FLAGFP and float-typed ops
 // Makes EFLAGS for I1 value v (comparison, fcmp, or a 0/1 register) and returns the condition code

@@ -31,6 +31,8 @@ cas x0, x2, [x1] | x1=buf x0=0x0706050403020100 x2=3 | x0 m0=3
 casp x4, x5, x6, x7, [x1] | x1=buf x4=1 x5=2 x6=3 x7=4 m0=1 m8=2 | x4 x5 m0=3 m8=4
 dc zva, x1 | x1=buf | m0  # how much further is DCZID_EL0.BS, 512 bytes under qemu
 prfm pldl1keep, [x1] | x1=buf | x1=buf
+prfm pstl1keep, [x1, #8]; prfm pldl2keep, [x1, x2, lsl #3]; prfm pldl3strm, [x1, w2, sxtw]; prfm plil1keep, [x1]; prfm #7, [x1]; prfm #31, [x1]; cset x0, eq | x1=buf x2=-9 | x0=0
+prfm pldl1keep, [x1]; prfm pstl1strm, [x1, x1]; mov x0, #1 | x1=0xfff0000000000 | x0=1
 crc32cx w0, w2, x3 | x2=0xffffffff x3=0x123456789abcdef | x0
 crc32b w0, w2, w3 | x2=0xffffffff x3=0x41 | x0
 mrs x0, nzcv | nzcv=0xa0000000 | x0=0xa0000000
