@@ -123,9 +123,13 @@ static int find_cpu(const Guest *g, const char *name, uint64_t *features, DgmErr
 }
 
 static int find_tier(const char *name, MachineTier *tier, DgmErr *err) {
-    *tier = !name ? TIER_BOTH : !strcmp(name, "cold") ? TIER_COLD : TIER_HOT;
-    if (!name || *tier == TIER_COLD || !strcmp(name, "hot")) return 0;
-    return err_set(err, -EINVAL, "--single-tier %s: expected cold or hot", name);
+    static const char *const names[] = {
+        [TIER_COLD] = "cold", [TIER_HOT] = "hot", [TIER_RESTLESS] = "restless"};
+    *tier = TIER_BOTH;
+    if (!name) return 0;
+    for (unsigned i = TIER_COLD; i < ARRAY_LEN(names); i++)
+        if (!strcmp(name, names[i])) return *tier = (MachineTier)i, 0;
+    return err_set(err, -EINVAL, "--single-tier %s: expected cold, hot or restless", name);
 }
 
 int options_config(const dgm_options *o, MachineConfig *c, DgmErr *err) {
@@ -229,6 +233,7 @@ void dgm_machine_stats(const dgm_machine *m, dgm_stats *out) {
                        .dispatches = machine_dispatches(m->m),
                        .loaded = s->loaded,
                        .hot = s->hot,
+                       .homes_changed = s->rehomed,
                        .invalidations = s->invalidations,
                        .flushes = s->flushes,
                        .fp_traps = m->m->fp_traps};

@@ -59,8 +59,8 @@ typedef struct dgm_options {
     bool strace;        // print system calls to stderr as strace does
     bool count;         // count guest instructions exactly (dgm_stats.guest_instructions)
     bool one_insn;      // one guest instruction a block
-    const char *single_tier; // "cold": no block is made anew when it proves to be hot; "hot": every
-                             // block is made as those are; NULL: both efforts as it pays
+    const char *single_tier; // for tests. "cold": no block is made anew when it proves hot; "hot": every
+                             // block is made so; "restless": both, and homes change; NULL: as it pays
     bool verify;             // check the IR of every block
     bool perf_map;           // name translated code to Linux perf, in /tmp/perf-PID.map
     size_t code_cache_bytes; // 0: 256 MiB, of which only what is used takes memory
@@ -96,6 +96,7 @@ typedef struct dgm_stats {
     uint64_t dispatches;             // times that translated code was left for the dispatcher
     uint64_t loaded;                 // blocks that came from options.cache
     uint64_t hot;                    // of blocks: made anew because they proved to be hot
+    uint64_t homes_changed;          // times that other registers got host registers, and all code was made anew
     uint64_t invalidations, flushes; // blocks forgotten; times the whole code cache was emptied
     uint64_t fp_traps;               // rare floating point found by exceptions of the host's FPU
 } dgm_stats;

@@ -334,8 +334,8 @@ static const Option options[] = {
      "keep translations in DIR for the next run (XDG_CACHE_HOME/dragoman)", set_kept, false, true},
     {"--cache-size", "-cache-size", "SIZE", "of all that is kept (1G)", set_kept_size, false},
     {"--one-insn", "-one-insn-per-tb", NULL, "translate one instruction at a time", set_one, false},
-    {"--single-tier", "-single-tier", "cold|hot",
-     "never make hot code anew, or make all code as hot code is made", set_tier, false},
+    {"--single-tier", "-single-tier", "cold|hot|restless",
+     "for tests: never make hot code anew; make all code as hot code is; change homes all the time", set_tier, false},
     {"--verify", "-verify", NULL, "check the intermediate code of every block", set_verify, false},
     {"--perfmap", "-perfmap", NULL, "name translated code to Linux perf (/tmp/perf-PID.map)",
      set_perf_map, false},
@@ -460,6 +460,7 @@ static void print_stats(const dgm_machine *m, uint64_t cpu_ns) {
     fprintf(stderr, "dispatches %llu\n", (unsigned long long)s.dispatches);
     fprintf(stderr, "loaded_blocks %llu\n", (unsigned long long)s.loaded);
     fprintf(stderr, "hot_blocks %llu\n", (unsigned long long)s.hot);
+    fprintf(stderr, "homes_changed %llu\n", (unsigned long long)s.homes_changed);
     fprintf(stderr, "invalidations %llu\n", (unsigned long long)s.invalidations);
     fprintf(stderr, "flushes %llu\n", (unsigned long long)s.flushes);
     fprintf(stderr, "fp_traps %llu\n", (unsigned long long)s.fp_traps);

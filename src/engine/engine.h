@@ -99,10 +99,12 @@ typedef struct MachineStats {
     uint64_t translate_ns, flushes, invalidations, lookup_misses;
     uint64_t loaded; // blocks that came from the cache on disk
     uint64_t hot;    // blocks of the second effort (hot.c)
+    uint64_t rehomed; // times that other registers got homes (homes.c)
 } MachineStats;
 
-// Which of the two efforts a machine makes: both, or for tests only one.
-typedef enum MachineTier { TIER_BOTH, TIER_COLD, TIER_HOT } MachineTier;
+// Which of the two efforts a machine makes: both, or for tests only one, or both while other
+// registers get homes whenever they can.
+typedef enum MachineTier { TIER_BOTH, TIER_COLD, TIER_HOT, TIER_RESTLESS } MachineTier;
 
 typedef struct MachineConfig {
     const Guest *guest;
@@ -158,6 +160,7 @@ struct Machine {
     IrFlagsMade *made;
     uint32_t cap_traps, cap_made;
     struct Hot *hot;            // hot.c's; NULL: nothing was hot yet
+    struct Homes *homes;        // homes.c's; NULL: it was not asked yet
     bool hot_started, hot_runs; // its thread
     int hot_held;               // reasons for which it may not begin
     uint64_t hot_from;          // dispatches of a vCPU before which one is not worth it
@@ -197,6 +200,9 @@ struct Vcpu {
     uint32_t n_seen;                   // ... so often
     uint64_t hot_pc;                   // of the block that is to be made anew, when
     volatile bool wants_hot;           // ... one is (set in a signal handler)
+    uint64_t sample_pc[64];            // homes.c: where it was seen running, in turns
+    uint32_t n_samples, homes_at;      // ... so often; when to look next
+    volatile bool wants_homes;         // ... it is time
     void *alloc;                       // what to free
 };
 
@@ -312,6 +318,15 @@ void hot_forget(Machine *m, const Block *b);
 // Numbers what HostOutput.made says of the links of a block.
 void hot_note_contexts(Machine *m, Block *b, const IrFlagsMade *made);
 const IrFlagsMade *hot_context(const Machine *m, uint32_t context);
+// ---- homes.c ----
+// In a signal handler: the block at pc runs. True: v is to leave it and come to homes_consider().
+bool homes_seen(Vcpu *v, uint64_t pc);
+// Gives homes to other registers when that pays, and flushes the code cache then. Lock held, but
+// given back for a moment.
+void homes_consider(Vcpu *v);
+// The region of the block at pc, as it is without tools and counts, on the workbench: until the
+// next is made. NULL: out of memory. translate.c; lock held.
+const IrRegion *translate_lift(Machine *m, uint64_t pc, uint32_t mode);
 // Where the next code goes, pages for so many bytes there. Lock held.
 HostCode translate_room(Machine *m, size_t bytes);
 BlockTable *block_table_new(void); // cache.c

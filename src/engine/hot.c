@@ -103,7 +103,7 @@ static void *watch(void *machine) {
     const int64_t first_ns = 5000000;
     Machine *m = machine;
     int64_t wait_ns = first_ns;
-    uint64_t hot = m->stats.hot;
+    uint64_t made = m->stats.hot + m->stats.flushes;
     pthread_mutex_lock(&m->lock);
     while (!m->hot->stop) {
         struct timespec until;
@@ -114,15 +114,19 @@ static void *watch(void *machine) {
         pthread_cond_timedwait(&m->hot->stopped, &m->lock, &until);
         bool any;
         look(m, &any);
-        wait_ns = next_wait_ns(wait_ns, any, m->stats.hot != hot);
-        hot = m->stats.hot;
+        wait_ns = next_wait_ns(wait_ns, any, m->stats.hot + m->stats.flushes != made);
+        made = m->stats.hot + m->stats.flushes;
     }
     pthread_mutex_unlock(&m->lock);
     return NULL;
 }
 
+static bool makes_both(const Machine *m) {
+    return m->tier == TIER_BOTH || m->tier == TIER_RESTLESS;
+}
+
 void hot_start(Machine *m) {
-    if (m->tier != TIER_BOTH) return;
+    if (!makes_both(m)) return;
     m->hot_started = true; // also when it fails: it is not asked for again
     if (!m->hot) m->hot = calloc(1, sizeof *m->hot);
     if (!m->hot) return;
@@ -170,7 +174,8 @@ void hot_hold(Machine *m, bool held) {
 }
 
 bool hot_seen(Vcpu *v, uint64_t pc) {
-    if (v->m->tier != TIER_BOTH) return false;
+    if (!makes_both(v->m)) return false;
+    bool leave = homes_seen(v, pc);
     for (unsigned i = 0; i < ARRAY_LEN(v->seen_pc); i++)
         if (v->seen_pc[i] == pc) {
             v->seen_pc[i] = 0;
@@ -178,7 +183,7 @@ bool hot_seen(Vcpu *v, uint64_t pc) {
             return v->wants_hot = true;
         }
     v->seen_pc[v->n_seen++ % ARRAY_LEN(v->seen_pc)] = pc;
-    return false;
+    return leave;
 }
 
 // ---- making and linking ----

@@ -105,6 +105,7 @@ void machine_free(Machine *m) {
     free(m->traps);
     free(m->made);
     hot_free(m);
+    free(m->homes);
     free(m->relocs);
     pthread_mutex_destroy(&m->lock);
     free(m);

@@ -40,6 +40,7 @@ struct Persist {
     Module *modules;
     unsigned n_modules, last;
     bool at_once;              // Module.at_once
+    bool closed;               // no modules any more
     BlockKept *first, *newest; // of the blocks to save, in the order in which they were made
 };
 
@@ -108,7 +109,7 @@ void persist_map(Machine *m, uint64_t lo, uint64_t hi, const uint8_t id[32], con
     pthread_mutex_lock(&m->lock);
     for (unsigned i = p->n_modules; i-- > 0;)
         if (p->modules[i].lo < hi && p->modules[i].hi > lo) module_drop(p, i);
-    if (p->n_modules < MAX_MODULES) {
+    if (p->n_modules < MAX_MODULES && !p->closed) {
         Module *mod = &p->modules[p->n_modules++];
         *mod = (Module){.lo = lo, .hi = hi, .key = p->key};
         mod->key.lo = lo;
@@ -531,4 +532,11 @@ void persist_at_once(Machine *m) {
 
 void persist_start_anew(Machine *m) {
     if (m->persist) m->persist->first = m->persist->newest = NULL;
+}
+
+void persist_close(Machine *m) {
+    if (!m->persist) return;
+    m->persist->closed = true;
+    m->persist->n_modules = 0;
+    persist_start_anew(m);
 }

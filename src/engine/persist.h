@@ -28,6 +28,8 @@ bool persist_wants(const Machine *m, uint64_t pc, uint32_t mode);
 void persist_save(Machine *m);
 // From now on what is mapped is kept also when it was never run before.
 void persist_at_once(Machine *m);
+// From now on nothing is loaded or kept. Lock held.
+void persist_close(Machine *m);
 // A new block that has BlockMore.kept was entered into the table. Lock held.
 void persist_note(Machine *m, Block *b);
 // What is in the table now is another process's to save (a fork's child), or is gone (a flush).

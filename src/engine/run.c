@@ -296,6 +296,7 @@ static Block *link_or_heat(Vcpu *v, Block *b, uint32_t mode, const Run *run, uin
     if (there && v->barred) images_relink(m, b);
     v->barred = false;
     if (there && v->wants_hot) hot_replace(v, &b);
+    if (v->wants_homes) homes_consider(v);
     if (m->count) m->stats.translate_ns += now_ns() - start_ns;
     if (generation == atomic_load(&m->flush_generation)) return b;
     return find_or_translate(v, pc, mode, max_insns);
@@ -335,7 +336,7 @@ static int64_t run_code(Vcpu *v, Run *run, uint32_t max_insns) {
         vcpu_fp_sync(v);
         run->link = NULL;
     }
-    bool known = !run->link && !v->barred && !v->wants_hot && max_insns == m->max_block_insns;
+    bool known = !run->link && !v->barred && !v->wants_hot && !v->wants_homes && max_insns == m->max_block_insns;
     const void *code = known ? known_code(v, pc) : NULL;
     if (!code && !(code = find_code(v, pc, mode, run, max_insns))) return -1;
     run->generation = atomic_load(&m->flush_generation);

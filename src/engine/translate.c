@@ -310,23 +310,36 @@ static Block *lift_and_compile(Vcpu *v, GuestLift *how, uint32_t key, HostOutput
     }
 }
 
+static GuestLift how_to_lift(Machine *m, uint64_t pc, uint32_t mode, uint32_t max_insns) {
+    return (GuestLift){.pc = pc,
+                       .mode = mode & (((1u << WATCH_MODE_SHIFT) - 1) | MODE_FP_TRAPS),
+                       .unwatched = (mode & (MODE_FP_TRAPS - 1)) >> WATCH_MODE_SHIFT,
+                       .features = m->features,
+                       .max_insns = max_insns,
+                       .extend = max_insns == m->max_block_insns && max_insns > 1,
+                       .fetch = fetch,
+                       .fetch_ctx = m};
+}
+
+const IrRegion *translate_lift(Machine *m, uint64_t pc, uint32_t mode) {
+    GuestLift how = how_to_lift(m, pc, mode, m->max_block_insns);
+    ir_region_reset(&m->region, pc);
+    m->region.fp_rules = m->guest->fp_rules;
+    m->region.fp_traps = how.mode & MODE_FP_TRAPS;
+    m->region.mark_all = m->region.hot = false;
+    m->guest->lift(&m->region, &how);
+    return m->region.failed ? NULL : &m->region;
+}
+
 static Block *translate(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t max_insns, uint32_t key) {
     Machine *m = v->m;
     uint32_t hot = key >> BLOCK_HOT_SHIFT;
     const IrRegion *r;
-    GuestLift how = {.pc = pc,
-                     .mode = mode & (((1u << WATCH_MODE_SHIFT) - 1) | MODE_FP_TRAPS),
-                     .unwatched = (mode & (MODE_FP_TRAPS - 1)) >> WATCH_MODE_SHIFT,
-                     .features = m->features,
-                     .max_insns = max_insns,
-                     .count = m->count ||
-                              watches_code(m->watches), // there, a count is where a segment begins
-                     .watch = watches_code(m->watches),
-                     .extend = max_insns == m->max_block_insns && max_insns > 1,
-                     .hot = hot || m->tier == TIER_HOT,
-                     .flags = hot > 1 ? hot_context(m, hot - 1) : NULL,
-                     .fetch = fetch,
-                     .fetch_ctx = m};
+    GuestLift how = how_to_lift(m, pc, mode, max_insns);
+    how.watch = watches_code(m->watches);
+    how.count = m->count || how.watch; // there, a count is where a segment begins
+    how.hot = hot || m->tier == TIER_HOT;
+    how.flags = hot > 1 ? hot_context(m, hot - 1) : NULL;
     HostOutput out;
     Block *b = lift_and_compile(v, &how, key, &out, &r);
     if (!b) return NULL;

@@ -154,6 +154,11 @@ struct Host {
                        const uint16_t *hot_vecs, uint32_t n_hot_vecs, const char *isa_limit,
                        unsigned needs, HostCode *stubs, DgmErr *err);
     void (*destroy)(HostCtx *);
+    // Other integer registers get the homes, best first, and the stubs are made anew where they
+    // were (in no more room than `stubs`, which gets their new end). Only while there is no code
+    // and no vCPU in any. NULL: this host has no homes.
+    void (*rehome)(HostCtx *, const uint16_t *hot_ints, uint32_t n_hot_ints, HostCode *stubs);
+    uint32_t (*n_int_homes)(const HostCtx *);
     // Compiles a verified region. On HOST_NO_ROOM nothing was used up. Thread-safe for different
     // regions.
     HostError (*compile)(HostCtx *, const IrRegion *r, HostCode *room, HostOutput *out,

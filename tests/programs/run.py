@@ -252,12 +252,13 @@ def c_tests():
                out=text("thread 0: 0", "thread 1: 0", "thread 2: 0", "sums agree"))
     # Loops that become hot in one, or never, or are made as hot ones at once.
     for name, *options in (("both", "--stats"), ("cold", "--single-tier=cold"), ("hot", "--single-tier=hot"),
-                           ("one", "--single-tier=hot", "--one-insn"), ("verify", "--single-tier=hot", "--verify"),
+                           ("one", "--single-tier=hot", "--one-insn"),
+                           ("restless", "--single-tier=restless", "--stats"), ("verify", "--single-tier=hot", "--verify"),
                            ("tool", "--single-tier=hot", "--tool", "count"),
                            ("avx2", "--single-tier=hot", "--host-limit", "avx512"),
                            ("sse", "--single-tier=hot", "--host-limit", "avx512,avx2,avx,bmi,fma,sse4,fp16,fptraps")):
         yield Test("loops-" + name, "c", ["loops"], options=options, slow=True,
-                   err=rb"(?m)^hot_blocks [1-9]" if name == "both" else None)
+                   err={"both": rb"(?m)^hot_blocks [1-9]", "restless": rb"(?m)^homes_changed [1-9]\d"}.get(name))
     # Rare floating point traps, but not all the time; usual one never does.
     for name, kind, traps in (("rare-often", "6", rb"\d{1,3}"), ("rare-never", "0", b"0")):
         yield Test(name, "c", ["rare", kind, "2000"], options=("--stats",), status=0, err=rb"(?m)^fp_traps " + traps + b"$")
@@ -629,7 +630,7 @@ def main():
     p.add_argument("--guest", default=os.path.join(TOP, "build", "guest"))
     p.add_argument("--build", default=os.path.join(TOP, "build"), help="where the C programs are compiled to")
     p.add_argument("--host", help="passed on as --host=HOST")
-    p.add_argument("--single-tier", choices=("cold", "hot"), help="passed on")
+    p.add_argument("--single-tier", choices=("cold", "hot", "restless"), help="passed on")
     p.add_argument("--only", default="", metavar="REGEX")
     p.add_argument("--skip", metavar="REGEX", help="tests to leave out")
     p.add_argument("--jobs", type=int, default=2)

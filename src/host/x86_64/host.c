@@ -27,6 +27,7 @@ struct ConstPool {
 static void assign_homes(HostCtx *h, unsigned needs, const uint16_t *ints, uint32_t n_ints,
                          const uint16_t *vecs, uint32_t n_vecs) {
     memset(h->home_of_field, -1, sizeof h->home_of_field);
+    h->int_homes = h->vec_homes = 0;
     h->int_temps = 1u << RAX | 1u << RCX | 1u << RDX | 1u << R11;
     unsigned n_homes = needs & HOST_CALLS ? N_PRESERVED : ARRAY_LEN(int_home_order);
     h->count_reg = needs & HOST_COUNTS ? int_home_order[--n_homes] : -1;
@@ -52,6 +53,22 @@ static void destroy(HostCtx *h) {
     free(h);
 }
 
+static void make_stubs(HostCtx *h, HostCode *stubs) {
+    h->pool->at = (V128 *)ALIGN_UP((uintptr_t)stubs->at, 64);
+    stubs->at = (uint8_t *)(h->pool->at + POOL_ENTRIES);
+    x86_make_stubs(h, stubs);
+    h->stubs_end = stubs->at;
+}
+
+static void rehome(HostCtx *h, const uint16_t *hot_ints, uint32_t n_hot_ints, HostCode *stubs) {
+    assign_homes(h, h->needs, hot_ints, n_hot_ints, h->hot_vecs, h->n_hot_vecs);
+    make_stubs(h, stubs);
+}
+
+static uint32_t n_int_homes(const HostCtx *h) {
+    return (uint32_t)__builtin_popcount(h->int_homes);
+}
+
 static HostCtx *create(const IrField *fields, uint32_t n_fields, uint32_t pc_field,
                        uint32_t state_bytes, const uint16_t *hot_ints, uint32_t n_hot_ints,
                        const uint16_t *hot_vecs, uint32_t n_hot_vecs, const char *isa_limit,
@@ -71,15 +88,15 @@ static HostCtx *create(const IrField *fields, uint32_t n_fields, uint32_t pc_fie
     h->n_fields = n_fields;
     h->pc_field = pc_field;
     h->state_bytes = state_bytes;
+    h->needs = needs;
+    h->hot_vecs = hot_vecs;
+    h->n_hot_vecs = n_hot_vecs;
     assign_homes(h, needs, hot_ints, n_hot_ints, hot_vecs, n_hot_vecs);
     h->code_base = stubs->at;
-    h->pool->at = (V128 *)ALIGN_UP((uintptr_t)stubs->at, 64);
-    stubs->at = (uint8_t *)(h->pool->at + POOL_ENTRIES);
     for (unsigned i = 0; i < SMALL_REGION; i++)
         h->fresh[i] = (Val){.root = i, .hint = -1, .mem_field = -1, .reg = -1, .spill = -1};
     self_image(&h->self);
-    x86_make_stubs(h, stubs);
-    h->stubs_end = stubs->at;
+    make_stubs(h, stubs);
     return h;
 }
 
@@ -531,6 +548,8 @@ const Host host_x86_64 = {
     .counts = true,
     .create = create,
     .destroy = destroy,
+    .rehome = rehome,
+    .n_int_homes = n_int_homes,
     .compile = compile,
     .link = link,
     .enter = enter,

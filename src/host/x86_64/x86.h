@@ -93,6 +93,9 @@ struct HostCtx {
     VecLevel level;
     const IrField *fields;
     uint32_t n_fields, pc_field, state_bytes;
+    unsigned needs;           // and the guest's order of vector registers, as create() got them
+    const uint16_t *hot_vecs;
+    uint32_t n_hot_vecs;
     int8_t home_of_field[IR_MAX_FIELDS]; // register number (integer or xmm by the field's type),
                                          // -1: in memory
     int16_t field_of_int[16], field_of_vec[32];
