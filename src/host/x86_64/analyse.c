@@ -314,7 +314,8 @@ static void visit_access(Walk *w, uint32_t i, const IrInst *in) {
 
 static void visit_exit(Walk *w, uint32_t i, const IrInst *in) {
     X86 *x = w->x;
-    if ((uint64_t)in->imm < x->r->pc + x->r->size_bytes) x->may_loop = true;
+    // Round a loop of blocks at least one leads to itself or to one that begins before it.
+    if ((uint64_t)in->imm <= x->r->pc) x->may_loop = true;
     bool last = in->op == IR_exit;
     barrier(w, i);
     if (last && x->r->hot) { // whoever comes next makes flags anew, or asks
