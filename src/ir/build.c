@@ -178,6 +178,18 @@ static bool commutes(IrOp op) {
     }
 }
 
+// A register that held x was given v, a sum of x and constants: to use x again it would have to be
+// kept.
+static bool has_moved_on(const IrRegion *r, IrRef v) {
+    const IrInst *in = &r->insts[v];
+    uint64_t c;
+    while (in->op == IR_add && ir_const_value(r, in->b, &c)) in = &r->insts[in->a];
+    if (in->op == IR_trunc) in = &r->insts[in->a];
+    if (in->op != IR_get) return false;
+    IrRef now = r->current[in->imm];
+    return now == v || (r->insts[now].op == IR_zext && r->insts[now].a == v);
+}
+
 // x op constant, and x op x.
 static IrRef fold_arith(IrRegion *r, const IrInst *in) {
     uint64_t ones = bits_mask(ir_elem_bits(in->type)), c;
@@ -188,7 +200,7 @@ static IrRef fold_arith(IrRegion *r, const IrInst *in) {
         if (c == 0) return in->a;
         const IrInst *d = &r->insts[in->a]; // (x + c1) + c -> x + (c1 + c)
         uint64_t c1;
-        if (d->op == IR_add && ir_const_value(r, d->b, &c1))
+        if (d->op == IR_add && ir_const_value(r, d->b, &c1) && !has_moved_on(r, in->a))
             return ir_emit(r, IR_add, in->type, d->a, ir_const(r, in->type, c + c1), 0, 0, 0, 0);
         return 0;
     }

@@ -198,10 +198,10 @@ static bool adds_constant(const Walk *w, unsigned field, IrRef v) {
     const IrInst *in = &w->insts[v];
     if (in->op == IR_zext) in = &w->insts[in->a];
     uint64_t c;
-    if (in->op != IR_add || !ir_const_value(w->r, in->b, &c)) return false;
-    const IrInst *of = &w->insts[in->a];
-    if (of->op == IR_trunc && in->type == IR_I32) of = &w->insts[of->a];
-    return of->op == IR_get && of->imm == (int64_t)field;
+    bool is32 = in->type == IR_I32, sum = false;
+    for (; in->op == IR_add && ir_const_value(w->r, in->b, &c); sum = true) in = &w->insts[in->a];
+    if (in->op == IR_trunc && is32) in = &w->insts[in->a];
+    return sum && in->op == IR_get && in->imm == (int64_t)field;
 }
 
 // False when the value is written again before anybody looks.
