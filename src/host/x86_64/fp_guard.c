@@ -13,8 +13,9 @@
 // (d) tininess: the host finds it after rounding, Arm before. They differ only where a number
 // rounds up to the least normal one: the result is the same, but Arm raises underflow. Sums that
 // small are exact, square roots are never that small, and quotients of p bits do not lie so close
-// below a power of two (with ma < mb, ma / mb < 1 - 2^-p): only products, fma and narrowing can do
-// it;
+// below a power of two (with ma < mb, ma / mb < 1 - 2^-p). Nor do squares: the least normal number
+// is an even power of two, and with m <= 1 - 2^-p, m * m < 1 - 2^-p. Only other products, fma and
+// narrowing can do it;
 //
 // (e) conversions to integers out of range, minimum and maximum of NaNs, and comparisons, which
 // make the same of a NaN but are told of it in the same way.

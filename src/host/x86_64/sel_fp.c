@@ -80,7 +80,8 @@ bool sel_farith(X86 *x, const IrInst *in) {
     if (s < 0) return false;
     unsigned which = in->op == IR_fadd ? 0 : in->op == IR_fsub ? 1 : in->op == IR_fmul ? 2 : 3;
     unsigned a = vuse(x, in->a), b = vuse(x, in->b);
-    FpGuard g = fp_guard(x, in, which == 2 ? FP_NAN_OR_LEAST : FP_NAN);
+    bool square = x86_root(x, in->a) == x86_root(x, in->b);
+    FpGuard g = fp_guard(x, in, which == 2 && !square ? FP_NAN_OR_LEAST : FP_NAN);
     unsigned d = fp_guard_def(x, in, &g);
     if (clears(x, s, in->a))
         x->at = vec_encode_masked(x->at, VEC_LANE0, op[which][s - SS], d, a, b, 0);

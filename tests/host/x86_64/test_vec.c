@@ -566,6 +566,8 @@ static void every_op(void **state) {
     static Trial x;
     static IrInst insts[8];
     static Val val[8];
+    for (unsigned i = 0; i < ARRAY_LEN(val); i++) // all are wanted
+        val[i] = (Val){.root = i, .last_use = UINT32_MAX};
     static V128 vconsts[1];
     Arena arena = {0};
     x.x.h = &x.ctx;
