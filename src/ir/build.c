@@ -639,9 +639,12 @@ void ir_trap(IrRegion *r, IrTrap kind, unsigned value, uint64_t pc) {
 
 static IrRef flags_operand(IrRegion *r, const IrFlagsOperand *o, IrType t) {
     if (o->field < 0) return ir_const(r, t, o->value);
-    IrRef v = ir_get(r, (unsigned)o->field, r->fields[o->field].type);
-    if (ir_type(r, v) != t) v = ir_op1(r, IR_trunc, t, v);
-    return ir_add(r, v, ir_const(r, t, o->value));
+    IrType full = r->fields[o->field].type;
+    if (ir_is_float(t) && ir_is_vec(full)) return ir_get(r, (unsigned)o->field, t);
+    IrType whole = t == IR_F64 ? IR_I64 : t == IR_F32 ? IR_I32 : t;
+    IrRef v = ir_get(r, (unsigned)o->field, full);
+    if (full != whole) v = ir_op1(r, IR_trunc, whole, v);
+    return t == whole ? ir_add(r, v, ir_const(r, t, o->value)) : ir_op1(r, IR_bitcast, t, v);
 }
 
 typedef struct Operands {
@@ -650,6 +653,7 @@ typedef struct Operands {
 
 static Operands operands_of(IrRegion *r, const IrFlagsCompare *c) {
     IrType t = c->width == 64 ? IR_I64 : IR_I32;
+    if (c->op == IR_fl_fcmp) t = c->width == 64 ? IR_F64 : IR_F32;
     Operands o = {.a = flags_operand(r, &c->a, t), .b = c->has_b ? flags_operand(r, &c->b, t) : 0};
     if (c->a.plus_b) o.a = ir_add(r, o.a, o.b);
     return o;

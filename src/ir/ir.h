@@ -195,9 +195,10 @@ typedef struct IrBlock {
 } IrBlock;
 
 // What condition flags were made of, as guest registers say it: the flags of a - b (fl_sub), or of
-// a, or of a & b (fl_logic). An operand is a constant, or the register `field` (-1: none) plus a
-// constant; plus_b: plus b as well. conditional: of that only where `when` (a - b) compares by cc,
-// else they are `otherwise`.
+// a, or of a & b (fl_logic), or of the floats a and b (fl_fcmp; in the low lanes of vectors, or as
+// the bits of an integer register). An operand is a constant, or the register `field` (-1: none)
+// plus a constant; plus_b: plus b as well. conditional: of that only where `when` (a - b) compares
+// by cc, else they are `otherwise`.
 typedef struct IrFlagsOperand {
     int16_t field;
     bool plus_b;

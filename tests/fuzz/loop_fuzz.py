@@ -4,7 +4,7 @@
     loop_fuzz.py [--loops N] [--seed S] [--dragoman FILE | --run COMMAND...] [--milliseconds N] [--keep FOLDER]
 
 Each loop counts down over memory and does up to 40 random things with a few registers: comparisons and
-other makers of flags, readers of them (also of the last round's), constants added to operands, operands
+other makers of flags (in some of floats, too), readers of them (also of the last round's), constants added to operands, operands
 overwritten, accesses, branches over a few instructions, calls. loops.c takes pages away from it, sends
 signals into it, and compares all registers and flags then; what it prints has to be what it prints under
 qemu-aarch64. A difference names the loop; --keep leaves the source and the program for a closer look.
@@ -21,6 +21,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 CONDITIONS = 'eq ne cs cc mi pl vs vc hi ls ge lt gt le'.split()
 WORK = (1, 2, 3, 4, 9, 10, 11, 12)  # loaded in each round; half of them have a home in the host
 OUT = (5, 13, 14)                   # hold what was made of the last round's flags
+FLOATS = (0, 1, 2, 7, 20, 30)       # loaded in each round, too
 MOST_WORDS = 60
 
 
@@ -28,12 +29,31 @@ class Body:
     def __init__(self, rnd):
         self.rnd = rnd
         self.label = 2
+        self.floats = rnd.random() < 0.4
 
     def r(self, *more):
         return self.rnd.choice(WORK + more)
 
+    def float_maker(self):
+        rnd, t = self.rnd, self.rnd.choice('dds')
+        a, b = rnd.choice(FLOATS), rnd.choice(FLOATS)
+        return rnd.choice((f'fcmp {t}{a}, {t}{b}', f'fcmp {t}{a}, {t}{b}', f'fcmpe {t}{a}, {t}{b}', f'fcmp {t}{a}, #0.0',
+                           f'fccmp {t}{a}, {t}{b}, #{rnd.randrange(16)}, {rnd.choice(CONDITIONS)}'))
+
+    def float_plain(self):
+        rnd, t = self.rnd, self.rnd.choice('dds')
+        a, b, d = rnd.choice(FLOATS), rnd.choice(FLOATS), rnd.choice(FLOATS)
+        return rnd.choice((f'fmov {t}{d}, {t}{a}', f'ldr {t}{d}, [x20, #{8 * rnd.randrange(64)}]', f'ldr {t}{d}, [x15, #16]',
+                           f'{rnd.choice(("fadd", "fsub", "fmul", "fdiv"))} {t}{d}, {t}{a}, {t}{b}', f'fmul {t}{d}, {t}{a}, {t}{a}',
+                           f'{rnd.choice(("fmadd", "fmsub", "fnmadd"))} {t}{d}, {t}{a}, {t}{b}, {t}{d}',
+                           f'str {t}{a}, [x23, x19, lsl #{3 if t == "d" else 2}]', f'fmov x{self.r()}, d{a}', f'fmov d{d}, x{self.r()}',
+                           f'fmov {t}{d}, {"xzr" if t == "d" else "wzr"}', f'fcsel {t}{d}, {t}{a}, {t}{b}, {rnd.choice(CONDITIONS)}',
+                           f'scvtf {t}{d}, w{self.r()}'))
+
     def maker(self):
         """Something that sets flags."""
+        if self.floats and self.rnd.random() < 0.6:
+            return self.float_maker()
         rnd, w = self.rnd, self.rnd.choice('wx')
         a, b, d = self.r(), self.r(), self.rnd.choice(WORK + ('zr',) * 6)
         imm, cc = rnd.choice((0, 1, 2, 5, 77, 4095, '3, lsl #12')), rnd.choice(CONDITIONS)
@@ -57,6 +77,8 @@ class Body:
 
     def plain(self):
         """Something that leaves flags as they are."""
+        if self.floats and self.rnd.random() < 0.5:
+            return self.float_plain()
         rnd, w = self.rnd, self.rnd.choice('wx')
         a, b, d = self.r(), self.r(), self.r()
         word = 8 * rnd.randrange(64)
@@ -107,6 +129,8 @@ class Body:
     def lines(self):
         rnd = self.rnd
         out = [self.reader(rnd.choice(OUT)) for _ in range(rnd.randrange(3))]
+        if self.floats:
+            out += ['add x15, x20, x19, lsl #3', 'ldp d0, d1, [x15]', 'ldp d2, d7, [x15, #16]', 'ldp d20, d30, [x15, #32]']
         out += ['add x15, x20, x19, lsl #3', 'ldp x1, x2, [x15]', 'ldp x3, x4, [x15, #16]']
         if rnd.random() < 0.3:
             out.append(self.reader(rnd.choice(OUT)))

@@ -462,6 +462,12 @@ static void put_memory(X86 *x, const Bank *b, unsigned f, IrRef v) {
     }
 }
 
+void x86_put_low(X86 *x, unsigned field, IrRef v) {
+    unsigned reg = x86_use_vec(x, v);
+    rescue_field(x, bank_of(x, false), field);
+    vec_op(x, V_movq_st, reg, 0, vrm_of(mem_state(x86_field_disp(x, field))), 0);
+}
+
 void x86_put(X86 *x, unsigned field, IrRef v) {
     const Bank *b = bank_of(x, x86_in_vec(x->r->fields[field].type));
     v = x86_root(x, v);

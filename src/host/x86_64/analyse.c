@@ -115,6 +115,7 @@ static void use_condition(Walk *w, uint32_t i, IrRef v) {
 
 static bool compares(const Walk *w, const IrInst *fl) {
     IrType t = ir_type(w->r, fl->a);
+    if (fl->op == IR_fl_fcmp) return (t == IR_F32 || t == IR_F64) && !w->r->fp_exact;
     return (fl->op == IR_fl_sub || fl->op == IR_fl_logic) && (t == IR_I32 || t == IR_I64);
 }
 
@@ -169,6 +170,8 @@ static bool may_sink(Walk *w, uint32_t i, const IrInst *fl) {
 
 static bool visit_put_flags(Walk *w, uint32_t i, const IrInst *in) {
     unsigned f = (unsigned)in->imm;
+    if (i == w->r->entry_flags) // what a comparison of floats raises was raised where it was made
+        w->val[in->a].flags |= VAL_ABSORBED;
     if (w->field[f].dead_epoch == w->epoch) return false;
     w->field[f].dead_epoch = w->epoch;
     if (!may_sink(w, i, &w->insts[in->a])) use(w, in->a, i);
@@ -329,6 +332,20 @@ static void visit_exit(Walk *w, uint32_t i, const IrInst *in) {
         flags_wanted(w);
 }
 
+// Right behind the comparison of floats at i an exit or a select makes the same one.
+static bool compared_again(const Walk *w, uint32_t i, const IrInst *fl) {
+    IrRef same = 0;
+    for (uint32_t k = i + 1; k < w->r->n_insts; k++) {
+        const IrInst *in = &w->insts[k];
+        bool put_of_it = in->op == IR_put && in->a == i;
+        if (in->op == IR_fcmp && in->a == fl->a && in->b == fl->b && in->aux2 == fl->aux)
+            same = k;
+        else if (in->op != IR_insn && in->op != IR_const && !put_of_it)
+            return same && in->a == same && w->val[k].flags & VAL_FUSED_COND;
+    }
+    return false;
+}
+
 static bool visit_other(Walk *w, uint32_t i, const IrInst *in) {
     X86 *x = w->x;
     Val *v = &x->val[i];
@@ -339,7 +356,9 @@ static bool visit_other(Walk *w, uint32_t i, const IrInst *in) {
         if (!used(w, i)) return false;
         break;
     case IR_FLAGFP:
-        if (!used(w, i) && (v->flags & VAL_ABSORBED)) return false;
+        if (used(w, i)) break;
+        if (v->flags & VAL_ABSORBED) return false;
+        if (in->op == IR_fl_fcmp && compared_again(w, i, in)) return false;
         break;
     case IR_CTL:
         if (in->op == IR_exit_ind && in->aux != IR_JUMP_RET) x->may_loop = true;

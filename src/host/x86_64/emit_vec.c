@@ -142,3 +142,8 @@ uint8_t *vec_encode_masked(uint8_t *p, VecMask mask, Vop op, unsigned dst, unsig
     unsigned zeroing = op == V_vcmpps_k || op == V_vcmpph_k ? 0 : 0x80; // a comparison always is
     return encode(p, VEC_AVX512, op, dst, s1, vrm_reg(rm), imm, zeroing | mask);
 }
+
+uint8_t *vec_encode_silent(uint8_t *p, Vop op, unsigned dst, unsigned rm) {
+    enum { SAE = 0x10 }; // EVEX.b, beside the mask
+    return encode(p, VEC_AVX512, op, dst, 0, vrm_reg(rm), 0, SAE);
+}

@@ -69,6 +69,9 @@ typedef enum VecMask {
 uint8_t *vec_encode_masked(uint8_t *p, VecMask mask, Vop op, unsigned dst, unsigned s1, unsigned rm,
                            unsigned imm);
 
+// A two-operand row on scalars, dst and rm, which raises no exceptions. AVX-512.
+uint8_t *vec_encode_silent(uint8_t *p, Vop op, unsigned dst, unsigned rm);
+
 // What the selectors ask about a row.
 bool vec_is_three_operand(Vop op);
 bool vec_is_commutative(Vop op);

@@ -185,6 +185,19 @@ void fp_compare(X86 *x, Vop op, unsigned a, unsigned b) {
     c->back = x->at;
 }
 
+// What it would raise, another comparison of the same operands has raised.
+void fp_compare_silently(X86 *x, Vop op, unsigned a, unsigned b) {
+    if (!fp_traps(x)) {
+        op2(x, op, a, b);
+    } else if (has_avx512(x)) {
+        x->at = vec_encode_silent(x->at, op, a, b);
+    } else {
+        x86_fp_masked(x, true);
+        op2(x, op, a, b);
+        x86_fp_masked(x, false);
+    }
+}
+
 // ---- a * b + c ----
 
 // The form of the instruction by the operand whose register the result takes; b is the second

@@ -243,17 +243,28 @@ bool x86_fcmp_flags(X86 *x, IrRef v, unsigned *cc) {
     return true;
 }
 
-bool sel_fl_fcmp(X86 *x, const IrInst *in) {
-    IrType t = ir_type(x_region(x), in->a);
-    if (t != IR_F32 && t != IR_F64) return false;
-    unsigned a = vuse(x, in->a), b = vuse(x, in->b), d = gdef(x, in);
-    bool is64 = t == IR_F64;
-    fp_compare(x, in->aux ? (is64 ? V_comisd : V_comiss) : (is64 ? V_ucomisd : V_ucomiss), a, b);
+// EFLAGS of a comparison as fl_fcmp has it.
+static void flags_of_floats(X86 *x, unsigned d) {
     gconst(x, d, 0); // greater
     gcmov_const(x, CC_E, d, IR_FLAG_Z);
     gcmov_const(x, CC_B, d, IR_FLAG_N | IR_FLAG_NOT_C);
     gcmov_const(x, CC_P, d, IR_FLAG_V);
+}
+
+bool sel_fl_fcmp(X86 *x, const IrInst *in) {
+    IrType t = ir_type(x_region(x), in->a);
+    if (t != IR_F32 && t != IR_F64) return false;
+    unsigned a = vuse(x, in->a), b = vuse(x, in->b);
+    bool is64 = t == IR_F64, used = x->val[ref_of(x, in)].last_use;
+    unsigned d = used ? gdef(x, in) : 0;
+    fp_compare(x, in->aux ? (is64 ? V_comisd : V_comiss) : (is64 ? V_ucomisd : V_ucomiss), a, b);
+    if (used) flags_of_floats(x, d); // else only what it raises is wanted
     return true;
+}
+
+void x86_compare_floats(X86 *x, bool is64, unsigned a, unsigned b) {
+    fp_compare_silently(x, is64 ? V_ucomisd : V_ucomiss, a, b);
+    flags_of_floats(x, RAX);
 }
 
 bool sel_vfcmp(X86 *x, const IrInst *in) {

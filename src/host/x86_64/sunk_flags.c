@@ -9,12 +9,15 @@
 // In a hot region exits do not store them either: the block that is linked behind is told what they
 // are made of. And there a register may change by a constant in between (a loop's counter): from
 // then on the flags are made of it less that constant, which is one more form of the same flags.
+//
+// Comparisons of floats are left out in the same way. What they raise is raised where they stand,
+// by themselves or by the branch behind them, and not again when their flags are made.
 #include "host/x86_64/emit.h"
 
 #include <assert.h>
 
 static int width_of(const X86 *x, IrRef v) {
-    return ir_type(x->r, v) == IR_I64 ? 64 : 32;
+    return ir_elem_bits(ir_type(x->r, v)) == 64 ? 64 : 32;
 }
 
 static bool changes(const SunkFlags *s, unsigned field) {
@@ -23,7 +26,8 @@ static bool changes(const SunkFlags *s, unsigned field) {
 
 static IrRef held(const X86 *x, unsigned field) {
     int home = x->h->home_of_field[field];
-    return home >= 0 ? x->int_val[home] : x->mem_val[field];
+    if (home < 0) return x->mem_val[field];
+    return x86_in_vec(x->r->fields[field].type) ? x->vec_val[home] : x->int_val[home];
 }
 
 // v without the constants that were added to it, which go to *sum.
@@ -89,6 +93,19 @@ static bool locate(const X86 *x, const SunkFlags *s, IrRef v, int width, IrFlags
     return false;
 }
 
+// A float: a constant, or the low lane of a vector.
+static bool locate_float(const X86 *x, const SunkFlags *s, IrRef v, IrFlagsOperand *out) {
+    *out = (IrFlagsOperand){.field = -1};
+    if (ir_const_value(x->r, v, &out->value)) return true;
+    v = x86_root(x, v);
+    for (unsigned f = 0; f < x->r->n_fields; f++)
+        if (x86_in_vec(x->r->fields[f].type) && held(x, f) == v && !changes(s, f)) {
+            out->field = (int16_t)f;
+            return true;
+        }
+    return false;
+}
+
 // a, when a register holds a - b: then it is that and b.
 static bool locate_sum(const X86 *x, const SunkFlags *s, const IrInst *sub, IrFlagsOperand *out) {
     for (unsigned f = 0; f < x->r->n_fields; f++) {
@@ -104,8 +121,11 @@ static bool locate_sum(const X86 *x, const SunkFlags *s, const IrInst *sub, IrFl
 // What no register will say goes where it is kept for it.
 static bool keep(X86 *x, unsigned i, IrRef v, IrFlagsOperand *out) {
     if (!x->r->hot || x->r->kept[i] < 0) return false;
-    x86_put(x, (unsigned)x->r->kept[i], v);
-    x->int_locked = 0;
+    if (x86_in_vec(ir_type(x->r, v)))
+        x86_put_low(x, (unsigned)x->r->kept[i], v);
+    else
+        x86_put(x, (unsigned)x->r->kept[i], v);
+    x->int_locked = x->vec_locked = 0;
     *out = (IrFlagsOperand){.field = x->r->kept[i]};
     return true;
 }
@@ -115,8 +135,11 @@ static bool keep(X86 *x, unsigned i, IrRef v, IrFlagsOperand *out) {
 static bool locate_compare(X86 *x, const SunkFlags *s, const IrInst *in, bool may_keep,
                            IrFlagsCompare *c) {
     int w = width_of(x, in->a);
-    *c = (IrFlagsCompare){
-        .op = in->op == IR_fl_logic ? IR_fl_logic : IR_fl_sub, .width = (uint8_t)w, .has_b = true};
+    bool sub = in->op != IR_fl_logic && in->op != IR_fl_fcmp;
+    *c = (IrFlagsCompare){.op = sub ? IR_fl_sub : in->op, .width = (uint8_t)w, .has_b = true};
+    if (in->op == IR_fl_fcmp)
+        return (locate_float(x, s, in->b, &c->b) || (may_keep && keep(x, 1, in->b, &c->b))) &&
+               (locate_float(x, s, in->a, &c->a) || (may_keep && keep(x, 0, in->a, &c->a)));
     if (c->op == IR_fl_sub)
         return (locate(x, s, in->b, w, &c->b) || (may_keep && keep(x, 1, in->b, &c->b))) &&
                (locate(x, s, in->a, w, &c->a) || locate_sum(x, s, in, &c->a) ||
@@ -197,10 +220,11 @@ void x86_flags_follow(X86 *x, unsigned field, IrRef v) {
 static void make_value(X86 *x, IrRef put, IrRef v) {
     if (x->r->insts[v].op == IR_const) return;
     x->val[v].last_use = put;
-    bool made = x86_sel_int(x, v);
+    bool floats = x->r->insts[v].op == IR_fl_fcmp;
+    bool made = floats ? x86_sel_fp(x, v) : x86_sel_int(x, v);
     assert(made);
     (void)made;
-    x->int_locked = 0;
+    x->int_locked = x->vec_locked = 0;
 }
 
 bool x86_put_flags(X86 *x, IrRef put) {
@@ -252,6 +276,28 @@ static void compare_again(X86 *x, const IrFlagsCompare *c) {
     }
 }
 
+// In a home, or loaded into t.
+static unsigned float_operand(X86 *x, const IrFlagsOperand *o, int width, unsigned t) {
+    int home = o->field >= 0 ? x->h->home_of_field[o->field] : -1;
+    if (o->field < 0)
+        vec_op(x, V_movaps, t, 0, vrm_rip(x86_const128(x, o->value, 0)), 0);
+    else if (home < 0)
+        vec_op(x, width == 64 ? V_movq : V_movd_xr, t, 0, vrm_of(field_mem(x, o)), 0);
+    else if (x86_in_vec(x->r->fields[o->field].type))
+        return (unsigned)home;
+    else
+        vec_op(x, width == 64 ? V_movq_xr : V_movd_xr, t, 0, vrm_reg((unsigned)home), 0);
+    return t;
+}
+
+// As state has flags, in rax. Temporaries hold nothing any more.
+static void compare_floats_again(X86 *x, const IrFlagsCompare *c) {
+    uint32_t temps = x->h->vec_temps;
+    unsigned a = float_operand(x, &c->a, c->width, (unsigned)__builtin_ctz(temps));
+    unsigned b = float_operand(x, &c->b, c->width, (unsigned)__builtin_ctz(temps & (temps - 1)));
+    x86_compare_floats(x, c->width == 64, a, b);
+}
+
 static Mem flags_mem(const X86 *x, const SunkFlags *s) {
     return mem_state(x86_field_disp(x, s->made.flags));
 }
@@ -263,6 +309,11 @@ static void store_eflags(X86 *x, const SunkFlags *s) {
 
 static void make_flags(X86 *x, const SunkFlags *s) {
     uint8_t *over = NULL;
+    if (s->made.of.op == IR_fl_fcmp) {
+        compare_floats_again(x, &s->made.of);
+        mov_store(x, 32, flags_mem(x, s), RAX);
+        return;
+    }
     if (s->made.conditional) {
         mov_store_imm(x, 32, flags_mem(x, s), (int32_t)ir_flags_from_nzcv(s->made.otherwise));
         compare_again(x, &s->made.when);
@@ -282,7 +333,8 @@ typedef enum InEflags { NOT_THERE, THERE, THERE_BUT_CARRY } InEflags;
 // As a rule the exit's condition is of the very comparison.
 static InEflags in_eflags(const X86 *x, const SunkFlags *s) {
     const IrInst *fl = &x->r->insts[x->r->insts[s->put].a];
-    if (s->made.conditional || x->flags_bits != s->made.of.width) return NOT_THERE;
+    bool floats = s->made.of.op == IR_fl_fcmp;
+    if (s->made.conditional || floats || x->flags_bits != s->made.of.width) return NOT_THERE;
     if (fl->op == IR_fl_sub)
         return x->flags_known & FLAGS_CMP && x->flags_a == fl->a && x->flags_b == fl->b ? THERE
                                                                                         : NOT_THERE;

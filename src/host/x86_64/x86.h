@@ -277,6 +277,7 @@ static inline bool x86_dies(const X86 *x, IrRef v) {
 }
 void x86_get(X86 *x, IrRef v);
 void x86_put(X86 *x, unsigned field, IrRef v);
+void x86_put_low(X86 *x, unsigned field, IrRef v); // a float, to an integer field in memory
 // Before a call: temporaries (and, when all, homes) are emptied of live values.
 void x86_spill_temps(X86 *x);
 void x86_forget_homes(X86 *x); // a helper changed guest state
@@ -361,6 +362,8 @@ unsigned x86_condition(X86 *x, IrRef user, IrRef v);
 // EFLAGS for fcmp v such that one condition code says it; false when that cannot be (then
 // x86_sel_fp(v) gives 0/1).
 bool x86_fcmp_flags(X86 *x, IrRef v, unsigned *cc);
+// What fl_fcmp makes of these registers goes to rax; nothing is raised.
+void x86_compare_floats(X86 *x, bool is64, unsigned a, unsigned b);
 enum { FLAGS_CMP = 1, FLAGS_RESULT = 2, FLAGS_LOGIC = 4 };
 static inline void x86_flags_lost(X86 *x) {
     x->flags_known = 0;
