@@ -232,14 +232,13 @@ bool sel_fcmp(X86 *x, const IrInst *in) {
     return true;
 }
 
-bool x86_fcmp_flags(X86 *x, IrRef v, unsigned *cc) {
+bool x86_fcmp_flags(X86 *x, IrRef v, unsigned *cc, bool *unless_parity) {
     const IrInst *in = ir_at(x->r, v);
     IrType t = ir_type(x->r, in->a);
-    if (in->op != IR_fcmp || (t != IR_F32 && t != IR_F64) || x->r->fp_exact || in->aux == IR_OEQ ||
-        in->aux == IR_UNE)
-        return false;
+    if (in->op != IR_fcmp || (t != IR_F32 && t != IR_F64) || x->r->fp_exact) return false;
     unsigned parity;
     *cc = fcmp_flags(x, in, &parity);
+    *unless_parity = parity;
     return true;
 }
 

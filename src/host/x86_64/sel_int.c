@@ -449,13 +449,23 @@ static unsigned cond_flags(X86 *x, const IrInst *in) {
     return CC_E ^ no;
 }
 
+// Unordered operands are not equal, but EFLAGS have both.
+static void emit_unequal(X86 *x, const Cold *c) {
+    test_rr(x, 64, RSP, RSP);
+    x86_cold_back(x, c);
+}
+
 unsigned x86_condition(X86 *x, IrRef user, IrRef v) {
     const IrInst *in = &x->r->insts[v];
     if (x->val[user].flags & VAL_FUSED_COND) {
         unsigned cc;
+        bool unless_parity;
         if (in->op == IR_icmp) return icmp_flags(x, in);
         if (in->op == IR_cond) return cond_flags(x, in);
-        if (x86_fcmp_flags(x, v, &cc)) return cc;
+        if (x86_fcmp_flags(x, v, &cc, &unless_parity)) {
+            if (unless_parity) x86_cold(x, CC_P, emit_unequal);
+            return cc;
+        }
         x->val[v].last_use = x->now; // as a value after all, and only here
         if (!x86_sel_fp(x, v)) x86_fallback(x, v);
         x86_flags_lost(x);

@@ -356,12 +356,12 @@ void x86_sel_ctl(X86 *x, IrRef v); // sel_ctl.c: exits, traps, calls
 bool x86_sel_vec(X86 *x, IrRef v); // sel_vec*.c: vector-typed results and operands
 bool x86_sel_fp(X86 *x, IrRef v);  // sel_fp.c: FLAGFP and float-typed ops
 // Makes EFLAGS for I1 value v (comparison, fcmp, or a 0/1 register) and returns the condition code
-// under which v is true. For fcmp, sel_fp.c's x86_fcmp_flags does it. fcmp predicates that need two
-// conditions (OEQ, UNE) are made 0/1 first. user: the exit_if or select that asks.
+// under which v is true. For fcmp, sel_fp.c's x86_fcmp_flags does it. user: the exit_if or select
+// that asks.
 unsigned x86_condition(X86 *x, IrRef user, IrRef v);
-// EFLAGS for fcmp v such that one condition code says it; false when that cannot be (then
-// x86_sel_fp(v) gives 0/1).
-bool x86_fcmp_flags(X86 *x, IrRef v, unsigned *cc);
+// EFLAGS for fcmp v such that one condition code says it, unless_parity: but of unordered operands,
+// which are not equal; false when that cannot be (then x86_sel_fp(v) gives 0/1).
+bool x86_fcmp_flags(X86 *x, IrRef v, unsigned *cc, bool *unless_parity);
 // What fl_fcmp makes of these registers goes to rax; nothing is raised.
 void x86_compare_floats(X86 *x, bool is64, unsigned a, unsigned b);
 enum { FLAGS_CMP = 1, FLAGS_RESULT = 2, FLAGS_LOGIC = 4 };
