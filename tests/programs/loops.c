@@ -210,6 +210,15 @@ LOOP(ccmp_twice,
 LOOP(fcmp, "scvtf d0, x19\n" GET "sub x19, x19, #1\n fcmp d0, #0.0\n" SET "b.gt 1b")
 LOOP(fcmp_lost, GET "fmov d0, x9\n fmov d1, x19\n fcmp d0, d1\n" SET "cset w10, vs\n cset w11, mi\n"
                     "fccmp d1, d0, #5, ne\n" SET "cset w12, hi\n sub x19, x19, #1\n cbnz x19, 1b")
+LOOP(fcmp_kept, GET "fmov d0, x9\n fmov d20, x19\n fcmpe d0, d20\n fmov d0, x26\n" SET
+                    "mov x11, #0\n movi d20, #0\n" SET "b.lt 2f\n add x11, x19, #1\n" SET
+                    "2: cset w10, vs\n fcmp s0, s20\n sub x19, x19, #1\n" SET
+                    "cset w12, pl\n tst x19, x19\n b.ne 1b")
+LOOP(fcmp_equal, GET "fmov d30, x9\n mov x10, #0\n mov x11, #0\n fcmp d30, d30\n" SET
+                     "b.ne 2f\n add x10, x19, #1\n2: orr x12, x9, #0x7ff0000000000000\n"
+                     "fmov d30, x12\n fcmp d30, #0.0\n" SET "b.eq 3f\n add x11, x19, #2\n" SET
+                     "3: fmov s0, w9\n fcmp s0, s30\n csel x13, x9, x19, eq\n" SET
+                     "sub x19, x19, #1\n cbnz x19, 1b")
 
 // Several blocks, calls, loops in loops.
 LOOP(either, GET "tbz x9, #3, 2f\n eor x10, x9, x19\n subs x19, x19, #1\n" SET
@@ -265,8 +274,8 @@ EACH_CC(CONDITION)
     DOWN(gone_pair) DOWN(gone_later) DOWN(kept_twice) DOWN(kept_logic) DOWN(gone_home) \
     DOWN(kept_home) DOWN(kept_home_b) DOWN(kept_sums) DOWN(stepping) DOWN(ccmp) DOWN(ccmp_hi) \
     ROW(ccmp_le, .step = 1) DOWN(ccmp_w) DOWN(ccmp_gone) DOWN(ccmp_twice) DOWN(fcmp) \
-    DOWN(fcmp_lost) DOWN(either) DOWN(either_cmp) DOWN(blocks) DOWN(passing) DOWN(calls) \
-    DOWN(calls_across) DOWN(calls_pointer) \
+    DOWN(fcmp_lost) DOWN(fcmp_kept) DOWN(fcmp_equal) DOWN(either) DOWN(either_cmp) \
+    DOWN(blocks) DOWN(passing) DOWN(calls) DOWN(calls_across) DOWN(calls_pointer) \
     ROW(nested, .from = WORDS - 1, .step = -1, .inner = true) \
     ROW(nested_up, .from = WORDS - 1, .step = -10, .inner = true) EACH_CC(IF_ROW)
 // clang-format on
