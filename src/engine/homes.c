@@ -1,6 +1,6 @@
 // homes.c - which guest registers have homes in host registers: those that this program uses most.
 //
-// A machine begins with the guest's own order (Guest.hot_ints), which is right for most programs'
+// A machine begins with the guest's own order (Guest.hot), which is right for most programs'
 // calls and wrong for many a loop. Where vCPUs are seen running (hot_seen) is noted; now and then
 // the dispatcher looks which registers the loops around these places use, and when others deserve
 // the homes by enough, all code is dropped and made anew with these. Nothing else changes: homes
@@ -152,13 +152,13 @@ static uint32_t collect(const Vcpu *v, Seen *seen) {
 // The guest's own order counts a little too: not all that is used was seen.
 static void order_by_use(const Guest *g, const double *use, uint16_t *ints) {
     double all = 0, weight[IR_MAX_FIELDS];
-    for (uint32_t i = 0; i < g->n_hot_ints; i++) all += use[g->hot_ints[i]];
-    for (uint32_t i = 0; i < g->n_hot_ints; i++)
-        weight[g->hot_ints[i]] = use[g->hot_ints[i]] + all * 0.1 / (i + 4);
-    for (uint32_t n = 0; n < g->n_hot_ints; n++) {
+    for (uint32_t i = 0; i < g->hot.n_ints; i++) all += use[g->hot.ints[i]];
+    for (uint32_t i = 0; i < g->hot.n_ints; i++)
+        weight[g->hot.ints[i]] = use[g->hot.ints[i]] + all * 0.1 / (i + 4);
+    for (uint32_t n = 0; n < g->hot.n_ints; n++) {
         uint32_t at = n;
-        for (; at && weight[ints[at - 1]] < weight[g->hot_ints[n]]; at--) ints[at] = ints[at - 1];
-        ints[at] = g->hot_ints[n];
+        for (; at && weight[ints[at - 1]] < weight[g->hot.ints[n]]; at--) ints[at] = ints[at - 1];
+        ints[at] = g->hot.ints[n];
     }
 }
 
@@ -166,7 +166,7 @@ static void order_by_use(const Guest *g, const double *use, uint16_t *ints) {
 static double covered(const Machine *m, const double *use, const uint16_t *ints) {
     uint32_t n = m->host->n_int_homes(m->host_ctx);
     double all = 0, met = 0;
-    for (uint32_t i = 0; i < m->guest->n_hot_ints; i++) {
+    for (uint32_t i = 0; i < m->guest->hot.n_ints; i++) {
         all += use[ints[i]];
         if (i < n) met += use[ints[i]];
     }
@@ -196,7 +196,7 @@ static void change(Vcpu *v, const uint16_t *ints) {
     persist_close(m);
     machine_flush(m, v);
     HostCode stubs = {.at = m->cache, .end = m->cache_end};
-    m->host->rehome(m->host_ctx, h->ints, m->guest->n_hot_ints, &stubs);
+    m->host->rehome(m->host_ctx, h->ints, m->guest->hot.n_ints, &stubs);
     m->cache_first = m->cache_at = (uint8_t *)ALIGN_UP((uintptr_t)stubs.at, 64);
     m->stats.rehomed++;
 }
@@ -204,7 +204,7 @@ static void change(Vcpu *v, const uint16_t *ints) {
 // For tests: the registers take turns.
 static void change_anyhow(Vcpu *v) {
     uint16_t ints[IR_MAX_FIELDS];
-    uint32_t n = v->m->guest->n_hot_ints;
+    uint32_t n = v->m->guest->hot.n_ints;
     for (uint32_t i = 0; i < n; i++) ints[i] = v->m->homes->ints[(i + 7) % n];
     change(v, ints);
 }
@@ -216,7 +216,7 @@ void homes_consider(Vcpu *v) {
     struct Homes *h = m->homes;
     if (!h) {
         if (!(h = m->homes = calloc(1, sizeof *h))) return;
-        memcpy(h->ints, m->guest->hot_ints, m->guest->n_hot_ints * sizeof *h->ints);
+        memcpy(h->ints, m->guest->hot.ints, m->guest->hot.n_ints * sizeof *h->ints);
     }
     if (m->tier == TIER_RESTLESS) {
         change_anyhow(v);

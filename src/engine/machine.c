@@ -66,8 +66,7 @@ Machine *machine_new(const MachineConfig *c, DgmErr *err) {
     HostCode stubs = {.at = m->cache, .end = m->cache_end};
     const Guest *g = m->guest;
     m->host_ctx = m->host->create(
-        g->fields, g->n_fields, g->pc_field, g->state_bytes, g->hot_ints, g->n_hot_ints,
-        g->hot_vecs, g->n_hot_vecs, c->isa_limit,
+        g->fields, g->n_fields, g->pc_field, g->state_bytes, &g->hot, c->isa_limit,
         (m->count ? HOST_COUNTS : 0u) | (wanted & DGM_CALLS ? HOST_CALLS : 0u), &stubs, err);
     if (!m->host_ctx) {
         machine_free(m);

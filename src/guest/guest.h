@@ -67,9 +67,7 @@ typedef struct Guest {
     uint32_t n_fields;
     uint16_t pc_field;
     IrFpRules fp_rules;
-    // Which fields deserve a host register most, best first (integers, then 128-bit vectors).
-    const uint16_t *hot_ints, *hot_vecs;
-    uint32_t n_hot_ints, n_hot_vecs;
+    IrHotFields hot;
     uint64_t unseen; // features whose instructions access memory where nobody who watches sees it:
                      // they work, but the guest is not told that they are there
     const GuestCpu *cpus; // the first is the default; ends with name == NULL

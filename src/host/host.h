@@ -2,7 +2,7 @@
 //
 // Convention between blocks: each guest register either has a *home* (a host register that holds it
 // whenever control is between two guest instructions while translated code runs) or lives in guest
-// state. Homes are chosen once per machine from Guest.hot_ints / hot_vecs. Block entries and
+// state. Homes are chosen once per machine from Guest.hot. Block entries and
 // chained edges therefore need no loads and stores of guest state. At every op that can fault,
 // homes and guest state together are exactly the guest's registers before the instruction; the
 // fault table of a block maps the host pc to the guest pc.
@@ -150,8 +150,7 @@ struct Host {
     // ("avx512,avx2,bmi,fma,avx,sse4,fp16,fptraps"), for tests. NULL when this machine cannot run
     // it.
     HostCtx *(*create)(const IrField *fields, uint32_t n_fields, uint32_t pc_field,
-                       uint32_t state_bytes, const uint16_t *hot_ints, uint32_t n_hot_ints,
-                       const uint16_t *hot_vecs, uint32_t n_hot_vecs, const char *isa_limit,
+                       uint32_t state_bytes, const IrHotFields *hot, const char *isa_limit,
                        unsigned needs, HostCode *stubs, DgmErr *err);
     void (*destroy)(HostCtx *);
     // Other integer registers get the homes, best first, and the stubs are made anew where they

@@ -189,6 +189,14 @@ typedef struct IrField {
     int16_t gdb, dwarf; // register numbers, -1 when there is none
 } IrField;
 
+// Which fields deserve a host register most, best first: integers and 128-bit vectors that are used
+// in arithmetic; and, of the integers, those that are mostly stored, loaded, copied and written,
+// for which a register that cannot compute is as good.
+typedef struct IrHotFields {
+    const uint16_t *ints, *vecs, *saved;
+    uint32_t n_ints, n_vecs, n_saved;
+} IrHotFields;
+
 typedef struct IrBlock {
     uint32_t start, end; // instructions [start, end)
     uint64_t pc;         // guest pc of its first instruction

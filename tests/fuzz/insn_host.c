@@ -223,8 +223,8 @@ int main(int argc, char **argv) {
     m.code = (HostCode){.at = code, .end = code + code_bytes};
     const Guest *g = &guest_aarch64;
     DgmErr err = {.text = ""};
-    m.ctx = m.host->create(g->fields, g->n_fields, g->pc_field, g->state_bytes, g->hot_ints,
-                           g->n_hot_ints, g->hot_vecs, g->n_hot_vecs, isa, 0, &m.code, &err);
+    m.ctx = m.host->create(g->fields, g->n_fields, g->pc_field, g->state_bytes, &g->hot, isa, 0,
+                           &m.code, &err);
     if (!m.ctx) {
         fprintf(stderr, "insn_host: %s\n", err.text);
         return 1;

@@ -163,11 +163,13 @@ static bool run_line(const char *line, const Code *code, Box *box, Buf *why) {
 }
 
 static bool compile(Code *code, const IrRegion *r, uint8_t *room, DgmErr *err) {
-    static const uint16_t hot_ints[] = {0, 1, 2, 3}, hot_vecs[] = {8, 9};
+    static const uint16_t ints[] = {0, 1, 2, 3}, vecs[] = {8, 9}, saved[] = {4, 5};
+    static const IrHotFields hot = {
+        ints, vecs, saved, ARRAY_LEN(ints), ARRAY_LEN(vecs), ARRAY_LEN(saved)};
     HostCode at = {room, room + CODE_BYTES};
     code->ctx =
-        code->host->create(fields, ARRAY_LEN(fields), PC_FIELD, sizeof(State), hot_ints,
-                           ARRAY_LEN(hot_ints), hot_vecs, ARRAY_LEN(hot_vecs), NULL, HOST_COUNTS, &at, err);
+        code->host->create(fields, ARRAY_LEN(fields), PC_FIELD, sizeof(State), &hot, NULL,
+                           HOST_COUNTS, &at, err);
     if (!code->ctx) return false;
     HostOutput out = {.links = code->links, .faults = code->faults};
     HostError e = code->host->compile(code->ctx, r, &at, &out, err);

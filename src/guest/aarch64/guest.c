@@ -3,17 +3,20 @@
 #include "guest/aarch64/guest.h"
 
 // Best first. Integers in the order of how often bench/'s programs touch them, weighed by where
-// their time goes. Vectors: v0..v7 carry arguments, v16..v31 are scratch.
+// their time goes. Vectors: v0..v7 carry arguments, loops keep one or two of v8..v15 over calls,
+// v16..v31 are scratch.
 static const uint16_t hot_ints[] = {A64_X0,  A64_X1,  A64_X2,  A64_X3,  A64_X4,  A64_X19, A64_SP,
                                     A64_X20, A64_X5,  A64_X21, A64_X6,  A64_X22, A64_X16, A64_X23,
                                     A64_X8,  A64_X7,  A64_X30, A64_X9,  A64_X27, A64_X29, A64_X17,
                                     A64_X24, A64_X28, A64_X10, A64_X26, A64_X12, A64_X25, A64_X14,
                                     A64_X11, A64_X13, A64_X18, A64_X15};
 static const uint16_t hot_vecs[] = {A64_V0,  A64_V1,  A64_V2,  A64_V3,  A64_V4,  A64_V5,  A64_V6,
-                                    A64_V7,  A64_V16, A64_V17, A64_V18, A64_V19, A64_V20, A64_V21,
-                                    A64_V22, A64_V23, A64_V24, A64_V25, A64_V26, A64_V27, A64_V28,
-                                    A64_V29, A64_V30, A64_V31, A64_V8,  A64_V9,  A64_V10, A64_V11,
+                                    A64_V7,  A64_V8,  A64_V9,  A64_V16, A64_V17, A64_V18, A64_V19,
+                                    A64_V20, A64_V21, A64_V22, A64_V23, A64_V24, A64_V25, A64_V26,
+                                    A64_V27, A64_V28, A64_V29, A64_V30, A64_V31, A64_V10, A64_V11,
                                     A64_V12, A64_V13, A64_V14, A64_V15};
+// What prologues store and epilogues load, without what loops work with (x22).
+static const uint16_t saved_ints[] = {A64_X30, A64_X29, A64_X23, A64_X24, A64_X25, A64_X26};
 
 #define F(name) A64_FEAT(name)
 #define ARMV8_0 (F(fp) | F(simd) | F(evtstrm) | F(cpuid))
@@ -44,10 +47,12 @@ const Guest guest_aarch64 = {
     .n_fields = A64_FIELD_COUNT,
     .pc_field = A64_PC,
     .fp_rules = IR_FP_ARM,
-    .hot_ints = hot_ints,
-    .hot_vecs = hot_vecs,
-    .n_hot_ints = ARRAY_LEN(hot_ints),
-    .n_hot_vecs = ARRAY_LEN(hot_vecs),
+    .hot = {.ints = hot_ints,
+            .vecs = hot_vecs,
+            .saved = saved_ints,
+            .n_ints = ARRAY_LEN(hot_ints),
+            .n_vecs = ARRAY_LEN(hot_vecs),
+            .n_saved = ARRAY_LEN(saved_ints)},
     .unseen = A64_FEAT(mops),
     .cpus = cpus,
     .reset = a64_reset,

@@ -45,8 +45,7 @@ typedef struct Code {
 // ---- making ----
 
 static HostCtx *interp_create(const IrField *fields, uint32_t n_fields, uint32_t pc_field,
-                              uint32_t state_bytes, const uint16_t *hot_ints, uint32_t n_hot_ints,
-                              const uint16_t *hot_vecs, uint32_t n_hot_vecs, const char *isa_limit,
+                              uint32_t state_bytes, const IrHotFields *hot, const char *isa_limit,
                               unsigned needs, HostCode *stubs, DgmErr *err) {
     HostCtx *ctx = malloc(sizeof *ctx);
     if (!ctx) {

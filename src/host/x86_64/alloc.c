@@ -49,6 +49,11 @@ static int home_of(const X86 *x, unsigned f) {
     return x->h->home_of_field[f];
 }
 
+// Where field f, an integer without a home, lives instead of memory, or -1.
+static int lodging_of(const X86 *x, unsigned f) {
+    return x->h->lodging_of_field[f];
+}
+
 // Slots of values that nobody needs any more, which is looked up when all are taken.
 static uint64_t free_dead(X86 *x, const Bank *b) {
     for (unsigned i = 0; i < b->n_spills; i++)
@@ -177,6 +182,11 @@ static void load_const(X86 *x, const Bank *b, IrRef v, unsigned reg) {
 static void load_field(X86 *x, const Bank *b, unsigned reg, unsigned field) {
     Mem m = mem_state(x86_field_disp(x, field));
     IrType t = x->r->fields[field].type;
+    int lodging = lodging_of(x, field);
+    if (lodging >= 0) {
+        vec_op(x, V_movq_rx, (unsigned)lodging, 0, vrm_reg(reg), 0);
+        return;
+    }
     if (b->vec)
         vec_op(x, ir_is_vec(t) ? V_movaps : V_movq, reg, 0, vrm_of(m), 0);
     else
@@ -333,10 +343,16 @@ void x86_alias(X86 *x, IrRef v, IrRef src) {
     if (x->val[root].last_use < x->val[v].last_use) x->val[root].last_use = x->val[v].last_use;
 }
 
+int x86_lodged(const X86 *x, IrRef v) {
+    const Val *val = &x->val[x86_root(x, v)];
+    return val->reg < 0 && val->mem_field >= 0 ? lodging_of(x, (unsigned)val->mem_field) : -1;
+}
+
 bool x86_in_memory(X86 *x, IrRef v, int32_t *disp) {
     v = x86_root(x, v);
     const Val *val = &x->val[v];
     if (val->reg >= 0 || is_const(x, v)) return false;
+    if (val->mem_field >= 0 && lodging_of(x, (unsigned)val->mem_field) >= 0) return false;
     const Bank *b = bank_of(x, x86_in_vec(ir_type(x->r, v)));
     if (val->mem_field >= 0)
         *disp = x86_field_disp(x, (unsigned)val->mem_field);
@@ -370,12 +386,13 @@ void x86_get(X86 *x, IrRef v) {
         }
         return;
     }
-    if (ir_bytes(in->type) == ir_bytes(x->r->fields[f].type) && !x->mem_val[f]) {
+    bool whole = ir_bytes(in->type) == ir_bytes(x->r->fields[f].type) || lodging_of(x, f) >= 0;
+    if (whole && !x->mem_val[f]) {
         x->mem_val[f] = v; // loaded when somebody asks
         x->val[v].mem_field = (int8_t)f;
         return;
     }
-    if (x->mem_val[f] && ir_bytes(in->type) == ir_bytes(x->r->fields[f].type)) {
+    if (whole) {
         x86_alias(x, v, x->mem_val[f]);
         return;
     }
@@ -438,6 +455,16 @@ static void put_home(X86 *x, const Bank *b, unsigned h, IrRef v) {
     if (val->reg < 0) val->reg = (int8_t)h;
 }
 
+static void to_lodging(X86 *x, unsigned lodging, IrRef v) {
+    int from = x86_lodged(x, v);
+    if (from >= 0)
+        vec_op(x, V_movaps, lodging, 0, vrm_reg((unsigned)from), 0);
+    else if (is_const(x, v) && !x->r->insts[v].imm)
+        vec_op(x, V_pxor, lodging, lodging, vrm_reg(lodging), 0);
+    else
+        vec_op(x, V_movq_xr, lodging, 0, vrm_reg(use_in(x, v, false)), 0);
+}
+
 static void put_memory(X86 *x, const Bank *b, unsigned f, IrRef v) {
     IrType t = x->r->fields[f].type;
     Mem m = mem_state(x86_field_disp(x, f));
@@ -446,7 +473,10 @@ static void put_memory(X86 *x, const Bank *b, unsigned f, IrRef v) {
     rescue_field(x, b, f);
     unsigned bytes = ir_bytes(t);
     const IrInst *in = &x->r->insts[v];
-    if (!b->vec && in->op == IR_const && x->val[v].reg < 0 && in->imm == (int32_t)in->imm) {
+    int lodging = lodging_of(x, f);
+    if (lodging >= 0) {
+        to_lodging(x, (unsigned)lodging, v);
+    } else if (!b->vec && in->op == IR_const && x->val[v].reg < 0 && in->imm == (int32_t)in->imm) {
         mov_store_imm(x, (int)bytes * 8, m, (int32_t)in->imm);
     } else {
         unsigned reg = use_in(x, v, b->vec);
@@ -466,6 +496,12 @@ void x86_put_low(X86 *x, unsigned field, IrRef v) {
     unsigned reg = x86_use_vec(x, v);
     rescue_field(x, bank_of(x, false), field);
     vec_op(x, V_movq_st, reg, 0, vrm_of(mem_state(x86_field_disp(x, field))), 0);
+}
+
+void x86_def_field(X86 *x, unsigned f, IrRef v) {
+    rescue_field(x, bank_of(x, false), f);
+    x->mem_val[f] = v;
+    x->val[v].mem_field = (int8_t)f;
 }
 
 void x86_put(X86 *x, unsigned field, IrRef v) {

@@ -207,6 +207,13 @@ static bool adds_constant(const Walk *w, unsigned field, IrRef v) {
     return sum && in->op == IR_get && in->imm == (int64_t)field;
 }
 
+// A load that a vector register can take as it is, for a lodging that alone wants it.
+static bool loaded_whole(const Walk *w, IrRef v) {
+    const IrInst *in = &w->insts[v];
+    if (in->op == IR_zext) in = &w->insts[in->a];
+    return in->op == IR_load && in->aux == in->type && (in->type == IR_I64 || in->type == IR_I32);
+}
+
 // False when the value is written again before anybody looks.
 static bool visit_put(Walk *w, uint32_t i, const IrInst *in) {
     unsigned f = (unsigned)in->imm;
@@ -222,6 +229,9 @@ static bool visit_put(Walk *w, uint32_t i, const IrInst *in) {
         x86_in_vec(x->r->fields[f].type) == x86_in_vec(ir_type(w->r, in->a))) {
         v->hint = (int8_t)f;
         v->flags &= (uint8_t)~VAL_WEAK_HINT;
+        w->field[f].put_pos = i;
+    } else if (x->h->lodging_of_field[f] >= 0 && v->last_use == i && loaded_whole(w, in->a)) {
+        v->hint = (int8_t)f;
         w->field[f].put_pos = i;
     }
     return true;

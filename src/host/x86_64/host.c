@@ -22,27 +22,41 @@ struct ConstPool {
     uint16_t index[POOL_ENTRIES * 2]; // open hash: entry + 1
 };
 
+// Integers without a home that are mostly saved and restored lodge in vector registers: to and from
+// memory that is one instruction, not two. As an operand they cost a move, so others stay in
+// memory. Returns the lowest vector register that is taken.
+static unsigned assign_lodgings(HostCtx *h, const IrHotFields *hot) {
+    unsigned lowest = 32;
+    for (unsigned i = 0; i < hot->n_saved; i++) {
+        if (h->home_of_field[hot->saved[i]] >= 0) continue;
+        h->lodging_of_field[hot->saved[i]] = (int8_t)--lowest;
+        h->field_of_vec[lowest] = (int16_t)hot->saved[i];
+        h->lodgings |= 1u << lowest;
+    }
+    return lowest;
+}
+
 // The count has the last of the registers that would be homes. Where C is called all the time, only
 // those that it preserves are.
-static void assign_homes(HostCtx *h, unsigned needs, const uint16_t *ints, uint32_t n_ints,
-                         const uint16_t *vecs, uint32_t n_vecs) {
+static void assign_homes(HostCtx *h, unsigned needs, const IrHotFields *hot) {
     memset(h->home_of_field, -1, sizeof h->home_of_field);
-    h->int_homes = h->vec_homes = 0;
+    h->int_homes = h->vec_homes = h->lodgings = 0;
+    memset(h->lodging_of_field, -1, sizeof h->lodging_of_field);
     h->int_temps = 1u << RAX | 1u << RCX | 1u << RDX | 1u << R11;
     unsigned n_homes = needs & HOST_CALLS ? N_PRESERVED : ARRAY_LEN(int_home_order);
     h->count_reg = needs & HOST_COUNTS ? int_home_order[--n_homes] : -1;
-    if (needs & HOST_CALLS) n_vecs = 0;
-    for (unsigned i = 0; i < n_homes && i < n_ints; i++) {
+    for (unsigned i = 0; i < n_homes && i < hot->n_ints; i++) {
         unsigned r = int_home_order[i];
-        h->home_of_field[ints[i]] = (int8_t)r;
-        h->field_of_int[r] = (int16_t)ints[i];
+        h->home_of_field[hot->ints[i]] = (int8_t)r;
+        h->field_of_int[r] = (int16_t)hot->ints[i];
         h->int_homes |= 1u << r;
     }
     h->vec_temps = 0x3f;
-    unsigned last = h->level == VEC_AVX512 ? 32 : 16;
-    for (unsigned i = 0, r = 6; i < n_vecs && r < last; i++, r++) {
-        h->home_of_field[vecs[i]] = (int8_t)r;
-        h->field_of_vec[r] = (int16_t)vecs[i];
+    if (needs & HOST_CALLS) return;
+    unsigned last = h->level == VEC_AVX512 ? assign_lodgings(h, hot) : 16;
+    for (unsigned i = 0, r = 6; i < hot->n_vecs && r < last; i++, r++) {
+        h->home_of_field[hot->vecs[i]] = (int8_t)r;
+        h->field_of_vec[r] = (int16_t)hot->vecs[i];
         h->vec_homes |= 1u << r;
     }
     h->masks = h->level == VEC_AVX512 && h->vec_homes;
@@ -61,7 +75,9 @@ static void make_stubs(HostCtx *h, HostCode *stubs) {
 }
 
 static void rehome(HostCtx *h, const uint16_t *hot_ints, uint32_t n_hot_ints, HostCode *stubs) {
-    assign_homes(h, h->needs, hot_ints, n_hot_ints, h->hot_vecs, h->n_hot_vecs);
+    h->hot.ints = hot_ints;
+    h->hot.n_ints = n_hot_ints;
+    assign_homes(h, h->needs, &h->hot);
     make_stubs(h, stubs);
 }
 
@@ -70,8 +86,7 @@ static uint32_t n_int_homes(const HostCtx *h) {
 }
 
 static HostCtx *create(const IrField *fields, uint32_t n_fields, uint32_t pc_field,
-                       uint32_t state_bytes, const uint16_t *hot_ints, uint32_t n_hot_ints,
-                       const uint16_t *hot_vecs, uint32_t n_hot_vecs, const char *isa_limit,
+                       uint32_t state_bytes, const IrHotFields *hot, const char *isa_limit,
                        unsigned needs, HostCode *stubs, DgmErr *err) {
     HostCtx *h = calloc(1, sizeof *h);
     if (h) h->pool = calloc(1, sizeof *h->pool);
@@ -89,9 +104,8 @@ static HostCtx *create(const IrField *fields, uint32_t n_fields, uint32_t pc_fie
     h->pc_field = pc_field;
     h->state_bytes = state_bytes;
     h->needs = needs;
-    h->hot_vecs = hot_vecs;
-    h->n_hot_vecs = n_hot_vecs;
-    assign_homes(h, needs, hot_ints, n_hot_ints, hot_vecs, n_hot_vecs);
+    h->hot = *hot;
+    assign_homes(h, needs, &h->hot);
     h->code_base = stubs->at;
     for (unsigned i = 0; i < SMALL_REGION; i++)
         h->fresh[i] = (Val){.root = i, .hint = -1, .mem_field = -1, .reg = -1, .spill = -1};
@@ -292,7 +306,7 @@ static void check_interrupt(X86 *x) {
 }
 
 static void share_register(X86 *x, IrRef v, const IrInst *in) {
-    if (x->val[x86_root(x, in->a)].reg < 0) {
+    if (x->val[x86_root(x, in->a)].reg < 0 && x86_lodged(x, in->a) < 0) {
         if (x86_in_vec(in->type))
             x86_use_vec(x, in->a);
         else

@@ -275,5 +275,6 @@ void x86_bar(HostCtx *h, uint8_t *entry) {
 uint64_t x86_identity(const HostCtx *h) {
     uint64_t id = hash_bytes(&h->cpu, sizeof h->cpu, h->level);
     id = hash_bytes(h->home_of_field, sizeof h->home_of_field, id);
+    id = hash_bytes(h->lodging_of_field, sizeof h->lodging_of_field, id);
     return hash_bytes(&h->state_bytes, sizeof h->state_bytes, id);
 }

@@ -329,7 +329,7 @@ static void call_c(X86 *x, const IrHelper *h) {
     if (h->writes_state) x86_forget_homes(x); // first: it fetches old values into temporaries
     x86_spill_temps(x);
     if (sync || x->h->save_ints) call_to(x, sync ? x->h->save_all_ints : x->h->save_ints);
-    if (!h->keeps_vectors && x->h->vec_homes) call_to(x, x->h->save_vecs);
+    if (!h->keeps_vectors && (x->h->vec_homes | x->h->lodgings)) call_to(x, x->h->save_vecs);
     if (h->wants_count && !sync && x->h->count_reg >= 0)
         mov_store(x, 64, mem_state(HOT_DISP(budget)), (unsigned)x->h->count_reg);
     to_c_stack(x);
@@ -347,7 +347,7 @@ static void return_from_c(X86 *x, const IrHelper *h) {
     to_return_stack(x);
     if (h->writes_state || x->h->load_ints)
         call_to(x, h->writes_state ? x->h->load_all_ints : x->h->load_ints); // keep rax
-    if (!h->keeps_vectors && x->h->vec_homes) call_to(x, x->h->load_vecs);
+    if (!h->keeps_vectors && (x->h->vec_homes | x->h->lodgings)) call_to(x, x->h->load_vecs);
     x86_flags_lost(x);
 }
 

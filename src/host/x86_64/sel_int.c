@@ -325,6 +325,11 @@ static bool sel_convert(X86 *x, IrRef v, const IrInst *in) {
         mov_load(x, 32, x86_def_int(x, v), mem_state(disp));
         return true;
     }
+    int lodging = in->op == IR_zext && from == IR_I32 ? x86_lodged(x, in->a) : -1;
+    if (lodging >= 0) {
+        vec_op(x, V_movd_rx, (unsigned)lodging, 0, vrm_reg(x86_def_int(x, v)), 0);
+        return true;
+    }
     unsigned a = x86_use_int(x, in->a), d = x86_def_int(x, v);
     int bits = (int)ir_elem_bits(from);
     if (in->op == IR_sext && from == IR_I1) {

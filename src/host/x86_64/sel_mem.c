@@ -66,6 +66,13 @@ static void load(X86 *x, IrRef v, const IrInst *in) {
     Mem m = x86_address(x, v);
     int bits = bits_of(in->aux), w = in->type == IR_I64 ? 64 : 32;
     bool sext = (in->aux2 & IR_SEXT) && bits < w;
+    int lodging = x->val[v].hint >= 0 ? x->h->lodging_of_field[x->val[v].hint] : -1;
+    if (lodging >= 0) {
+        x86_def_field(x, (unsigned)x->val[v].hint, v);
+        x86_record_fault(x);
+        vec_op(x, bits == 64 ? V_movq : V_movd_xr, (unsigned)lodging, 0, vrm_of(m), 0);
+        return;
+    }
     unsigned d = x86_def_int(x, v);
     x86_record_fault(x);
     op_rm(x, 0, sext || bits == 64 ? w : 32, op[sext][__builtin_ctz((unsigned)bits) - 3], d, m,
@@ -106,6 +113,12 @@ static void store(X86 *x, IrRef v, const IrInst *in) {
         (bits < 64 || (int64_t)c == (int32_t)c)) {
         x86_record_fault(x);
         mov_store_imm(x, bits, m, (int32_t)c);
+        return;
+    }
+    int lodging = bits >= 32 ? x86_lodged(x, in->b) : -1;
+    if (lodging >= 0) {
+        x86_record_fault(x);
+        vec_op(x, bits == 64 ? V_movq_st : V_movss_st, (unsigned)lodging, 0, vrm_of(m), 0);
         return;
     }
     unsigned s = x86_use_int(x, in->b);

@@ -35,8 +35,18 @@ void x86_fp_of_guest(X86 *x) {
     ldmxcsr(x, mem_state(HOT_DISP(guest_fp_control)));
 }
 
+// Integer registers in vector registers.
+static void move_lodgings(X86 *x, bool load) {
+    for (uint32_t set = x->h->lodgings; set; set &= set - 1) {
+        unsigned r = (unsigned)__builtin_ctz(set);
+        vec_op(x, load ? V_movq : V_movq_st, r, 0,
+               vrm_of(mem_state(disp_of(x->h, x->h->field_of_vec[r]))), 0);
+    }
+}
+
 static const uint8_t *ints_stub(X86 *x, uint32_t set, bool load) {
     const uint8_t *at = x->at;
+    if (set == x->h->int_homes) move_lodgings(x, load);
     int count = x->h->count_reg;
     if (count >= 0 && (set == x->h->int_homes || (CALLER_SAVED >> count & 1))) {
         if (load)
@@ -70,8 +80,10 @@ static void load_masks(X86 *x) {
     }
 }
 
-static const uint8_t *vecs_stub(X86 *x, bool load) {
+static const uint8_t *vecs_stub(X86 *x, bool load, const uint8_t **homes) {
     const uint8_t *at = x->at;
+    move_lodgings(x, load);
+    *homes = x->at;
     for (uint32_t set = x->h->vec_homes; set; set &= set - 1) {
         unsigned r = (unsigned)__builtin_ctz(set);
         vec_op(x, load ? V_movaps : V_movaps_st, r, 0,
@@ -92,7 +104,7 @@ static void enter_stub(X86 *x) {
     mov_store(x, 64, mem_state(HOT_DISP(host_sp)), RSP);
     stmxcsr(x, mem_state(HOT_DISP(host_fp_saved)));
     ldmxcsr(x, mem_state(HOT_DISP(guest_fp_control)));
-    call_to(x, h->load_vecs);
+    call_to(x, h->load_vec_homes);
     call_to(x, h->load_all_ints);
     to_return_stack(x);
     jmp_reg(x, RAX);
@@ -106,7 +118,7 @@ static void leave_stubs(X86 *x) {
     h->leave = x->at;
     to_c_stack(x);
     call_to(x, h->save_all_ints);
-    call_to(x, h->save_vecs);
+    call_to(x, h->save_vec_homes);
     const uint8_t *leave_only = x->at;
     stmxcsr(x, mem_state(HOT_DISP(guest_fp_control)));
     ldmxcsr(x, mem_state(HOT_DISP(host_fp_saved)));
@@ -198,7 +210,7 @@ static void call_if_stub(X86 *x) {
     for (uint32_t set = CALLER_SAVED & ~(1u << RAX); set; set &= set - 1)
         mov_store(x, 64, mem_state(slot(EVAL_SAVE_SLOT + n++)), (unsigned)__builtin_ctz(set));
     call_to(x, h->save_all_ints);
-    call_to(x, h->save_vecs);
+    call_to(x, h->save_vec_homes);
     for (unsigned i = 0; i < n_vecs; i++)
         vec_op(x, V_movaps_st, i, 0, vrm_of(mem_state(x86_scratch_disp(SCRATCH_SAVE + i))), 0);
     mov_load(x, 64, RCX, mem_at(RAX, offsetof(IfDesc, pc)));
@@ -231,8 +243,8 @@ void x86_make_stubs(HostCtx *h, HostCode *room) {
         h->save_ints = ints_stub(x, h->int_homes & CALLER_SAVED, false);
         h->load_ints = ints_stub(x, h->int_homes & CALLER_SAVED, true);
     }
-    h->save_vecs = vecs_stub(x, false);
-    h->load_vecs = vecs_stub(x, true);
+    h->save_vecs = vecs_stub(x, false, &h->save_vec_homes);
+    h->load_vecs = vecs_stub(x, true, &h->load_vec_homes);
     enter_stub(x);
     leave_stubs(x);
     x86_return_stubs(x);

@@ -258,6 +258,8 @@ static void load_operand(X86 *x, const IrFlagsOperand *o, int width, unsigned re
         mov_imm(x, reg, o->value);
     else if (home >= 0)
         mov_rr(x, 64, reg, (unsigned)home);
+    else if (x->h->lodging_of_field[o->field] >= 0)
+        vec_op(x, V_movq_rx, (unsigned)x->h->lodging_of_field[o->field], 0, vrm_reg(reg), 0);
     else
         mov_load(x, width, reg, field_mem(x, o));
     if (o->field >= 0 && o->value) alu_ri(x, width, ALU_ADD, reg, (int32_t)o->value);

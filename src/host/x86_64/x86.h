@@ -8,11 +8,14 @@
 // Registers. rbp: guest state + STATE_BIAS. rsp: the return prediction stack (sel_ctl.c), a
 // multiple of 16 at block boundaries; calls of C switch to C's own. rax rcx rdx r11: temporaries.
 // The other ten: homes of the guest's ten hottest integer registers. xmm0..5: temporaries, the rest
-// (10, or 26 with AVX-512VL) homes of vector registers.
+// (10, or with AVX-512VL most of 26) homes of vector registers. With AVX-512VL the last few are
+// lodgings: an integer register that is mostly saved and restored is in its low half (above it is
+// anything), for that is one instruction each way, and a move where it is computed with. To alloc.c
+// a lodging is what the field's place in guest state is to others.
 //
-// Invariant: at every guest instruction boundary and at every op that can fault, each home holds
-// its guest register and guest state holds all others. So faults and exits need no bookkeeping, but
-// for condition flags that the block makes anew (sunk_flags.c).
+// Invariant: at every guest instruction boundary and at every op that can fault, each home and
+// lodging holds its guest register and guest state holds all others. So faults and exits need no
+// bookkeeping, but for condition flags that the block makes anew (sunk_flags.c).
 //
 // Thread-safety: an X86 lives on the stack of one compile; a HostCtx never changes after create.
 #ifndef DGM_HOST_X86_64_X86_H
@@ -78,8 +81,8 @@ typedef enum ValFlag {
 typedef struct Val {
     IrRef root;        // the value whose register it shares; itself as a rule
     uint32_t last_use; // index of the last instruction that needs it, 0: none
-    int8_t hint;       // field whose home it should be made in, -1
-    int8_t mem_field;  // guest state field (in memory) that holds it now, -1
+    int8_t hint;       // field whose home (of a load: or lodging) it should be made in, -1
+    int8_t mem_field;  // guest state field (in memory or a lodging) that holds it now, -1
     int8_t reg;        // host register, -1: none
     int8_t spill;      // spill slot, -1: none
     uint8_t flags;
@@ -93,17 +96,18 @@ struct HostCtx {
     VecLevel level;
     const IrField *fields;
     uint32_t n_fields, pc_field, state_bytes;
-    unsigned needs;           // and the guest's order of vector registers, as create() got them
-    const uint16_t *hot_vecs;
-    uint32_t n_hot_vecs;
-    int8_t home_of_field[IR_MAX_FIELDS]; // register number (integer or xmm by the field's type),
-                                         // -1: in memory
+    unsigned needs; // and what deserves homes, as create() got them
+    IrHotFields hot;
+    int8_t home_of_field[IR_MAX_FIELDS];    // register number (integer or xmm by the field's type),
+                                            // -1: in memory
+    int8_t lodging_of_field[IR_MAX_FIELDS]; // of an integer register without a home that lives in a
+                                            // vector register, not in memory: which; else -1
     int16_t field_of_int[16], field_of_vec[32];
-    uint32_t int_homes, int_temps, vec_homes, vec_temps; // register sets
-    int count_reg;                                       // holds hot.budget; -1: nobody counts
-    bool masks;                                          // translated code has those of VecMask
-    struct ConstPool *pool;                              // host.c
-    const uint8_t *code_base, *stubs_end;                // pool and stubs; blocks lie behind
+    uint32_t int_homes, int_temps, vec_homes, vec_temps, lodgings; // register sets
+    int count_reg;                        // holds hot.budget; -1: nobody counts
+    bool masks;                           // translated code has those of VecMask
+    struct ConstPool *pool;               // host.c
+    const uint8_t *code_base, *stubs_end; // pool and stubs; blocks lie behind
     SelfImage self;
     Val fresh[SMALL_REGION]; // what values are before anything is known
     // generated once: see stubs.c
@@ -112,8 +116,9 @@ struct HostCtx {
     const uint8_t
         *call_eval; // saves everything, evaluates the EvalDesc at rax, restores everything
     const uint8_t *save_vecs, *load_vecs, *save_ints,
-        *load_ints; // homes to and from state; all, or caller-saved ints
-    const uint8_t *save_all_ints, *load_all_ints;
+        *load_ints; // to and from state: all vector registers, caller-saved homes of integers
+    const uint8_t *save_all_ints, *load_all_ints;   // lodgings too
+    const uint8_t *save_vec_homes, *load_vec_homes; // but no lodgings
     const uint8_t
         *call_if; // saves everything, calls the function that IfDesc at rax says, restores
 };
@@ -275,6 +280,10 @@ bool x86_in_memory(X86 *x, IrRef v, int32_t *disp);
 static inline bool x86_dies(const X86 *x, IrRef v) {
     return x->val[x86_root(x, v)].last_use <= x->now;
 }
+// The vector register that v lodges in, when it is in no integer register; else -1.
+int x86_lodged(const X86 *x, IrRef v);
+// The caller writes v to field f, which has no home: to its lodging or to guest state.
+void x86_def_field(X86 *x, unsigned f, IrRef v);
 void x86_get(X86 *x, IrRef v);
 void x86_put(X86 *x, unsigned field, IrRef v);
 void x86_put_low(X86 *x, unsigned field, IrRef v); // a float, to an integer field in memory

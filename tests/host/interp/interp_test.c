@@ -45,8 +45,7 @@ static int setup(void **state) {
     for (unsigned i = 0; i < JUMP_CACHE_ENTRIES; i++) b->hot.jump_cache[i].pc = ~0ull;
     b->at = (HostCode){b->room, b->room + sizeof b->room};
     b->hot.budget = 1000;
-    b->ctx = host->create(fields, ARRAY_LEN(fields), 4, sizeof(State), NULL, 0, NULL, 0, NULL, 0,
-                          &b->at, NULL);
+    b->ctx = host->create(fields, ARRAY_LEN(fields), 4, sizeof(State), NULL, NULL, 0, &b->at, NULL);
     *state = current = b;
     return b->ctx ? 0 : -1;
 }

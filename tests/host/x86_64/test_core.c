@@ -226,7 +226,8 @@ typedef struct Block {
 } Block;
 
 static int setup(void **state) {
-    static const uint16_t hot[] = {0, 1};
+    static const uint16_t ints[] = {0, 1};
+    static const IrHotFields hot = {.ints = ints, .n_ints = ARRAY_LEN(ints)};
     Box *b = aligned_alloc(4096, ALIGN_UP(sizeof *b, 4096));
     memset(b, 0, sizeof *b);
     for (unsigned i = 0; i < JUMP_CACHE_ENTRIES; i++) b->hot.jump_cache[i].pc = jump_cache_no_pc(i);
@@ -235,8 +236,8 @@ static int setup(void **state) {
     b->at = (HostCode){b->room, (uint8_t *)b->room + ROOM};
     b->hot.budget = 1000;
     DgmErr err;
-    b->ctx = host_x86_64.create(fields, ARRAY_LEN(fields), PC_FIELD, sizeof(State), hot, 2, NULL, 0,
-                                NULL, HOST_COUNTS, &b->at, &err);
+    b->ctx = host_x86_64.create(fields, ARRAY_LEN(fields), PC_FIELD, sizeof(State), &hot, NULL,
+                                HOST_COUNTS, &b->at, &err);
     *state = b;
     if (b->ctx) bare_vcpu_init(&host_x86_64, b->ctx, &b->state);
     return b->ctx ? 0 : -1;

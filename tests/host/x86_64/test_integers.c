@@ -395,6 +395,7 @@ static void random_regions(void **unused) {
     static Bench bench;
     Bench *b = &bench;
     uint16_t hot[N_X];
+    static const uint16_t saved[] = {1, 3, 5, 6, 11, 12, BASE};
     static const char *const names[N_X] = {"x0", "x1", "x2", "x3",  "x4",  "x5",  "x6",
                                            "x7", "x8", "x9", "x10", "x11", "x12", "base"};
     for (unsigned i = 0; i < N_X; i++) {
@@ -422,14 +423,16 @@ static void random_regions(void **unused) {
     for (unsigned c = 0; c < ARRAY_LEN(limits) * ARRAY_LEN(homes); c++) {
         const char *limit = limits[c % ARRAY_LEN(limits)];
         unsigned n_homes = homes[c / ARRAY_LEN(limits)];
+        const IrHotFields fields_of_homes = {
+            .ints = hot, .n_ints = n_homes, .saved = saved, .n_saved = ARRAY_LEN(saved)};
         const Host *hosts[2] = {&host_interp, &host_x86_64};
         HostCtx *ctx[2];
         HostCode room[2];
         for (unsigned h = 0; h < 2; h++) {
             room[h] = (HostCode){b->room + h * CODE_BYTES, b->room + (h + 1) * CODE_BYTES};
             ctx[h] =
-                hosts[h]->create(fields, ARRAY_LEN(fields), PC_FIELD, sizeof(State), hot, n_homes,
-                                 NULL, 0, h ? limit : NULL, HOST_COUNTS, &room[h], &err);
+                hosts[h]->create(fields, ARRAY_LEN(fields), PC_FIELD, sizeof(State),
+                                 &fields_of_homes, h ? limit : NULL, HOST_COUNTS, &room[h], &err);
             if (!ctx[h]) fail_msg("%s: %s", hosts[h]->name, err.text);
         }
         for (unsigned i = 0; i < rounds; i++) {

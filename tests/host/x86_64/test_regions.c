@@ -191,7 +191,9 @@ static void random_regions(void **unused) {
     for (unsigned i = 0; i < N_X; i++)
         fields[N_V + i] = (IrField){"x", (uint16_t)(offsetof(State, x) + 8 * i), IR_I64, -1, -1};
     fields[PC_FIELD] = (IrField){"pc", offsetof(State, pc), IR_I64, -1, -1};
-    static const uint16_t hot_ints[] = {N_V, N_V + 1}, hot_vecs[] = {0, 1, 2, 3};
+    static const uint16_t ints[] = {N_V, N_V + 1}, vecs[] = {0, 1, 2, 3}, saved[] = {N_V + 2};
+    static const IrHotFields hot = {
+        ints, vecs, saved, ARRAY_LEN(ints), ARRAY_LEN(vecs), ARRAY_LEN(saved)};
     uint8_t *room = mmap(NULL, 2 * CODE_BYTES, PROT_READ | PROT_WRITE | PROT_EXEC,
                          MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     assert_true(room != MAP_FAILED);
@@ -210,8 +212,7 @@ static void random_regions(void **unused) {
         HostCode free_room[2];
         for (unsigned h = 0; h < 2; h++) {
             free_room[h] = (HostCode){room + h * CODE_BYTES, room + (h + 1) * CODE_BYTES};
-            ctx[h] = hosts[h]->create(fields, ARRAY_LEN(fields), PC_FIELD, sizeof(State), hot_ints,
-                                      ARRAY_LEN(hot_ints), hot_vecs, ARRAY_LEN(hot_vecs),
+            ctx[h] = hosts[h]->create(fields, ARRAY_LEN(fields), PC_FIELD, sizeof(State), &hot,
                                       h ? limits[l] : NULL, 0, &free_room[h], &err);
             if (!ctx[h]) fail_msg("%s: %s", hosts[h]->name, err.text);
         }
