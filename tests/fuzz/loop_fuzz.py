@@ -19,7 +19,7 @@ import tempfile
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 CONDITIONS = 'eq ne cs cc mi pl vs vc hi ls ge lt gt le'.split()
-WORK = (1, 2, 3, 4, 9, 10, 11, 12)  # loaded in each round; half of them have a home in the host
+WORK = (1, 2, 3, 4, 9, 10, 11, 29)  # loaded in each round; in homes, guest state and a lodging of the host
 OUT = (5, 13, 14)                   # hold what was made of the last round's flags
 FLOATS = (0, 1, 2, 7, 20, 30)       # loaded in each round, too
 MOST_WORDS = 60
@@ -134,7 +134,7 @@ class Body:
         out += ['add x15, x20, x19, lsl #3', 'ldp x1, x2, [x15]', 'ldp x3, x4, [x15, #16]']
         if rnd.random() < 0.3:
             out.append(self.reader(rnd.choice(OUT)))
-        out += ['ldp x9, x10, [x15, #32]', 'ldp x11, x12, [x15, #48]']
+        out += ['ldp x9, x10, [x15, #32]', 'ldp x11, x29, [x15, #48]']
         # What the last round's flags make is not worked with, and then flags are made that need none: what a
         # round begins with is forgotten two rounds later.
         out += [self.reader(rnd.choice(OUT)) if rnd.random() < 0.3 else self.plain() for _ in range(rnd.randrange(6))]
