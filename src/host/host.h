@@ -2,7 +2,7 @@
 //
 // Convention between blocks: each guest register either has a *home* (a host register that holds it
 // whenever control is between two guest instructions while translated code runs) or lives in guest
-// state. Homes are chosen once per machine from Guest.hot. Block entries and
+// state. Homes are chosen from Guest.hot, and again when others prove to deserve them (rehome). Block entries and
 // chained edges therefore need no loads and stores of guest state. At every op that can fault,
 // homes and guest state together are exactly the guest's registers before the instruction; the
 // fault table of a block maps the host pc to the guest pc.
