@@ -253,13 +253,11 @@ static Block *find_or_translate(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t ma
     uint32_t key = block_key(m, mode, max_insns);
     Block *b = block_table_find(m->blocks, pc, key);
     if (b) return b;
-    uint64_t start_ns = m->count ? now_ns() : 0;
     b = block_make(v, pc, mode, max_insns);
     uint32_t generation = atomic_load(&m->flush_generation);
     if (b && !b->loaded && key == mode) translate_ahead(v, b, mode, max_insns);
     // That may have been too much for the code cache, and this block is gone with all others.
     if (generation != atomic_load(&m->flush_generation)) b = block_make(v, pc, mode, max_insns);
-    if (m->count) m->stats.translate_ns += now_ns() - start_ns;
     return b;
 }
 
@@ -287,7 +285,7 @@ static const void *known_code(Vcpu *v, uint64_t pc) {
 // memory.
 static Block *link_or_heat(Vcpu *v, Block *b, uint32_t mode, const Run *run, uint32_t max_insns) {
     Machine *m = v->m;
-    uint64_t pc = b->pc, start_ns = m->count ? now_ns() : 0;
+    uint64_t pc = b->pc;
     uint32_t generation = atomic_load(&m->flush_generation);
     if (!m->hot_started && !m->hot_held && v->dispatches >= m->hot_from) hot_start(m);
     HostLink *l = run->link && run->generation == generation ? link_taken(m, run->link) : NULL;
@@ -297,7 +295,6 @@ static Block *link_or_heat(Vcpu *v, Block *b, uint32_t mode, const Run *run, uin
     v->barred = false;
     if (there && v->wants_hot) hot_replace(v, &b);
     if (v->wants_homes) homes_consider(v);
-    if (m->count) m->stats.translate_ns += now_ns() - start_ns;
     if (generation == atomic_load(&m->flush_generation)) return b;
     return find_or_translate(v, pc, mode, max_insns);
 }
@@ -307,12 +304,11 @@ static const void *find_code(Vcpu *v, uint64_t pc, uint32_t mode, const Run *run
                              uint32_t max_insns) {
     Machine *m = v->m;
     pthread_mutex_lock(&m->lock);
+    uint64_t start_ns = m->count ? now_ns() : 0;
     Block *b = find_or_translate(v, pc, mode, max_insns);
+    if (b && b->mode == mode) b = link_or_heat(v, b, mode, run, max_insns);
+    if (m->count) m->stats.translate_ns += now_ns() - start_ns;
     if (!b) {
-        pthread_mutex_unlock(&m->lock);
-        return NULL;
-    }
-    if (b->mode == mode && !(b = link_or_heat(v, b, mode, run, max_insns))) {
         pthread_mutex_unlock(&m->lock);
         return NULL;
     }

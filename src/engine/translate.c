@@ -95,17 +95,12 @@ BlockMore *block_more(Machine *m, Block *b) {
 
 // Where the segments of a block that counts its instructions end, for the one that a fault leaves.
 static bool keep_counts(Machine *m, const IrRegion *r, Block *b) {
-    uint32_t n = 0, end = 0;
-    for (uint32_t i = 0; i < r->n_insts; i++)
-        n += r->insts[i].op == IR_count || r->insts[i].op == IR_budget;
-    uint32_t *ends = arena_alloc(&m->meta, (n + 1) * sizeof *ends);
+    uint32_t end = 0, *ends = arena_alloc(&m->meta, (r->n_counts + 1) * sizeof *ends);
     if (!ends || !block_more(m, b)) return false;
     b->more->count_ends = ends;
-    n = 0;
-    for (uint32_t i = 0; i < r->n_insts; i++)
-        if (r->insts[i].op == IR_count || r->insts[i].op == IR_budget)
-            ends[n++] = end += (uint32_t)r->insts[i].imm;
-    ends[n] = UINT32_MAX;
+    for (uint32_t i = 0; i < r->n_counts; i++)
+        ends[i] = end += (uint32_t)r->insts[r->counts[i]].imm;
+    ends[r->n_counts] = UINT32_MAX;
     return true;
 }
 
@@ -224,8 +219,7 @@ static HostError compile(Machine *m, const IrRegion *r, uint32_t key, Block **ma
 
 // Exact budgets count instructions by the same op that stops them.
 static void count_becomes_budget(IrRegion *r) {
-    for (uint32_t i = 0; i < r->n_insts; i++)
-        if (r->insts[i].op == IR_count) r->insts[i].op = IR_budget;
+    for (uint32_t i = 0; i < r->n_counts; i++) r->insts[r->counts[i]].op = IR_budget;
 }
 
 // The region at how->pc on the workbench, as the attached tools want it. NULL with a message.

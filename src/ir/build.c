@@ -32,7 +32,7 @@ void ir_region_init(IrRegion *r, Arena *arena, const IrField *fields, uint32_t n
 void ir_region_reset(IrRegion *r, uint64_t pc) {
     r->pc = pc;
     r->n_insts = 0;
-    r->n_blocks = r->n_vconsts = r->n_calls = 0;
+    r->n_blocks = r->n_vconsts = r->n_calls = r->n_counts = 0;
     r->size_bytes = r->n_insns = r->n_exits = r->n_mem = r->n_fp = 0;
     r->fp_exact = r->fp_traps = r->hot = r->failed = false;
     r->entry_flags = 0;
@@ -98,6 +98,15 @@ static inline void announce_exit(IrRegion *r, uint64_t pc) {
     r->exit_pcs[r->n_exits++ % ARRAY_LEN(r->exit_pcs)] = pc;
 }
 
+// Who takes back what a block left half-way has counted wants to find them without a walk.
+static void announce_count(IrRegion *r) {
+    mark(r);
+    IrRef *counts = grow(r, r->counts, r->n_counts, &r->cap_counts, 16, sizeof *counts);
+    if (!counts) return;
+    r->counts = counts;
+    r->counts[r->n_counts++] = r->n_insts;
+}
+
 static void announce(IrRegion *r, IrOp op, int64_t imm) {
     if (op < IR_load)
         r->n_fp += ir_op_effect[op] == IR_FLAGFP;
@@ -105,6 +114,8 @@ static void announce(IrRegion *r, IrOp op, int64_t imm) {
         announce_exit(r, op == IR_call_hint ? 0 : (uint64_t)imm);
     else if (ir_op_effect[op] == IR_MEM)
         announce_mem(r);
+    else if (op == IR_count || op == IR_budget)
+        announce_count(r);
     else
         mark(r);
 }

@@ -232,6 +232,7 @@ typedef struct IrRegion {
     IrBlock *blocks; uint32_t n_blocks, cap_blocks;
     V128 *vconsts; uint32_t n_vconsts, cap_vconsts;
     IrCall *calls; uint32_t n_calls, cap_calls;
+    IrRef *counts; uint32_t n_counts, cap_counts; // where IR_count and IR_budget were appended
     const IrField *fields; uint32_t n_fields; uint32_t pc_field;
     uint64_t pc;            // guest pc of the first instruction
     uint32_t size_bytes;    // of guest code, when it is one block

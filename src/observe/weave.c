@@ -646,8 +646,8 @@ static void weave(Watches *ws, const IrRegion *r, const dgm_block *blocks, bool 
 
 // Nobody wants anything here: only what counts goes.
 static void drop_counts(IrRegion *r) {
-    for (uint32_t i = 0; i < r->n_insts; i++)
-        if (r->insts[i].op == IR_count) r->insts[i] = (IrInst){.op = IR_NOP};
+    for (uint32_t i = 0; i < r->n_counts; i++) r->insts[r->counts[i]] = (IrInst){.op = IR_NOP};
+    r->n_counts = 0;
 }
 
 bool observe_region(Watches *ws, IrRegion *r, const GuestLift *how, bool counting, Observed *out) {

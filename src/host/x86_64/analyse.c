@@ -393,20 +393,21 @@ static bool visit_other(Walk *w, uint32_t i, const IrInst *in) {
 }
 
 // What there is to do, in few kinds: one jump a visit, not a tree of comparisons of ops.
-enum Kind { OTHER, NOTHING, PUT, GET, ACCESS, EXIT, PLAIN, MAY_SHARE };
+enum Kind { OTHER, NOTHING, ALWAYS, PUT, GET, ACCESS, EXIT, PLAIN, MAY_SHARE };
 static const uint8_t kind_of[IR_OP_COUNT] = {
     [IR_insn] = NOTHING,    [IR_const] = NOTHING,  [IR_put] = PUT,      [IR_get] = GET,
     [IR_load] = ACCESS,     [IR_store] = ACCESS,   [IR_exit] = EXIT,    [IR_exit_if] = EXIT,
     [IR_icmp] = PLAIN,      [IR_fl_sub] = PLAIN,   [IR_fl_add] = PLAIN, [IR_add] = PLAIN,
     [IR_sub] = PLAIN,       [IR_and] = PLAIN,      [IR_or] = PLAIN,     [IR_xor] = PLAIN,
     [IR_shl] = PLAIN,       [IR_shr] = PLAIN,      [IR_sar] = PLAIN,    [IR_mul] = PLAIN,
-    [IR_trunc] = MAY_SHARE, [IR_zext] = MAY_SHARE,
+    [IR_trunc] = MAY_SHARE, [IR_zext] = MAY_SHARE, [IR_count] = ALWAYS,
 };
 
 // True: there is something to compile.
 static inline bool visit(Walk *w, uint32_t i, const IrInst *in) {
     switch ((enum Kind)kind_of[in->op]) {
     case NOTHING: return false;
+    case ALWAYS: return true;
     case PUT: return visit_put(w, i, in);
     case GET:
         if (!used(w, i)) return false;
