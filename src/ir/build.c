@@ -77,6 +77,18 @@ static inline __attribute__((always_inline)) IrRef append(IrRegion *r, IrInst in
     return r->n_insts++;
 }
 
+// The same, with what is small as IrHead has it: as one word, not byte by byte.
+static inline IrRef append_head(IrRegion *r, IrHead head, IrRef a, IrRef b, IrRef c, int64_t imm) {
+    if (UNLIKELY(r->n_insts == r->cap_insts)) make_room(r);
+    IrInst *in = &r->insts[r->n_insts];
+    memcpy(in, &head, sizeof head);
+    in->a = a;
+    in->b = b;
+    in->c = c;
+    in->imm = imm;
+    return r->n_insts++;
+}
+
 static inline void mark(IrRegion *r) {
     if (!r->insn_bytes) return;
     append(r, (IrInst){.op = IR_insn, .aux = r->insn_bytes, .imm = (int64_t)r->insn_pc});
@@ -397,8 +409,10 @@ static IrRef fold(IrRegion *r, const IrInst *in) {
     }
 }
 
-static IrInst inst_of(IrHead head, IrRef a, IrRef b, IrRef c, int64_t imm) {
-    return (IrInst){head & 255, head >> 8 & 255, head >> 16 & 255, head >> 24, a, b, c, imm};
+static inline IrInst inst_of(IrHead head, IrRef a, IrRef b, IrRef c, int64_t imm) {
+    IrInst in = {.a = a, .b = b, .c = c, .imm = imm};
+    memcpy(&in, &head, sizeof head);
+    return in;
 }
 
 // Of an op that has rules, or of a constant.
@@ -417,7 +431,7 @@ static __attribute__((noinline)) IrRef emit_folded(IrRegion *r, IrHead head, IrR
     IrRef v;
     if (constant && fold_constants(r, &in, &v)) return v;
     if ((v = fold(r, &in))) return v;
-    return append(r, inst_of(head, a, b, c, imm));
+    return append_head(r, head, a, b, c, imm);
 }
 
 IrRef ir_emit_head(IrRegion *r, IrHead head, IrRef a, IrRef b, IrRef c, int64_t imm) {
@@ -425,7 +439,23 @@ IrRef ir_emit_head(IrRegion *r, IrHead head, IrRef a, IrRef b, IrRef c, int64_t 
     if (a && (has_rules[op] || (r->insts[a].op == IR_const && ir_op_effect[op] == IR_PURE)))
         return emit_folded(r, head, a, b, c, imm);
     announce(r, op, imm);
-    return append(r, inst_of(head, a, b, c, imm));
+    return append_head(r, head, a, b, c, imm);
+}
+
+IrRef ir_add_const(IrRegion *r, IrRef v, uint64_t k) {
+    const IrInst *in = &r->insts[v];
+    IrType t = in->type;
+    if (in->op == IR_const) return ir_const(r, t, (uint64_t)in->imm + k);
+    if (!(k & bits_mask(ir_elem_bits(t)))) return v;
+    IrRef a = v, c = 0;
+    if (in->op == IR_add && r->insts[in->b].op == IR_const) {
+        a = in->a;
+        c = ir_const(r, t, (uint64_t)r->insts[in->b].imm + k);
+        if (!r->insts[c].imm) return a;
+    } else {
+        c = ir_const(r, t, k);
+    }
+    return append_head(r, IR_add | (IrHead)t << 8, a, c, 0, 0);
 }
 
 // ---- guest state ----

@@ -264,7 +264,7 @@ void ir_block_begin(IrRegion *r, uint64_t pc); // forgets what is known of regis
 void ir_block_end(IrRegion *r);
 // The general form: appends (or folds to an existing value) and returns the value. What is small
 // goes in one register: nothing of a call is passed in memory.
-typedef uint32_t IrHead; // op | type << 8 | aux << 16 | aux2 << 24
+typedef uint32_t IrHead; // op | type << 8 | aux << 16 | aux2 << 24: how IrInst begins
 IrRef ir_emit_head(IrRegion *r, IrHead head, IrRef a, IrRef b, IrRef c, int64_t imm);
 static inline IrRef ir_emit(IrRegion *r, IrOp op, IrType t, IrRef a, IrRef b, IrRef c, unsigned aux, unsigned aux2, int64_t imm) {
     return ir_emit_head(r, op | (IrHead)t << 8 | (aux & 255) << 16 | aux2 << 24, a, b, c, imm);
@@ -273,6 +273,9 @@ static inline const IrInst *ir_at(const IrRegion *r, IrRef v) { return &r->insts
 static inline IrType ir_type(const IrRegion *r, IrRef v) { return r->insts[v].type; }
 // True and *out set when v is a scalar constant (zero-extended to 64 bits).
 bool ir_const_value(const IrRegion *r, IrRef v, uint64_t *out);
+
+// v + k, of v's type (I8..I64): what ir_add(r, v, ir_const(...)) gives, in fewer steps.
+IrRef ir_add_const(IrRegion *r, IrRef v, uint64_t k);
 
 // As it is, for who rewrites a region.
 IrRef ir_append(IrRegion *r, IrInst in);

@@ -12,38 +12,40 @@ bool lift_adr(Lift *l, const Args_adr *a) {
 
 // ---- add and subtract; the four share their fields ----
 
-static IrRef imm12(Lift *l, const Args_add_imm *a) {
-    return ir_const(l->r, lift_type(a->sf), (uint64_t)a->imm12 << (a->sh ? 12 : 0));
+static uint64_t imm12(const Args_add_imm *a) {
+    return (uint64_t)a->imm12 << (a->sh ? 12 : 0);
 }
 
 // ADD <Xd|SP>, <Xn|SP>, #<imm>{, LSL #12}
 bool lift_add_imm(Lift *l, const Args_add_imm *a) {
     IrRef n = lift_reg_sp(l, lift_type(a->sf), a->rn);
-    lift_put_reg_sp(l, a->rd, ir_add(l->r, n, imm12(l, a)));
+    lift_put_reg_sp(l, a->rd, ir_add_const(l->r, n, imm12(a)));
     return true;
 }
 
 // SUB <Xd|SP>, <Xn|SP>, #<imm>{, LSL #12}
 bool lift_sub_imm(Lift *l, const Args_sub_imm *a) {
     IrRef n = lift_reg_sp(l, lift_type(a->sf), a->rn);
-    lift_put_reg_sp(l, a->rd, ir_sub(l->r, n, imm12(l, a)));
+    lift_put_reg_sp(l, a->rd, ir_add_const(l->r, n, 0 - imm12(a)));
     return true;
 }
 
 // ADDS <Xd>, <Xn|SP>, #<imm>{, LSL #12}; CMN
 bool lift_adds_imm(Lift *l, const Args_adds_imm *a) {
-    IrRef n = lift_reg_sp(l, lift_type(a->sf), a->rn), m = imm12(l, a);
+    IrType t = lift_type(a->sf);
+    IrRef n = lift_reg_sp(l, t, a->rn), m = ir_const(l->r, t, imm12(a));
     IrRef flags = ir_op2(l->r, IR_fl_add, IR_FLAGS, n, m);
-    if (a->rd != 31) lift_put_reg(l, a->rd, ir_add(l->r, n, m));
+    if (a->rd != 31) lift_put_reg(l, a->rd, ir_add_const(l->r, n, imm12(a)));
     lift_put_flags(l, flags);
     return true;
 }
 
 // SUBS <Xd>, <Xn|SP>, #<imm>{, LSL #12}; CMP
 bool lift_subs_imm(Lift *l, const Args_subs_imm *a) {
-    IrRef n = lift_reg_sp(l, lift_type(a->sf), a->rn), m = imm12(l, a);
+    IrType t = lift_type(a->sf);
+    IrRef n = lift_reg_sp(l, t, a->rn), m = ir_const(l->r, t, imm12(a));
     IrRef flags = ir_op2(l->r, IR_fl_sub, IR_FLAGS, n, m);
-    if (a->rd != 31) lift_put_reg(l, a->rd, ir_sub(l->r, n, m));
+    if (a->rd != 31) lift_put_reg(l, a->rd, ir_add_const(l->r, n, 0 - imm12(a)));
     lift_put_flags(l, flags);
     return true;
 }

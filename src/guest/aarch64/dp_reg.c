@@ -126,8 +126,12 @@ bool lift_cls(Lift *l, const Args_cls *a) {
 bool lift_logic_shift(Lift *l, const Args_logic_shift *a) {
     static const IrOp op[] = {IR_and, IR_or, IR_xor, IR_and};
     IrType t = lift_type(a->sf);
-    IrRef n = lift_reg(l, t, a->rn);
     IrRef m = lift_shift_imm(l, lift_reg(l, t, a->rm), (A64Shift)a->sh, a->imm6), v;
+    if (a->rn == 31 && op[a->op] == IR_or && !a->inv) { // MOV, what it is most often
+        lift_put_reg(l, a->rd, m);
+        return true;
+    }
+    IrRef n = lift_reg(l, t, a->rn);
     if (a->inv && op[a->op] == IR_and)
         v = ir_andn(l->r, n, m);
     else

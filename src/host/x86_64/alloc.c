@@ -193,8 +193,8 @@ static void load_field(X86 *x, const Bank *b, unsigned reg, unsigned field) {
         mov_load(x, ir_bytes(t) == 8 ? 64 : 32, reg, m);
 }
 
-// A value that is in no register gets one.
-static __attribute__((noinline)) void fetch(X86 *x, IrRef v, bool vec) {
+// A value that is in no register gets one, which is locked.
+static __attribute__((noinline)) unsigned fetch(X86 *x, IrRef v, bool vec) {
     const Bank *b = bank_of(x, vec);
     Val *val = &x->val[v];
     unsigned t = take_temp(x, b);
@@ -210,14 +210,15 @@ static __attribute__((noinline)) void fetch(X86 *x, IrRef v, bool vec) {
         x86_fail(x, "a use that was not announced");
     val->reg = (int8_t)t;
     b->val[t] = v;
+    return t;
 }
 
 static inline unsigned use_in(X86 *x, IrRef v, bool vec) {
     v = x86_root(x, v);
-    Val *val = &x->val[v];
-    if (val->reg < 0) fetch(x, v, vec);
-    *(vec ? &x->vec_locked : &x->int_locked) |= 1u << val->reg;
-    return (unsigned)val->reg;
+    int reg = x->val[v].reg;
+    if (reg < 0) return fetch(x, v, vec);
+    *(vec ? &x->vec_locked : &x->int_locked) |= 1u << reg;
+    return (unsigned)reg;
 }
 
 unsigned x86_use_int(X86 *x, IrRef v) {
@@ -368,7 +369,7 @@ bool x86_in_memory(X86 *x, IrRef v, int32_t *disp) {
 void x86_get(X86 *x, IrRef v) {
     const IrInst *in = &x->r->insts[v];
     unsigned f = (unsigned)in->imm;
-    bool vec = x86_in_vec(x->r->fields[f].type);
+    bool vec = x->h->field_kind[f] & FIELD_VEC;
     const Bank *b = bank_of(x, vec);
     int h = home_of(x, f);
     if (h >= 0 && vec && !x86_in_vec(in->type)) { // the low bytes of a vector, as an integer
@@ -428,9 +429,8 @@ static void rescue_field(X86 *x, const Bank *b, unsigned f) {
     x->val[old].mem_field = -1;
 }
 
-static void put_home(X86 *x, const Bank *b, unsigned h, IrRef v) {
+static __attribute__((noinline)) void put_home(X86 *x, const Bank *b, unsigned h, IrRef v) {
     Val *val = &x->val[v];
-    if (b->val[h] == v) return; // holds it, or a copy of it, already
     *b->locked |= 1u << h;
     if (val->reg >= 0) *b->locked |= 1u << val->reg;
     evacuate(x, b, h);
@@ -465,7 +465,7 @@ static void to_lodging(X86 *x, unsigned lodging, IrRef v) {
         vec_op(x, V_movq_xr, lodging, 0, vrm_reg(use_in(x, v, false)), 0);
 }
 
-static void put_memory(X86 *x, const Bank *b, unsigned f, IrRef v) {
+static __attribute__((noinline)) void put_memory(X86 *x, const Bank *b, unsigned f, IrRef v) {
     IrType t = x->r->fields[f].type;
     Mem m = mem_state(x86_field_disp(x, f));
     if (x->mem_val[f] == v && x->val[v].mem_field == (int)f) return;
@@ -505,13 +505,13 @@ void x86_def_field(X86 *x, unsigned f, IrRef v) {
 }
 
 void x86_put(X86 *x, unsigned field, IrRef v) {
-    const Bank *b = bank_of(x, x86_in_vec(x->r->fields[field].type));
+    const Bank *b = bank_of(x, x->h->field_kind[field] & FIELD_VEC);
     v = x86_root(x, v);
     int h = home_of(x, field);
-    if (h >= 0)
-        put_home(x, b, (unsigned)h, v);
-    else
+    if (h < 0)
         put_memory(x, b, field, v);
+    else if (b->val[h] != v) // else it holds it, or a copy of it, already
+        put_home(x, b, (unsigned)h, v);
 }
 
 // ---- calls ----

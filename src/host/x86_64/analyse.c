@@ -37,9 +37,11 @@ bool x86_zero_upper(const IrRegion *r, IrRef v) {
 }
 
 // Value 0, which is none, is used too: nobody asks whether.
-static void use(Walk *w, IrRef v, uint32_t at) {
-    Val *val = &w->val[v];
+static inline void use_at(Val *val, uint32_t at) {
     val->last_use = MAX(val->last_use, at);
+}
+static void use(Walk *w, IrRef v, uint32_t at) {
+    use_at(&w->val[v], at);
 }
 static bool used(const Walk *w, IrRef v) {
     return w->val[v].last_use;
@@ -168,19 +170,6 @@ static bool may_sink(Walk *w, uint32_t i, const IrInst *fl) {
     return true;
 }
 
-static bool visit_put_flags(Walk *w, uint32_t i, const IrInst *in) {
-    unsigned f = (unsigned)in->imm;
-    if (i == w->r->entry_flags) // what a comparison of floats raises was raised where it was made
-        w->val[in->a].flags |= VAL_ABSORBED;
-    if (w->field[f].dead_epoch == w->epoch) return false;
-    w->field[f].dead_epoch = w->epoch;
-    if (!may_sink(w, i, &w->insts[in->a])) use(w, in->a, i);
-    w->made_anew = true;
-    w->asked = false;
-    w->changed[0] = w->changed[1] = 0;
-    return true;
-}
-
 // A side exit or an access: it asks for flags, but so that they can be made then.
 static void asks(Walk *w) {
     w->asked = w->made_anew;
@@ -194,6 +183,24 @@ static void flags_wanted(Walk *w) {
 static void barrier(Walk *w, uint32_t i) {
     w->epoch++;
     w->barrier = i;
+}
+
+static bool visit_put_flags(Walk *w, uint32_t i, const IrInst *in) {
+    unsigned f = (unsigned)in->imm;
+    if (i == w->r->entry_flags) { // what a comparison of floats raises was raised where it was made
+        w->val[in->a].flags |= VAL_ABSORBED;
+        if (w->x->may_loop) { // interrupted here
+            barrier(w, i);
+            asks(w);
+        }
+    }
+    if (w->field[f].dead_epoch == w->epoch) return false;
+    w->field[f].dead_epoch = w->epoch;
+    if (!may_sink(w, i, &w->insts[in->a])) use(w, in->a, i);
+    w->made_anew = true;
+    w->asked = false;
+    w->changed[0] = w->changed[1] = 0;
+    return true;
 }
 
 // A register that changes by a constant still says what it was (x86_flags_follow).
@@ -215,22 +222,20 @@ static bool loaded_whole(const Walk *w, IrRef v) {
 }
 
 // False when the value is written again before anybody looks.
-static bool visit_put(Walk *w, uint32_t i, const IrInst *in) {
-    unsigned f = (unsigned)in->imm;
-    X86 *x = w->x;
-    if (w->r->fields[f].type == IR_FLAGS) return visit_put_flags(w, i, in);
+static inline bool visit_put(Walk *w, Val *val, uint32_t i, const IrInst *in) {
+    unsigned f = (unsigned)in->imm, kind = w->x->h->field_kind[f];
+    if (kind & FIELD_FLAGS) return visit_put_flags(w, i, in);
     if (w->asked && !(w->r->hot && adds_constant(w, f, in->a)))
         w->changed[f >> 6] |= 1ull << (f & 63);
     if (w->field[f].dead_epoch == w->epoch) return false;
     w->field[f].dead_epoch = w->epoch;
-    use(w, in->a, i);
-    Val *v = &x->val[in->a];
-    if (x->h->home_of_field[f] >= 0 &&
-        x86_in_vec(x->r->fields[f].type) == x86_in_vec(ir_type(w->r, in->a))) {
+    Val *v = &val[in->a];
+    use_at(v, i);
+    if (w->x->h->home_of_field[f] >= 0 && kind == x86_in_vec(w->insts[in->a].type)) {
         v->hint = (int8_t)f;
         v->flags &= (uint8_t)~VAL_WEAK_HINT;
         w->field[f].put_pos = i;
-    } else if (x->h->lodging_of_field[f] >= 0 && v->last_use == i && loaded_whole(w, in->a)) {
+    } else if (w->x->h->lodging_of_field[f] >= 0 && v->last_use == i && loaded_whole(w, in->a)) {
         v->hint = (int8_t)f;
         w->field[f].put_pos = i;
     }
@@ -238,8 +243,8 @@ static bool visit_put(Walk *w, uint32_t i, const IrInst *in) {
 }
 
 // A hint is good when nothing between the value and its put looks at the register.
-static void settle_hint(Walk *w, uint32_t i) {
-    Val *v = &w->val[i];
+static inline void settle_hint(Walk *w, Val *val, uint32_t i) {
+    Val *v = &val[i];
     if (v->hint < 0) return;
     uint32_t put = w->field[v->hint].put_pos;
     bool seen = (w->barrier > i && w->barrier < put) ||
@@ -309,20 +314,20 @@ static void visit_operands(Walk *w, uint32_t i, const IrInst *in) {
     use(w, in->c, i);
 }
 
-static void visit_get(Walk *w, uint32_t i, const IrInst *in) {
-    settle_hint(w, i);
+static inline void visit_get(Walk *w, Val *val, uint32_t i, const IrInst *in) {
+    settle_hint(w, val, i);
     if (in->type == IR_FLAGS) flags_wanted(w);
     w->field[in->imm].get_pos = i;
     w->field[in->imm].dead_epoch = 0;
 }
 
-static void visit_access(Walk *w, uint32_t i, const IrInst *in) {
-    settle_hint(w, i);
+static inline void visit_access(Walk *w, Val *val, uint32_t i, const IrInst *in) {
+    settle_hint(w, val, i);
     barrier(w, i);
     asks(w);
     if (in->aux2 & (IR_ALIGNED | IR_WITHIN16)) flags_wanted(w); // may trap
-    if (!fuse_address(w, i, in)) use(w, in->a, i);
-    use(w, in->b, i);
+    if (!fuse_address(w, i, in)) use_at(&val[in->a], i);
+    use_at(&val[in->b], i);
 }
 
 static void visit_exit(Walk *w, uint32_t i, const IrInst *in) {
@@ -359,7 +364,7 @@ static bool compared_again(const Walk *w, uint32_t i, const IrInst *fl) {
 static bool visit_other(Walk *w, uint32_t i, const IrInst *in) {
     X86 *x = w->x;
     Val *v = &x->val[i];
-    settle_hint(w, i);
+    settle_hint(w, x->val, i);
     switch (ir_op_effect[in->op]) {
     case IR_PURE:
     case IR_READ:
@@ -404,27 +409,27 @@ static const uint8_t kind_of[IR_OP_COUNT] = {
 };
 
 // True: there is something to compile.
-static inline bool visit(Walk *w, uint32_t i, const IrInst *in) {
+static inline bool visit(Walk *w, Val *val, uint32_t i, const IrInst *in) {
     switch ((enum Kind)kind_of[in->op]) {
     case NOTHING: return false;
     case ALWAYS: return true;
-    case PUT: return visit_put(w, i, in);
+    case PUT: return visit_put(w, val, i, in);
     case GET:
-        if (!used(w, i)) return false;
-        visit_get(w, i, in);
+        if (!val[i].last_use) return false;
+        visit_get(w, val, i, in);
         return true;
-    case ACCESS: visit_access(w, i, in); return true;
+    case ACCESS: visit_access(w, val, i, in); return true;
     case EXIT: visit_exit(w, i, in); return true;
     case PLAIN:
-        if (!used(w, i)) return false;
-        settle_hint(w, i);
-        use(w, in->a, i);
-        use(w, in->b, i);
+        if (!val[i].last_use) return false;
+        settle_hint(w, val, i);
+        use_at(&val[in->a], i);
+        use_at(&val[in->b], i);
         return true;
     case MAY_SHARE:
-        if (!used(w, i)) return false;
-        settle_hint(w, i);
-        if (!visit_shared(w, i, in)) use(w, in->a, i);
+        if (!val[i].last_use) return false;
+        settle_hint(w, val, i);
+        if (!visit_shared(w, i, in)) use_at(&val[in->a], i);
         return true;
     default: return visit_other(w, i, in);
     }
@@ -441,14 +446,11 @@ void x86_analyse(X86 *x) {
     flags_wanted(w);
     w->changed[0] = w->changed[1] = 0;
     memset(w->field, 0, x->r->n_fields * sizeof *w->field);
+    Val *const val = x->val;
+    const IrInst *const insts = x->r->insts;
     IrRef *live = x->live;
     for (uint32_t i = x->r->n_insts; --i > 0;) {
-        if (i == x->r->entry_flags && x->may_loop) { // interrupted here
-            barrier(w, i);
-            asks(w);
-        }
-        if (!visit(w, i, &w->insts[i])) continue;
-        *live++ = i;
+        if (visit(w, val, i, &insts[i])) *live++ = i;
     }
     x->n_live = (uint32_t)(live - x->live);
 }

@@ -42,6 +42,12 @@ static void assign_homes(HostCtx *h, unsigned needs, const IrHotFields *hot) {
     memset(h->home_of_field, -1, sizeof h->home_of_field);
     h->int_homes = h->vec_homes = h->lodgings = 0;
     memset(h->lodging_of_field, -1, sizeof h->lodging_of_field);
+    h->n_int_fields = 0;
+    for (unsigned i = 0; i < h->n_fields; i++) {
+        h->field_kind[i] = (x86_in_vec(h->fields[i].type) ? FIELD_VEC : 0) |
+                           (h->fields[i].type == IR_FLAGS ? FIELD_FLAGS : 0);
+        if (!(h->field_kind[i] & FIELD_VEC)) h->int_fields[h->n_int_fields++] = (uint8_t)i;
+    }
     h->int_temps = 1u << RAX | 1u << RCX | 1u << RDX | 1u << R11;
     unsigned n_homes = needs & HOST_CALLS ? N_PRESERVED : ARRAY_LEN(int_home_order);
     h->count_reg = needs & HOST_COUNTS ? int_home_order[--n_homes] : -1;
@@ -160,6 +166,12 @@ void x86_fail(X86 *x, const char *why) {
 
 // ---- links, faults, cold code ----
 
+uint64_t x86_guest_pc(const X86 *x) {
+    for (IrRef i = x->now; i; i--)
+        if (x->r->insts[i].op == IR_insn) return (uint64_t)x->r->insts[i].imm;
+    return x->r->pc;
+}
+
 HostLink *x86_new_link(X86 *x, uint64_t target_pc) {
     uint32_t n = x->out->n_links++;
     HostLink *l = &x->out->links[n];
@@ -168,7 +180,10 @@ HostLink *x86_new_link(X86 *x, uint64_t target_pc) {
 }
 
 void x86_record_fault(X86 *x) {
-    if (x->active >= 0 && x->sunk[x->active].lost) x86_fail(x, "flags are lost");
+    if (x->active >= 0 && x->sunk[x->active].lost) {
+        x86_fail(x, "flags are lost");
+        return;
+    }
     x->out->faults[x->out->n_faults++] =
         (HostFault){.host_off = (uint16_t)(x->at - x->start),
                     .guest_off = (uint16_t)(x86_guest_pc(x) - x->r->pc),
@@ -327,21 +342,30 @@ static void select_pure(X86 *x, IrRef v, const IrInst *in) {
     if (!done) x86_fallback(x, v);
 }
 
-uint64_t x86_guest_pc(const X86 *x) {
-    for (IrRef i = x->now; i; i--)
-        if (x->r->insts[i].op == IR_insn) return (uint64_t)x->r->insts[i].imm;
-    return x->r->pc;
-}
-
 // Who selects code, in few kinds: one jump an instruction, not a tree of comparisons of ops.
-enum Kind { BY_EFFECT, NOP, GET, PUT, LOAD, STORE, ATOMIC, INTEGER, LEAVE, SLOT_AT };
+enum Kind {
+    BY_EFFECT,
+    NOP,
+    GET,
+    PUT,
+    LOAD,
+    STORE,
+    ATOMIC,
+    INTEGER,
+    EXIT_IF,
+    EXIT,
+    COUNT,
+    LEAVE,
+    SLOT_AT
+};
 static const uint8_t kind_of[IR_OP_COUNT] = {
     [IR_NOP] = NOP,       [IR_get] = GET,         [IR_put] = PUT,        [IR_load] = LOAD,
     [IR_store] = STORE,   [IR_cas] = ATOMIC,      [IR_rmw] = ATOMIC,     [IR_fence] = ATOMIC,
     [IR_icmp] = INTEGER,  [IR_fl_sub] = INTEGER,  [IR_add] = INTEGER,    [IR_sub] = INTEGER,
     [IR_and] = INTEGER,   [IR_or] = INTEGER,      [IR_xor] = INTEGER,    [IR_shl] = INTEGER,
-    [IR_shr] = INTEGER,   [IR_sar] = INTEGER,     [IR_mul] = INTEGER,    [IR_exit] = LEAVE,
-    [IR_exit_if] = LEAVE, [IR_call_hint] = LEAVE, [IR_exit_ind] = LEAVE, [IR_slot_at] = SLOT_AT,
+    [IR_shr] = INTEGER,   [IR_sar] = INTEGER,     [IR_mul] = INTEGER,    [IR_exit] = EXIT,
+    [IR_exit_if] = EXIT_IF, [IR_call_hint] = LEAVE, [IR_exit_ind] = LEAVE, [IR_slot_at] = SLOT_AT,
+    [IR_count] = COUNT,
 };
 
 static inline void select_one(X86 *x, IrRef v) {
@@ -353,7 +377,7 @@ static inline void select_one(X86 *x, IrRef v) {
     case GET: x86_get(x, v); return;
     case PUT:
         if (x->r->hot && x->active >= 0) x86_flags_follow(x, (unsigned)in->imm, in->a);
-        if (x->r->fields[in->imm].type != IR_FLAGS || !x86_put_flags(x, v))
+        if (!(x->h->field_kind[in->imm] & FIELD_FLAGS) || !x86_put_flags(x, v))
             x86_put(x, (unsigned)in->imm, in->a);
         if (v == x->r->entry_flags) check_interrupt(x);
         return;
@@ -363,6 +387,9 @@ static inline void select_one(X86 *x, IrRef v) {
     case INTEGER: // or the same of lanes
         if (x86_in_vec(in->type) || !x86_sel_int(x, v)) break;
         return;
+    case EXIT_IF: x86_exit_if(x, v, in); return;
+    case EXIT: x86_exit(x, in); return;
+    case COUNT: x86_count(x, in); return;
     case LEAVE: x86_sel_ctl(x, v); return;
     case SLOT_AT: lea(x, 64, x86_def_int(x, v), x86_slot_mem(in)); return;
     default: break;

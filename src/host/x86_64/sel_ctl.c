@@ -217,7 +217,7 @@ static void emit_budget_stub(X86 *x, const Cold *c) {
     jmp_to(x, x->h->budget_out);
 }
 
-static void count(X86 *x, const IrInst *in) {
+void x86_count(X86 *x, const IrInst *in) {
     if (x->h->count_reg < 0) {
         x86_fail(x, "a count that was not announced");
         return;
@@ -518,28 +518,31 @@ void x86_fp_masked(X86 *x, bool masked) {
     mov_load(x, 64, RAX, rax);
 }
 
+void x86_exit_if(X86 *x, IrRef v, const IrInst *in) {
+    if (x->r->insts[in->a].op != IR_const) {
+        jump_to_link(x, (int)x86_condition(x, v, in->a), (uint64_t)in->imm);
+        return;
+    }
+    if (!x->r->hot) x86_make_flags(x);
+    jump_to_link(x, -1, (uint64_t)in->imm);
+}
+
+void x86_exit(X86 *x, const IrInst *in) {
+    if (x->call_return)
+        call_link(x, (uint64_t)in->imm);
+    else
+        jump_to_link(x, -1, (uint64_t)in->imm);
+}
+
 void x86_sel_ctl(X86 *x, IrRef v) {
     const IrInst *in = &x->r->insts[v];
     switch (in->op) {
-    case IR_exit_if: {
-        uint64_t known;
-        if (ir_const_value(x->r, in->a, &known)) {
-            if (!x->r->hot) x86_make_flags(x);
-            jump_to_link(x, -1, (uint64_t)in->imm);
-        } else
-            jump_to_link(x, (int)x86_condition(x, v, in->a), (uint64_t)in->imm);
-        break;
-    }
-    case IR_exit:
-        if (x->call_return)
-            call_link(x, (uint64_t)in->imm);
-        else
-            jump_to_link(x, -1, (uint64_t)in->imm);
-        break;
+    case IR_exit_if: x86_exit_if(x, v, in); break;
+    case IR_exit: x86_exit(x, in); break;
     case IR_exit_ind: exit_indirect(x, in); break;
     case IR_trap: trap(x, in); break;
     case IR_budget:
-    case IR_count: count(x, in); break;
+    case IR_count: x86_count(x, in); break;
     case IR_slot_get: mov_load(x, 64, x86_def_int(x, v), x86_slot_mem(in)); break;
     case IR_slot_add:
     case IR_slot_put: slot_write(x, in); break;

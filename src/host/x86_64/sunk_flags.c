@@ -77,11 +77,17 @@ static bool locate(const X86 *x, const SunkFlags *s, IrRef v, int width, IrFlags
         *out = (IrFlagsOperand){.field = (int16_t)known};
         return true;
     }
-    for (unsigned f = 0; f < x->r->n_fields; f++)
-        if (usable(x, s, f) && held(x, f) == v) {
-            *out = (IrFlagsOperand){.field = (int16_t)f};
-            return true;
-        }
+    for (uint32_t homes = x->h->int_homes; homes; homes &= homes - 1) {
+        unsigned reg = (unsigned)__builtin_ctz(homes), f = (unsigned)x->h->field_of_int[reg];
+        if (x->int_val[reg] != v || !usable(x, s, f)) continue;
+        *out = (IrFlagsOperand){.field = (int16_t)f};
+        return true;
+    }
+    known = x->val[v].mem_field;
+    if (known >= 0 && x->mem_val[known] == v && usable(x, s, (unsigned)known)) {
+        *out = (IrFlagsOperand){.field = (int16_t)known};
+        return true;
+    }
     IrRef base = x->r->hot ? base_of(x, v, width, &sum) : 0;
     for (unsigned f = 0; base && f < x->r->n_fields; f++) {
         IrRef h = usable(x, s, f) ? held(x, f) : 0;
@@ -108,10 +114,10 @@ static bool locate_float(const X86 *x, const SunkFlags *s, IrRef v, IrFlagsOpera
 
 // a, when a register holds a - b: then it is that and b.
 static bool locate_sum(const X86 *x, const SunkFlags *s, const IrInst *sub, IrFlagsOperand *out) {
-    for (unsigned f = 0; f < x->r->n_fields; f++) {
-        IrRef v = usable(x, s, f) ? held(x, f) : 0;
-        const IrInst *in = &x->r->insts[v];
-        if (!v || in->op != IR_sub || in->a != sub->a || in->b != sub->b) continue;
+    for (unsigned i = 0; i < x->h->n_int_fields; i++) {
+        unsigned f = x->h->int_fields[i];
+        const IrInst *in = &x->r->insts[held(x, f)]; // value 0 is no sub
+        if (in->op != IR_sub || in->a != sub->a || in->b != sub->b || !usable(x, s, f)) continue;
         *out = (IrFlagsOperand){.field = (int16_t)f, .plus_b = true};
         return true;
     }

@@ -89,6 +89,7 @@ typedef struct Val {
 } Val;
 _Static_assert(IR_MAX_FIELDS <= 128, "Val names fields in seven bits");
 
+enum FieldKind { FIELD_VEC = 1, FIELD_FLAGS = 2 }; // in xmm registers; condition flags
 enum { SMALL_REGION = 512 }; // instructions; larger ones take memory from the heap
 
 struct HostCtx {
@@ -102,6 +103,8 @@ struct HostCtx {
                                             // -1: in memory
     int8_t lodging_of_field[IR_MAX_FIELDS]; // of an integer register without a home that lives in a
                                             // vector register, not in memory: which; else -1
+    uint8_t field_kind[IR_MAX_FIELDS];               // FieldKind bits
+    uint8_t n_int_fields, int_fields[IR_MAX_FIELDS]; // those that are not FIELD_VEC
     int16_t field_of_int[16], field_of_vec[32];
     uint32_t int_homes, int_temps, vec_homes, vec_temps, lodgings; // register sets
     int count_reg;                        // holds hot.budget; -1: nobody counts
@@ -361,6 +364,9 @@ void x86_sel_load(X86 *x, IrRef v, const IrInst *in); // sel_mem.c
 void x86_sel_store(X86 *x, IrRef v, const IrInst *in);
 void x86_sel_atomic(X86 *x, IrRef v, const IrInst *in); // and fences
 void x86_sel_prefetch(X86 *x, IrRef v, const IrInst *in);
+void x86_exit_if(X86 *x, IrRef v, const IrInst *in); // sel_ctl.c
+void x86_exit(X86 *x, const IrInst *in);
+void x86_count(X86 *x, const IrInst *in);
 void x86_sel_ctl(X86 *x, IrRef v); // sel_ctl.c: exits, traps, calls
 bool x86_sel_vec(X86 *x, IrRef v); // sel_vec*.c: vector-typed results and operands
 bool x86_sel_fp(X86 *x, IrRef v);  // sel_fp.c: FLAGFP and float-typed ops
