@@ -69,19 +69,9 @@ static __attribute__((noinline)) void make_room(IrRegion *r) {
         r->n_insts--;
 }
 
-// Appends without folding. Inlined, so that an instruction is written field by field where it
-// stays: a copy of freshly written small fields waits for them to leave the host's store buffer.
-static inline __attribute__((always_inline)) IrRef append(IrRegion *r, IrInst in) {
-    if (UNLIKELY(r->n_insts == r->cap_insts)) make_room(r);
-    r->insts[r->n_insts] = in;
-    return r->n_insts++;
-}
-
-// The same, with what is small as IrHead has it: as one word, not byte by byte.
-static inline IrRef append_head(IrRegion *r, IrHead head, IrRef a, IrRef b, IrRef c, int64_t imm) {
-    if (UNLIKELY(r->n_insts == r->cap_insts)) make_room(r);
+static inline IrRef write_inst(IrRegion *r, IrHead head, IrRef a, IrRef b, IrRef c, int64_t imm) {
     IrInst *in = &r->insts[r->n_insts];
-    memcpy(in, &head, sizeof head);
+    memcpy(in, &head, sizeof head); // as one word, not byte by byte
     in->a = a;
     in->b = b;
     in->c = c;
@@ -89,9 +79,28 @@ static inline IrRef append_head(IrRegion *r, IrHead head, IrRef a, IrRef b, IrRe
     return r->n_insts++;
 }
 
+static __attribute__((noinline)) IrRef append_with_room(IrRegion *r, IrHead head, IrRef a, IrRef b,
+                                                        IrRef c, int64_t imm) {
+    make_room(r);
+    return write_inst(r, head, a, b, c, imm);
+}
+
+// Appends without folding. Inlined, so that an instruction is written field by field where it
+// stays: a copy of freshly written small fields waits for them to leave the host's store buffer.
+// Best the last thing that a function does: then it need not save registers for the rare call.
+static inline __attribute__((always_inline)) IrRef append(IrRegion *r, IrHead head, IrRef a,
+                                                          IrRef b, IrRef c, int64_t imm) {
+    if (UNLIKELY(r->n_insts == r->cap_insts)) return append_with_room(r, head, a, b, c, imm);
+    return write_inst(r, head, a, b, c, imm);
+}
+
+static inline IrHead head_of(IrOp op, IrType t, unsigned aux, unsigned aux2) {
+    return op | (IrHead)t << 8 | (aux & 255) << 16 | aux2 << 24;
+}
+
 static inline void mark(IrRegion *r) {
     if (!r->insn_bytes) return;
-    append(r, (IrInst){.op = IR_insn, .aux = r->insn_bytes, .imm = (int64_t)r->insn_pc});
+    append(r, head_of(IR_insn, IR_VOID, r->insn_bytes, 0), 0, 0, 0, (int64_t)r->insn_pc);
     r->insn_bytes = 0;
 }
 
@@ -134,7 +143,7 @@ static void announce(IrRegion *r, IrOp op, int64_t imm) {
 
 IrRef ir_append(IrRegion *r, IrInst in) {
     announce(r, (IrOp)in.op, in.imm);
-    return append(r, in);
+    return append(r, head_of((IrOp)in.op, in.type, in.aux, in.aux2), in.a, in.b, in.c, in.imm);
 }
 
 // ---- constants ----
@@ -156,7 +165,8 @@ IrRef ir_const(IrRegion *r, IrType t, uint64_t value) {
     IrRef *slot = &r->recent_consts[(value ^ value >> 7 ^ t) % ARRAY_LEN(r->recent_consts)];
     const IrInst *in = &r->insts[*slot];
     if (*slot && in->type == t && (uint64_t)in->imm == value) return *slot;
-    return *slot = append(r, (IrInst){.op = IR_const, .type = t, .imm = (int64_t)value});
+    if (UNLIKELY(r->n_insts == r->cap_insts)) make_room(r);
+    return *slot = write_inst(r, head_of(IR_const, t, 0, 0), 0, 0, 0, (int64_t)value);
 }
 
 IrRef ir_vconst(IrRegion *r, IrType t, uint64_t lo, uint64_t hi) {
@@ -168,7 +178,7 @@ IrRef ir_vconst(IrRegion *r, IrType t, uint64_t lo, uint64_t hi) {
         r->vconsts = pool;
         r->vconsts[r->n_vconsts++] = (V128){.d = {lo, hi}};
     }
-    return append(r, (IrInst){.op = IR_const, .type = t, .imm = i});
+    return append(r, head_of(IR_const, t, 0, 0), 0, 0, 0, i);
 }
 
 static bool fold_constants(IrRegion *r, const IrInst *in, IrRef *out) {
@@ -431,15 +441,22 @@ static __attribute__((noinline)) IrRef emit_folded(IrRegion *r, IrHead head, IrR
     IrRef v;
     if (constant && fold_constants(r, &in, &v)) return v;
     if ((v = fold(r, &in))) return v;
-    return append_head(r, head, a, b, c, imm);
+    return append(r, head, a, b, c, imm);
+}
+
+// What has effects, or raises FP flags.
+static __attribute__((noinline)) IrRef emit_announced(IrRegion *r, IrHead head, IrRef a, IrRef b,
+                                                      IrRef c, int64_t imm) {
+    announce(r, (IrOp)(head & 255), imm);
+    return append(r, head, a, b, c, imm);
 }
 
 IrRef ir_emit_head(IrRegion *r, IrHead head, IrRef a, IrRef b, IrRef c, int64_t imm) {
     IrOp op = (IrOp)(head & 255);
-    if (a && (has_rules[op] || (r->insts[a].op == IR_const && ir_op_effect[op] == IR_PURE)))
-        return emit_folded(r, head, a, b, c, imm);
-    announce(r, op, imm);
-    return append_head(r, head, a, b, c, imm);
+    if (ir_op_effect[op] != IR_PURE) return emit_announced(r, head, a, b, c, imm);
+    if (has_rules[op] || r->insts[a].op == IR_const) return emit_folded(r, head, a, b, c, imm);
+    if (op > IR_load) return emit_announced(r, head, a, b, c, imm);
+    return append(r, head, a, b, c, imm);
 }
 
 IrRef ir_add_const(IrRegion *r, IrRef v, uint64_t k) {
@@ -455,69 +472,62 @@ IrRef ir_add_const(IrRegion *r, IrRef v, uint64_t k) {
     } else {
         c = ir_const(r, t, k);
     }
-    return append_head(r, IR_add | (IrHead)t << 8, a, c, 0, 0);
+    return append(r, head_of(IR_add, t, 0, 0), a, c, 0, 0);
 }
 
 // ---- guest state ----
 
 // The register's value as another type of the same size; v is what is known of it, or 0.
 static IrRef get_whole(IrRegion *r, unsigned field, IrType full, IrType t, IrRef v) {
-    if (!v) v = r->current[field] = append(r, (IrInst){.op = IR_get, .type = full, .imm = field});
+    if (!v) v = r->current[field] = append(r, head_of(IR_get, full, 0, 0), 0, 0, 0, field);
     return ir_type(r, v) == t || ir_is_vec(t) || t == IR_FLAGS ? v : ir_op1(r, IR_bitcast, t, v);
 }
 
-IrRef ir_get(IrRegion *r, unsigned field, IrType t) {
+// What is not known, or of another type.
+static __attribute__((noinline)) IrRef get_anew(IrRegion *r, unsigned field, IrType t) {
     IrRef v = r->current[field];
-    if (v && ir_type(r, v) == t) return v;
     IrType full = r->fields[field].type;
     if (t == full || ir_bytes(t) == ir_bytes(full)) return get_whole(r, field, full, t, v);
     if (ir_is_vec(full)) {
         if (v) return ir_emit(r, IR_vget, t, v, 0, 0, 0, 0, 0);
-        return append(r, (IrInst){.op = IR_get, .type = t, .imm = field});
+        return append(r, head_of(IR_get, t, 0, 0), 0, 0, 0, field);
     }
     if (v && r->insts[v].op == IR_zext && ir_type(r, r->insts[v].a) == t) return r->insts[v].a;
     return ir_op1(r, IR_trunc, t, get_whole(r, field, full, full, v));
 }
 
+IrRef ir_get(IrRegion *r, unsigned field, IrType t) {
+    IrRef v = r->current[field];
+    return v && ir_type(r, v) == t ? v : get_anew(r, field, t);
+}
+
 void ir_put(IrRegion *r, unsigned field, IrRef v) {
     if (r->current[field] == v) return; // it has that value already
-    append(r, (IrInst){.op = IR_put, .a = v, .imm = field});
     r->current[field] = v;
+    append(r, IR_put, v, 0, 0, field);
 }
 
 // ---- memory and helpers ----
 
 IrRef ir_load(IrRegion *r, IrType t, IrType mem, unsigned mem_flags, IrRef addr, int64_t disp) {
     announce_mem(r);
-    return append(
-        r,
-        (IrInst){.op = IR_load, .type = t, .aux = mem, .aux2 = mem_flags, .a = addr, .imm = disp});
+    return append(r, head_of(IR_load, t, mem, mem_flags), addr, 0, 0, disp);
 }
 
 void ir_store(IrRegion *r, IrType mem, unsigned mem_flags, IrRef addr, int64_t disp, IrRef v) {
     announce_mem(r);
-    append(r,
-           (IrInst){.op = IR_store, .aux = mem, .aux2 = mem_flags, .a = addr, .b = v, .imm = disp});
+    append(r, head_of(IR_store, IR_VOID, mem, mem_flags), addr, v, 0, disp);
 }
 
 IrRef ir_cas(IrRegion *r, IrType t, IrType mem, unsigned mem_flags, IrRef addr, IrRef expected,
              IrRef desired) {
     announce_mem(r);
-    return append(r, (IrInst){.op = IR_cas,
-                              .type = t,
-                              .aux = mem,
-                              .aux2 = mem_flags,
-                              .a = addr,
-                              .b = expected,
-                              .c = desired});
+    return append(r, head_of(IR_cas, t, mem, mem_flags), addr, expected, desired, 0);
 }
 
 IrRef ir_rmw(IrRegion *r, IrType t, IrType mem, unsigned mem_flags, IrRmw op, IrRef addr, IrRef v) {
     announce_mem(r);
-    return append(
-        r,
-        (IrInst){
-            .op = IR_rmw, .type = t, .aux = mem, .aux2 = mem_flags, .a = addr, .b = v, .imm = op});
+    return append(r, head_of(IR_rmw, t, mem, mem_flags), addr, v, 0, op);
 }
 
 IrRef ir_call(IrRegion *r, IrType t, const IrHelper *h, unsigned n_args, const IrRef *args,
@@ -529,7 +539,7 @@ IrRef ir_call(IrRegion *r, IrType t, const IrHelper *h, unsigned n_args, const I
     *c = (IrCall){.helper = h, .n_args = n_args, .imm = imm};
     for (unsigned i = 0; i < n_args; i++) c->args[i] = args[i];
     announce_mem(r);
-    IrRef v = append(r, (IrInst){.op = IR_call, .type = t, .imm = r->n_calls++});
+    IrRef v = append(r, head_of(IR_call, t, 0, 0), 0, 0, 0, r->n_calls++);
     if (h->writes_state) memset(r->current, 0, sizeof r->current);
     return v;
 }
@@ -659,21 +669,21 @@ IrRef ir_exit_if(IrRegion *r, IrRef cond, uint64_t pc) {
     uint64_t k;
     if (ir_const_value(r, cond, &k) && !k) return 0;
     announce_exit(r, pc);
-    return append(r, (IrInst){.op = IR_exit_if, .a = cond, .imm = (int64_t)pc});
+    return append(r, IR_exit_if, cond, 0, 0, (int64_t)pc);
 }
 
 void ir_exit(IrRegion *r, uint64_t pc) {
     announce_exit(r, pc);
-    append(r, (IrInst){.op = IR_exit, .imm = (int64_t)pc});
+    append(r, IR_exit, 0, 0, 0, (int64_t)pc);
 }
 
 void ir_exit_ind(IrRegion *r, IrJumpKind kind, IrRef pc) {
-    append(r, (IrInst){.op = IR_exit_ind, .aux = kind, .a = pc});
+    append(r, head_of(IR_exit_ind, IR_VOID, kind, 0), pc, 0, 0, 0);
 }
 
 void ir_trap(IrRegion *r, IrTrap kind, unsigned value, uint64_t pc) {
     mark(r);
-    append(r, (IrInst){.op = IR_trap, .aux = kind, .aux2 = value, .imm = (int64_t)pc});
+    append(r, head_of(IR_trap, IR_VOID, kind, value), 0, 0, 0, (int64_t)pc);
 }
 
 // ---- what is known at entry ----

@@ -47,9 +47,8 @@ static void segment_end(const Segment *s, Lift *l, uint32_t n) {
     if (s->counted) l->r->insts[s->counted].imm = n - s->first;
 }
 
-// A block ends where one of its branches goes: a block of its own will do for both ways.
-static bool goes_on(const Lift *l, const GuestLift *how, const Segment *s, uint32_t n) {
-    if (!how->watch) return n < how->max_insns && (how->hot || l->pc != l->join);
+// For who watches: a segment is not left in its middle.
+static bool goes_on_watched(const GuestLift *how, const Segment *s, uint32_t n) {
     return n < how->max_insns || (n > s->first && n < MAX_WATCHED_INSNS && how->extend);
 }
 
@@ -74,11 +73,15 @@ void a64_lift_block(IrRegion *r, const GuestLift *how) {
         bytes = 4;
     }
     uint32_t at = 0, end = 0;
-    for (; at < bytes && !l.ended && goes_on(&l, how, &segment, n); at += 4) {
+    const uint32_t most = how->watch ? UINT32_MAX : how->max_insns;
+    const bool may_repeat = how->hot && !how->count, joins = !how->watch && !how->hot;
+    for (; at < bytes && !l.ended && n < most; at += 4) {
+        // A block ends where one of its branches goes: a block of its own will do for both ways.
+        if (joins ? l.pc == l.join : how->watch && !goes_on_watched(how, &segment, n)) break;
         unsigned branches = l.n_joins;
         memcpy(&l.insn, code + at, 4); // A64 instructions are little-endian, as every host so far
         if (n > segment.first) ir_insn(r, l.pc, 4);
-        l.may_repeat = how->hot && !how->count && n + 1 + at / 4 < how->max_insns;
+        l.may_repeat = may_repeat && n + 1 + at / 4 < how->max_insns;
         lift_one(&l);
         n += !l.not_executed;
         l.pc += 4;

@@ -167,9 +167,9 @@ void x86_fail(X86 *x, const char *why) {
 // ---- links, faults, cold code ----
 
 uint64_t x86_guest_pc(const X86 *x) {
-    for (IrRef i = x->now; i; i--)
-        if (x->r->insts[i].op == IR_insn) return (uint64_t)x->r->insts[i].imm;
-    return x->r->pc;
+    const IrInst *first = x->r->insts, *in = first + x->now;
+    while (in->op != IR_insn && in > first) in--;
+    return in->op == IR_insn ? (uint64_t)in->imm : x->r->pc;
 }
 
 HostLink *x86_new_link(X86 *x, uint64_t target_pc) {
@@ -368,17 +368,19 @@ static const uint8_t kind_of[IR_OP_COUNT] = {
     [IR_count] = COUNT,
 };
 
-static inline void select_one(X86 *x, IrRef v) {
-    const IrInst *in = &x->r->insts[v];
+static inline void select_one(X86 *x, IrRef v, const IrInst *in) {
     x->now = v;
     x->int_locked = x->vec_locked = 0;
     switch ((enum Kind)kind_of[in->op]) {
     case NOP: return;
     case GET: x86_get(x, v); return;
     case PUT:
-        if (x->r->hot && x->active >= 0) x86_flags_follow(x, (unsigned)in->imm, in->a);
-        if (!(x->h->field_kind[in->imm] & FIELD_FLAGS) || !x86_put_flags(x, v))
+        if (x->active >= 0 && x->r->hot) x86_flags_follow(x, (unsigned)in->imm, in->a);
+        if (!(x->h->field_kind[in->imm] & FIELD_FLAGS)) {
             x86_put(x, (unsigned)in->imm, in->a);
+            return;
+        }
+        if (!x86_put_flags(x, v)) x86_put(x, (unsigned)in->imm, in->a);
         if (v == x->r->entry_flags) check_interrupt(x);
         return;
     case LOAD: x86_sel_load(x, v, in); return;
@@ -454,7 +456,9 @@ static HostError compile(HostCtx *h, const IrRegion *r, HostCode *room, HostOutp
     x->next_sunk = (int8_t)(x->n_sunk - 1);
     x->n_forms = x->n_sunk;
     if (!r->entry_flags) check_interrupt(x);
-    for (uint32_t i = x->n_live; i-- > 0 && x->at < x->limit;) select_one(x, x->live[i]);
+    const IrInst *const insts = r->insts;
+    for (const IrRef *i = x->live + x->n_live; i-- > x->live && x->at < x->limit;)
+        select_one(x, *i, &insts[*i]);
     uint8_t *hot_end = x->at;
     bool full = x->at >= x->limit;
     if (room->cold && !full) {
