@@ -57,13 +57,13 @@ typedef struct BlockMore {
     const BlockTraps *traps;      // NULL: none
     BlockKept *kept;              // NULL: not to be kept
     const struct WatchUndo *undo; // n_undo: what tools have counted too much when a fault leaves it
-    uint32_t *count_ends; // of a machine that counts: instructions up to the end of each segment
     uint32_t n_undo;
     struct Block *hot; // the hot one in its place; NULL: none
     HostCount *counts; // of a hot one: beside its links
 } BlockMore;
 
-// A translated block, its links behind it. Owned by the machine; freed by machine_flush only. There
+// A translated block; behind it its links, faults, and in a machine that counts the instructions up
+// to the end of each segment (block_count_ends). Owned by the machine; freed by machine_flush only. There
 // are many: 64 bytes.
 typedef struct Block {
     uint64_t pc;
@@ -352,6 +352,10 @@ void link_lead(Machine *m, HostLink *l, Block *to, bool by_jump);
 void link_leave(HostLink *l, Block *from);
 // Forgets the blocks with guest code in [lo, hi). Lock held.
 void blocks_drop(Machine *m, uint64_t lo, uint64_t hi);
+// NULL: the machine does not count. The last is UINT32_MAX.
+static inline const uint32_t *block_count_ends(const Machine *m, const Block *b) {
+    return m->count ? (const uint32_t *)(b->faults + b->n_faults) : NULL;
+}
 // The block whose code is at host_pc, wherever it came from. Async-signal-safe.
 typedef struct CodeAt {
     uint64_t pc;

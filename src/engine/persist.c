@@ -245,10 +245,11 @@ static bool sort_and_link(Saving *s) {
     return true;
 }
 
-static uint32_t n_counts(const Block *b) {
+static uint32_t n_counts(const Machine *m, const Block *b) {
+    const uint32_t *ends = block_count_ends(m, b);
     uint32_t n = 0;
-    if (b->more->count_ends)
-        while (b->more->count_ends[n++] != UINT32_MAX) continue;
+    if (ends)
+        while (ends[n++] != UINT32_MAX) continue;
     return n;
 }
 
@@ -317,11 +318,12 @@ static void add_ranges(Saving *s, CacheBody *h) {
 static void add_counts(Saving *s, CacheBody *h) {
     for (uint32_t k = 0; k < s->n; k++) {
         buf_add(&s->body, &h->n_counts, sizeof h->n_counts);
-        h->n_counts += n_counts(s->block[s->order[k]]);
+        h->n_counts += n_counts(s->m, s->block[s->order[k]]);
     }
     for (uint32_t k = 0; k < s->n; k++) {
         const Block *b = s->block[s->order[k]];
-        buf_add(&s->body, b->more->count_ends, n_counts(b) * sizeof *b->more->count_ends);
+        uint32_t bytes = n_counts(s->m, b) * (uint32_t)sizeof(uint32_t);
+        if (bytes) buf_add(&s->body, block_count_ends(s->m, b), bytes);
     }
 }
 

@@ -146,9 +146,12 @@ static bool code_at(const Machine *m, uint64_t host_pc, CodeAt *out) {
     if (image_code_at(m, host_pc, out)) return true;
     const Block *b = block_table_find_host(m->blocks, host_pc);
     if (!b) return false;
-    *out = (CodeAt){.pc = b->pc, .entry = b->entry, .faults = b->faults, .n_faults = b->n_faults};
+    *out = (CodeAt){.pc = b->pc,
+                    .entry = b->entry,
+                    .faults = b->faults,
+                    .n_faults = b->n_faults,
+                    .count_ends = block_count_ends(m, b)};
     if (!b->more) return true;
-    out->count_ends = b->more->count_ends;
     out->undo = b->more->undo;
     out->n_undo = b->more->n_undo;
     if (!b->more->traps) return true;

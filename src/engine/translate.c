@@ -94,14 +94,13 @@ BlockMore *block_more(Machine *m, Block *b) {
 }
 
 // Where the segments of a block that counts its instructions end, for the one that a fault leaves.
-static bool keep_counts(Machine *m, const IrRegion *r, Block *b) {
-    uint32_t end = 0, *ends = arena_alloc(&m->meta, (r->n_counts + 1) * sizeof *ends);
-    if (!ends || !block_more(m, b)) return false;
-    b->more->count_ends = ends;
+// Returns what lies behind.
+static void *keep_counts(const IrRegion *r, uint32_t *ends) {
+    uint32_t end = 0;
     for (uint32_t i = 0; i < r->n_counts; i++)
-        ends[i] = end += (uint32_t)r->insts[r->counts[i]].imm;
-    ends[r->n_counts] = UINT32_MAX;
-    return true;
+        *ends++ = end += (uint32_t)r->insts[r->counts[i]].imm;
+    *ends++ = UINT32_MAX;
+    return ends;
 }
 
 // Pages of the code cache are asked for some at a time: less than a fault for each, and not as many
@@ -170,12 +169,13 @@ HostCode translate_room(Machine *m, size_t bytes) {
 
 // Makes a new Block of the region, the code with it. Code refers to its links by address, so they
 // are made where they stay, and behind them the fault table: an access may become a loop with two,
-// and the entry has one. What is left is given back.
+// and the entry has one; then what it counts. What is left is given back.
 static HostError compile(Machine *m, const IrRegion *r, uint32_t key, Block **made,
                          HostOutput *out) {
     HostCount *counts = r->hot ? arena_alloc(&m->meta, r->n_exits * sizeof *counts + 1) : NULL;
     Block *b = arena_alloc(&m->meta, sizeof *b + r->n_exits * sizeof(HostLink) +
-                                         (2 * r->n_mem + 1) * sizeof(HostFault));
+                                         (2 * r->n_mem + 1) * sizeof(HostFault) +
+                                         (r->n_counts + 1) * sizeof(uint32_t));
     if (!b || (r->hot && !counts) || !workbench_room(m, r) || !reloc_room(m)) {
         err_set(&m->err, -ENOMEM, "translating %#lx: out of memory", r->pc);
         return HOST_UNSUPPORTED;
@@ -194,7 +194,8 @@ static HostError compile(Machine *m, const IrRegion *r, uint32_t key, Block **ma
     code.follows = before && before->pc + before->size_bytes == r->pc;
     HostError e = m->host->compile(m->host_ctx, r, &code, out, &m->err);
     if (e != HOST_OK) return e;
-    arena_trim(&m->meta, faults + out->n_faults);
+    void *end = faults + out->n_faults;
+    arena_trim(&m->meta, m->count ? keep_counts(r, end) : end);
     *b = (Block){0};
     if (!keep_traps(m, out, b) || (counts && !block_more(m, b))) {
         err_set(&m->err, -ENOMEM, "translating %#lx: out of memory", r->pc);
@@ -337,8 +338,6 @@ static Block *translate(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t max_insns,
     HostOutput out;
     Block *b = lift_and_compile(v, &how, key, &out, &r);
     if (!b) return NULL;
-    if (m->count && !keep_counts(m, r, b))
-        return err_set(&m->err, -ENOMEM, "translating %#lx: out of memory", pc), NULL;
     m->stats.blocks++;
     m->stats.hot += how.hot;
     b->mode = key;

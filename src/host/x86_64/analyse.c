@@ -409,8 +409,8 @@ static const uint8_t kind_of[IR_OP_COUNT] = {
 };
 
 // True: there is something to compile.
-static inline bool visit(Walk *w, Val *val, uint32_t i, const IrInst *in) {
-    switch ((enum Kind)kind_of[in->op]) {
+static inline bool visit(Walk *w, Val *val, uint32_t i, const IrInst *in, enum Kind kind) {
+    switch (kind) {
     case NOTHING: return false;
     case ALWAYS: return true;
     case PUT: return visit_put(w, val, i, in);
@@ -448,9 +448,14 @@ void x86_analyse(X86 *x) {
     memset(w->field, 0, x->r->n_fields * sizeof *w->field);
     Val *const val = x->val;
     const IrInst *const insts = x->r->insts;
-    IrRef *live = x->live;
+    uint32_t *live = x->live;
+    // The kind of the next is looked up before, for the jump not to wait for it.
+    uint8_t next = kind_of[insts[x->r->n_insts - 1].op];
     for (uint32_t i = x->r->n_insts; --i > 0;) {
-        if (visit(w, val, i, &insts[i])) *live++ = i;
+        enum Kind kind = (enum Kind)next;
+        next = kind_of[insts[i - 1].op];
+        if (visit(w, val, i, &insts[i], kind))
+            *live++ = i | (uint32_t)x86_selects[insts[i].op] << LIVE_KIND_SHIFT;
     }
     x->n_live = (uint32_t)(live - x->live);
 }

@@ -342,39 +342,25 @@ static void select_pure(X86 *x, IrRef v, const IrInst *in) {
     if (!done) x86_fallback(x, v);
 }
 
-// Who selects code, in few kinds: one jump an instruction, not a tree of comparisons of ops.
-enum Kind {
-    BY_EFFECT,
-    NOP,
-    GET,
-    PUT,
-    LOAD,
-    STORE,
-    ATOMIC,
-    INTEGER,
-    EXIT_IF,
-    EXIT,
-    COUNT,
-    LEAVE,
-    SLOT_AT
-};
-static const uint8_t kind_of[IR_OP_COUNT] = {
-    [IR_NOP] = NOP,       [IR_get] = GET,         [IR_put] = PUT,        [IR_load] = LOAD,
-    [IR_store] = STORE,   [IR_cas] = ATOMIC,      [IR_rmw] = ATOMIC,     [IR_fence] = ATOMIC,
-    [IR_icmp] = INTEGER,  [IR_fl_sub] = INTEGER,  [IR_add] = INTEGER,    [IR_sub] = INTEGER,
-    [IR_and] = INTEGER,   [IR_or] = INTEGER,      [IR_xor] = INTEGER,    [IR_shl] = INTEGER,
-    [IR_shr] = INTEGER,   [IR_sar] = INTEGER,     [IR_mul] = INTEGER,    [IR_exit] = EXIT,
-    [IR_exit_if] = EXIT_IF, [IR_call_hint] = LEAVE, [IR_exit_ind] = LEAVE, [IR_slot_at] = SLOT_AT,
-    [IR_count] = COUNT,
+const uint8_t x86_selects[IR_OP_COUNT] = {
+    [IR_NOP] = SEL_NOP,       [IR_get] = SEL_GET,         [IR_put] = SEL_PUT,        [IR_load] = SEL_LOAD,
+    [IR_store] = SEL_STORE,   [IR_cas] = SEL_ATOMIC,      [IR_rmw] = SEL_ATOMIC,     [IR_fence] = SEL_ATOMIC,
+    [IR_icmp] = SEL_INTEGER,  [IR_fl_sub] = SEL_INTEGER,  [IR_add] = SEL_INTEGER,    [IR_sub] = SEL_INTEGER,
+    [IR_and] = SEL_INTEGER,   [IR_or] = SEL_INTEGER,      [IR_xor] = SEL_INTEGER,    [IR_shl] = SEL_INTEGER,
+    [IR_shr] = SEL_INTEGER,   [IR_sar] = SEL_INTEGER,     [IR_mul] = SEL_INTEGER,    [IR_exit] = SEL_EXIT,
+    [IR_exit_if] = SEL_EXIT_IF, [IR_call_hint] = SEL_LEAVE, [IR_exit_ind] = SEL_LEAVE, [IR_slot_at] = SEL_SLOT_AT,
+    [IR_count] = SEL_COUNT,
 };
 
-static inline void select_one(X86 *x, IrRef v, const IrInst *in) {
+static inline void select_one(X86 *x, uint32_t live, const IrInst *insts) {
+    IrRef v = live & LIVE_REF;
+    const IrInst *in = &insts[v];
     x->now = v;
     x->int_locked = x->vec_locked = 0;
-    switch ((enum Kind)kind_of[in->op]) {
-    case NOP: return;
-    case GET: x86_get(x, v); return;
-    case PUT:
+    switch ((Selects)(live >> LIVE_KIND_SHIFT)) {
+    case SEL_NOP: return;
+    case SEL_GET: x86_get(x, v); return;
+    case SEL_PUT:
         if (x->active >= 0 && x->r->hot) x86_flags_follow(x, (unsigned)in->imm, in->a);
         if (!(x->h->field_kind[in->imm] & FIELD_FLAGS)) {
             x86_put(x, (unsigned)in->imm, in->a);
@@ -383,17 +369,17 @@ static inline void select_one(X86 *x, IrRef v, const IrInst *in) {
         if (!x86_put_flags(x, v)) x86_put(x, (unsigned)in->imm, in->a);
         if (v == x->r->entry_flags) check_interrupt(x);
         return;
-    case LOAD: x86_sel_load(x, v, in); return;
-    case STORE: x86_sel_store(x, v, in); return;
-    case ATOMIC: x86_sel_atomic(x, v, in); return;
-    case INTEGER: // or the same of lanes
+    case SEL_LOAD: x86_sel_load(x, v, in); return;
+    case SEL_STORE: x86_sel_store(x, v, in); return;
+    case SEL_ATOMIC: x86_sel_atomic(x, v, in); return;
+    case SEL_INTEGER: // or the same of lanes
         if (x86_in_vec(in->type) || !x86_sel_int(x, v)) break;
         return;
-    case EXIT_IF: x86_exit_if(x, v, in); return;
-    case EXIT: x86_exit(x, in); return;
-    case COUNT: x86_count(x, in); return;
-    case LEAVE: x86_sel_ctl(x, v); return;
-    case SLOT_AT: lea(x, 64, x86_def_int(x, v), x86_slot_mem(in)); return;
+    case SEL_EXIT_IF: x86_exit_if(x, v, in); return;
+    case SEL_EXIT: x86_exit(x, in); return;
+    case SEL_COUNT: x86_count(x, in); return;
+    case SEL_LEAVE: x86_sel_ctl(x, v); return;
+    case SEL_SLOT_AT: lea(x, 64, x86_def_int(x, v), x86_slot_mem(in)); return;
     default: break;
     }
     if (ir_op_effect[in->op] == IR_PURE || ir_op_effect[in->op] == IR_FLAGFP)
@@ -457,8 +443,8 @@ static HostError compile(HostCtx *h, const IrRegion *r, HostCode *room, HostOutp
     x->n_forms = x->n_sunk;
     if (!r->entry_flags) check_interrupt(x);
     const IrInst *const insts = r->insts;
-    for (const IrRef *i = x->live + x->n_live; i-- > x->live && x->at < x->limit;)
-        select_one(x, *i, &insts[*i]);
+    for (const uint32_t *i = x->live + x->n_live; i-- > x->live && x->at < x->limit;)
+        select_one(x, *i, insts);
     uint8_t *hot_end = x->at;
     bool full = x->at >= x->limit;
     if (room->cold && !full) {

@@ -168,6 +168,26 @@ enum { // MXCSR: sticky flags; their masks are 7 bits higher
     MXCSR_MASKS = 0x1f80
 };
 
+// Who selects code, in few kinds: one jump an instruction, not a tree of comparisons of ops. The
+// kind is noted beside the instruction in X86.live, so that the jump does not wait for loads.
+typedef enum Selects {
+    SEL_BY_EFFECT,
+    SEL_NOP,
+    SEL_GET,
+    SEL_PUT,
+    SEL_LOAD,
+    SEL_STORE,
+    SEL_ATOMIC,
+    SEL_INTEGER,
+    SEL_EXIT_IF,
+    SEL_EXIT,
+    SEL_COUNT,
+    SEL_LEAVE,
+    SEL_SLOT_AT
+} Selects;
+extern const uint8_t x86_selects[IR_OP_COUNT]; // host.c
+enum { LIVE_KIND_SHIFT = 24, LIVE_REF = (1 << LIVE_KIND_SHIFT) - 1 };
+
 // HostOutput.relocs: offset from code_base, and this bit where 8 bytes are an address.
 #define X86_RELOC_ADDRESS 0x80000000u
 enum { MAX_COLD = 512, MAX_SUNK = 16, MAX_SUNK_FORMS = 64 };
@@ -184,7 +204,7 @@ struct X86 {
     uint32_t *relocs, *relocs_end; // where the next goes; equal: nobody asked, or there is no room
     bool too_many_relocs;
     Val *val;
-    IrRef *live; // n_live instructions to compile, last first
+    uint32_t *live; // n_live instructions to compile, last first: IrRef | Selects << LIVE_KIND_SHIFT
     uint32_t n_live;
     IrRef now;                      // instruction being compiled
     IrRef int_val[16], vec_val[32]; // roots that registers hold; 0: nothing known
