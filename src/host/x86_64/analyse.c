@@ -397,15 +397,40 @@ static bool visit_other(Walk *w, uint32_t i, const IrInst *in) {
     return true;
 }
 
-// What there is to do, in few kinds: one jump a visit, not a tree of comparisons of ops.
+// What there is to do, in few kinds: one jump a visit, not a tree of comparisons of ops. And what
+// there will be, going forwards.
 enum Kind { OTHER, NOTHING, ALWAYS, PUT, GET, ACCESS, EXIT, PLAIN, MAY_SHARE };
-static const uint8_t kind_of[IR_OP_COUNT] = {
-    [IR_insn] = NOTHING,    [IR_const] = NOTHING,  [IR_put] = PUT,      [IR_get] = GET,
-    [IR_load] = ACCESS,     [IR_store] = ACCESS,   [IR_exit] = EXIT,    [IR_exit_if] = EXIT,
-    [IR_icmp] = PLAIN,      [IR_fl_sub] = PLAIN,   [IR_fl_add] = PLAIN, [IR_add] = PLAIN,
-    [IR_sub] = PLAIN,       [IR_and] = PLAIN,      [IR_or] = PLAIN,     [IR_xor] = PLAIN,
-    [IR_shl] = PLAIN,       [IR_shr] = PLAIN,      [IR_sar] = PLAIN,    [IR_mul] = PLAIN,
-    [IR_trunc] = MAY_SHARE, [IR_zext] = MAY_SHARE, [IR_count] = ALWAYS,
+static const uint16_t kinds_of[IR_OP_COUNT] = { // Kind | Selects << 8
+    [IR_NOP] = OTHER | SEL_NOP << 8,
+    [IR_insn] = NOTHING | SEL_NOP << 8,
+    [IR_const] = NOTHING | SEL_NOP << 8,
+    [IR_put] = PUT | SEL_PUT << 8,
+    [IR_get] = GET | SEL_GET << 8,
+    [IR_load] = ACCESS | SEL_LOAD << 8,
+    [IR_store] = ACCESS | SEL_STORE << 8,
+    [IR_cas] = OTHER | SEL_ATOMIC << 8,
+    [IR_rmw] = OTHER | SEL_ATOMIC << 8,
+    [IR_fence] = OTHER | SEL_ATOMIC << 8,
+    [IR_add] = PLAIN | SEL_ADD << 8,
+    [IR_icmp] = PLAIN | SEL_INTEGER << 8,
+    [IR_fl_sub] = PLAIN | SEL_INTEGER << 8,
+    [IR_sub] = PLAIN | SEL_INTEGER << 8,
+    [IR_and] = PLAIN | SEL_INTEGER << 8,
+    [IR_or] = PLAIN | SEL_INTEGER << 8,
+    [IR_xor] = PLAIN | SEL_INTEGER << 8,
+    [IR_shl] = PLAIN | SEL_INTEGER << 8,
+    [IR_shr] = PLAIN | SEL_INTEGER << 8,
+    [IR_sar] = PLAIN | SEL_INTEGER << 8,
+    [IR_mul] = PLAIN | SEL_INTEGER << 8,
+    [IR_fl_add] = PLAIN | SEL_BY_EFFECT << 8,
+    [IR_trunc] = MAY_SHARE | SEL_BY_EFFECT << 8,
+    [IR_zext] = MAY_SHARE | SEL_BY_EFFECT << 8,
+    [IR_exit] = EXIT | SEL_EXIT << 8,
+    [IR_exit_if] = EXIT | SEL_EXIT_IF << 8,
+    [IR_count] = ALWAYS | SEL_COUNT << 8,
+    [IR_call_hint] = OTHER | SEL_LEAVE << 8,
+    [IR_exit_ind] = OTHER | SEL_LEAVE << 8,
+    [IR_slot_at] = OTHER | SEL_SLOT_AT << 8,
 };
 
 // True: there is something to compile.
@@ -431,8 +456,9 @@ static inline bool visit(Walk *w, Val *val, uint32_t i, const IrInst *in, enum K
         settle_hint(w, val, i);
         if (!visit_shared(w, i, in)) use_at(&val[in->a], i);
         return true;
-    default: return visit_other(w, i, in);
+    case OTHER: return visit_other(w, i, in);
     }
+    __builtin_unreachable();
 }
 
 void x86_analyse(X86 *x) {
@@ -447,15 +473,15 @@ void x86_analyse(X86 *x) {
     w->changed[0] = w->changed[1] = 0;
     memset(w->field, 0, x->r->n_fields * sizeof *w->field);
     Val *const val = x->val;
-    const IrInst *const insts = x->r->insts;
     uint32_t *live = x->live;
     // The kind of the next is looked up before, for the jump not to wait for it.
-    uint8_t next = kind_of[insts[x->r->n_insts - 1].op];
-    for (uint32_t i = x->r->n_insts; --i > 0;) {
-        enum Kind kind = (enum Kind)next;
-        next = kind_of[insts[i - 1].op];
-        if (visit(w, val, i, &insts[i], kind))
-            *live++ = i | (uint32_t)x86_selects[insts[i].op] << LIVE_KIND_SHIFT;
+    const IrInst *in = &x->r->insts[x->r->n_insts - 1];
+    uint32_t next = kinds_of[in->op];
+    for (uint32_t i = x->r->n_insts; --i > 0; in--) {
+        uint32_t now = next;
+        next = kinds_of[in[-1].op];
+        if (visit(w, val, i, in, (enum Kind)(now & 255)))
+            *live++ = i | now >> 8 << LIVE_KIND_SHIFT;
     }
     x->n_live = (uint32_t)(live - x->live);
 }

@@ -342,16 +342,6 @@ static void select_pure(X86 *x, IrRef v, const IrInst *in) {
     if (!done) x86_fallback(x, v);
 }
 
-const uint8_t x86_selects[IR_OP_COUNT] = {
-    [IR_NOP] = SEL_NOP,       [IR_get] = SEL_GET,         [IR_put] = SEL_PUT,        [IR_load] = SEL_LOAD,
-    [IR_store] = SEL_STORE,   [IR_cas] = SEL_ATOMIC,      [IR_rmw] = SEL_ATOMIC,     [IR_fence] = SEL_ATOMIC,
-    [IR_icmp] = SEL_INTEGER,  [IR_fl_sub] = SEL_INTEGER,  [IR_add] = SEL_INTEGER,    [IR_sub] = SEL_INTEGER,
-    [IR_and] = SEL_INTEGER,   [IR_or] = SEL_INTEGER,      [IR_xor] = SEL_INTEGER,    [IR_shl] = SEL_INTEGER,
-    [IR_shr] = SEL_INTEGER,   [IR_sar] = SEL_INTEGER,     [IR_mul] = SEL_INTEGER,    [IR_exit] = SEL_EXIT,
-    [IR_exit_if] = SEL_EXIT_IF, [IR_call_hint] = SEL_LEAVE, [IR_exit_ind] = SEL_LEAVE, [IR_slot_at] = SEL_SLOT_AT,
-    [IR_count] = SEL_COUNT,
-};
-
 static inline void select_one(X86 *x, uint32_t live, const IrInst *insts) {
     IrRef v = live & LIVE_REF;
     const IrInst *in = &insts[v];
@@ -372,6 +362,10 @@ static inline void select_one(X86 *x, uint32_t live, const IrInst *insts) {
     case SEL_LOAD: x86_sel_load(x, v, in); return;
     case SEL_STORE: x86_sel_store(x, v, in); return;
     case SEL_ATOMIC: x86_sel_atomic(x, v, in); return;
+    case SEL_ADD:
+        if (x86_in_vec(in->type)) break;
+        x86_sel_add(x, v, in);
+        return;
     case SEL_INTEGER: // or the same of lanes
         if (x86_in_vec(in->type) || !x86_sel_int(x, v)) break;
         return;
@@ -380,7 +374,8 @@ static inline void select_one(X86 *x, uint32_t live, const IrInst *insts) {
     case SEL_COUNT: x86_count(x, in); return;
     case SEL_LEAVE: x86_sel_ctl(x, v); return;
     case SEL_SLOT_AT: lea(x, 64, x86_def_int(x, v), x86_slot_mem(in)); return;
-    default: break;
+    case SEL_BY_EFFECT: break;
+    default: __builtin_unreachable();
     }
     if (ir_op_effect[in->op] == IR_PURE || ir_op_effect[in->op] == IR_FLAGFP)
         select_pure(x, v, in);

@@ -25,7 +25,7 @@ static void flags_are_result(X86 *x, IrRef v, int w) {
 
 // ---- add, sub, logic ----
 
-static bool sel_add(X86 *x, IrRef v, const IrInst *in) {
+bool x86_sel_add(X86 *x, IrRef v, const IrInst *in) {
     int w = width(in->type);
     int32_t k;
     unsigned a = x86_use_int(x, in->a);
@@ -584,7 +584,7 @@ bool x86_sel_int(X86 *x, IrRef v) {
     bool narrow = in->type == IR_I8 || in->type == IR_I16;
     switch (in->op) {
     case IR_const: return true; // made where it is used
-    case IR_add: return sel_add(x, v, in);
+    case IR_add: return x86_sel_add(x, v, in);
     case IR_sub: return sel_two_operand(x, v, in, ALU_SUB);
     case IR_and: return sel_logic(x, v, in, ALU_AND);
     case IR_or: return sel_logic(x, v, in, ALU_OR);

@@ -178,6 +178,7 @@ typedef enum Selects {
     SEL_LOAD,
     SEL_STORE,
     SEL_ATOMIC,
+    SEL_ADD,
     SEL_INTEGER,
     SEL_EXIT_IF,
     SEL_EXIT,
@@ -185,7 +186,6 @@ typedef enum Selects {
     SEL_LEAVE,
     SEL_SLOT_AT
 } Selects;
-extern const uint8_t x86_selects[IR_OP_COUNT]; // host.c
 enum { LIVE_KIND_SHIFT = 24, LIVE_REF = (1 << LIVE_KIND_SHIFT) - 1 };
 
 // HostOutput.relocs: offset from code_base, and this bit where 8 bytes are an address.
@@ -379,6 +379,7 @@ extern const uint8_t x86_nop5[5]; // in place of a jump to what follows
 uint64_t x86_identity(const HostCtx *h);
 
 // ---- selection: false when this host has no code for it (the evaluator then does it) ----
+bool x86_sel_add(X86 *x, IrRef v, const IrInst *in); // of integers
 bool x86_sel_int(X86 *x, IrRef v);                    // sel_int.c
 void x86_sel_load(X86 *x, IrRef v, const IrInst *in); // sel_mem.c
 void x86_sel_store(X86 *x, IrRef v, const IrInst *in);
