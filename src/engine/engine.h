@@ -17,6 +17,7 @@
 #include "guest/guest.h"
 #include "host/host.h"
 #include "ir/ir.h"
+#include "memory/space.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -166,6 +167,7 @@ struct Machine {
     uint64_t hot_from;          // dispatches of a vCPU before which one is not worth it
     void *shared;               // Guest.shared_bytes
     IrRegion region;            // the translator's workbench
+    SpaceWindow fetched;        // where it has read guest code last
     Arena region_arena;
     Vcpu *vcpus;
     MachineStats stats;

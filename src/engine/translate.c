@@ -16,7 +16,7 @@ enum { MAX_RELOCS = 4096 }; // a block with more is not kept
 
 static const uint8_t *fetch(void *ctx, uint64_t pc, unsigned bytes) {
     Machine *m = ctx;
-    return space_fetch(m->as, pc, bytes);
+    return space_fetch_near(m->as, &m->fetched, pc, bytes);
 }
 
 // One write a line: log_printf's lines are bounded, a region is not.
@@ -335,6 +335,7 @@ static Block *translate(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t max_insns,
     how.count = m->count || how.watch; // there, a count is where a segment begins
     how.hot = hot || m->tier == TIER_HOT;
     how.flags = hot > 1 ? hot_context(m, hot - 1) : NULL;
+    how.budget = m->budgeted;
     HostOutput out;
     Block *b = lift_and_compile(v, &how, key, &out, &r);
     if (!b) return NULL;

@@ -24,6 +24,7 @@ typedef struct GuestLift {
     uint64_t features;  // in: of the vCPU's GuestCpu
     uint32_t max_insns; // in: stop after so many (1..)
     bool count;         // in: emit IR_count for --stats and budgets, at the start of each segment
+    bool budget;        // in: the program may stop there, so each has its mark
     uint32_t unwatched; // in: tools that are not to see it (VcpuHot.unwatched)
     bool watch;  // in: for who sees everything: every instruction has its mark, a segment ends at
                  // branches only, what the limit is may be passed to finish one

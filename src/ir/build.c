@@ -121,7 +121,6 @@ static inline void announce_exit(IrRegion *r, uint64_t pc) {
 
 // Who takes back what a block left half-way has counted wants to find them without a walk.
 static void announce_count(IrRegion *r) {
-    mark(r);
     IrRef *counts = grow(r, r->counts, r->n_counts, &r->cap_counts, 16, sizeof *counts);
     if (!counts) return;
     r->counts = counts;
@@ -135,10 +134,17 @@ static void announce(IrRegion *r, IrOp op, int64_t imm) {
         announce_exit(r, op == IR_call_hint ? 0 : (uint64_t)imm);
     else if (ir_op_effect[op] == IR_MEM)
         announce_mem(r);
-    else if (op == IR_count || op == IR_budget)
+    else if (op == IR_count)
         announce_count(r);
+    else if (op == IR_budget)
+        mark(r), announce_count(r);
     else
         mark(r);
+}
+
+IrRef ir_count(IrRegion *r, uint32_t n) {
+    announce_count(r);
+    return append(r, IR_count, 0, 0, 0, n);
 }
 
 IrRef ir_append(IrRegion *r, IrInst in) {

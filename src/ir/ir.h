@@ -277,6 +277,7 @@ bool ir_const_value(const IrRegion *r, IrRef v, uint64_t *out);
 // v + k, of v's type (I8..I64): what ir_add(r, v, ir_const(...)) gives, in fewer steps.
 IrRef ir_add_const(IrRegion *r, IrRef v, uint64_t k);
 
+IrRef ir_count(IrRegion *r, uint32_t n); // n instructions; no mark: it never leaves
 // As it is, for who rewrites a region.
 IrRef ir_append(IrRegion *r, IrInst in);
 IrRef ir_const(IrRegion *r, IrType t, uint64_t value);

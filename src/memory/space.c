@@ -16,6 +16,7 @@ struct AddressSpace {
     SpaceRange *at;
     size_t n, cap;
     _Atomic size_t asked; // the range of the last question; may be none any more
+    _Atomic uint64_t changes; // how often the list has begun to change: see space_fetch_near
     uint64_t brk_start, brk_now;
     uint64_t limit; // of all bytes together
 };
@@ -51,6 +52,11 @@ void space_fork_child(AddressSpace *s) {
 }
 
 // ---- the list ----
+
+static void lock_to_change(AddressSpace *s) {
+    pthread_rwlock_wrlock(&s->lock);
+    atomic_fetch_add(&s->changes, 1);
+}
 
 // The first range that ends above addr.
 static size_t find(const AddressSpace *s, uint64_t addr) {
@@ -237,7 +243,7 @@ int64_t space_mmap(AddressSpace *s, uint64_t addr, uint64_t len, int prot, int f
     len = ALIGN_UP(len, (uint64_t)SPACE_PAGE);
     if (!(flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)))
         addr = addr >= SPACE_END ? 0 : ALIGN_DOWN(addr, (uint64_t)SPACE_PAGE);
-    pthread_rwlock_wrlock(&s->lock);
+    lock_to_change(s);
     int64_t r = mmap_locked(s, addr, len, prot, flags, fd, off);
     pthread_rwlock_unlock(&s->lock);
     return r;
@@ -245,7 +251,7 @@ int64_t space_mmap(AddressSpace *s, uint64_t addr, uint64_t len, int prot, int f
 
 int64_t space_adopt(AddressSpace *s, uint64_t addr, uint64_t len, int prot) {
     len = ALIGN_UP(len, (uint64_t)SPACE_PAGE);
-    pthread_rwlock_wrlock(&s->lock);
+    lock_to_change(s);
     bool room = reserve(s, 3);
     if (room)
         set_range(
@@ -258,7 +264,7 @@ int64_t space_munmap(AddressSpace *s, uint64_t addr, uint64_t len) {
     if (!len || len > SPACE_END) return -EINVAL;
     len = ALIGN_UP(len, (uint64_t)SPACE_PAGE);
     if (bad_range(addr, len)) return -EINVAL;
-    pthread_rwlock_wrlock(&s->lock);
+    lock_to_change(s);
     int64_t e = reserve(s, 3) ? 0 : -ENOMEM;
     for (size_t i = find(s, addr); !e && i < s->n && s->at[i].lo < addr + len; i++) {
         uint64_t lo = MAX(addr, s->at[i].lo), hi = MIN(addr + len, s->at[i].hi);
@@ -274,7 +280,7 @@ int64_t space_mprotect(AddressSpace *s, uint64_t addr, uint64_t len, int prot) {
     if (addr & (SPACE_PAGE - 1)) return -EINVAL;
     if (bad_range(addr, len)) return -ENOMEM;
     if (!len) return 0;
-    pthread_rwlock_wrlock(&s->lock);
+    lock_to_change(s);
     int64_t e = !owned(s, addr, addr + len) || !reserve(s, 3) ? -ENOMEM : 0;
     if (!e && mprotect((void *)addr, len, host_prot(prot))) e = -errno;
     if (!e) {
@@ -340,21 +346,21 @@ int64_t space_mremap(AddressSpace *s, uint64_t old, uint64_t old_len, uint64_t n
     new_len = ALIGN_UP(new_len, (uint64_t)SPACE_PAGE);
     if (bad_range(old, old_len) || !new_len || new_len > SPACE_END) return -EINVAL;
     if ((flags & MREMAP_FIXED) && bad_range(new_addr, new_len)) return -EINVAL;
-    pthread_rwlock_wrlock(&s->lock);
+    lock_to_change(s);
     int64_t r = mremap_locked(s, old, old_len, new_len, flags, new_addr);
     pthread_rwlock_unlock(&s->lock);
     return r;
 }
 
 void space_set_limit(AddressSpace *s, uint64_t bytes) {
-    pthread_rwlock_wrlock(&s->lock);
+    lock_to_change(s);
     s->limit = bytes;
     pthread_rwlock_unlock(&s->lock);
 }
 
 bool space_grow_stack(AddressSpace *s, uint64_t addr, uint64_t max_bytes) {
     uint64_t lo = ALIGN_DOWN(addr, (uint64_t)SPACE_PAGE);
-    pthread_rwlock_wrlock(&s->lock);
+    lock_to_change(s);
     size_t i = find(s, addr);
     bool grown = i < s->n && s->at[i].lo > addr && s->at[i].stack && reserve(s, 3);
     if (grown) {
@@ -417,7 +423,7 @@ void space_set_brk(AddressSpace *s, uint64_t addr) {
 }
 
 uint64_t space_brk(AddressSpace *s, uint64_t addr) {
-    pthread_rwlock_wrlock(&s->lock);
+    lock_to_change(s);
     uint64_t mapped = ALIGN_UP(s->brk_now, (uint64_t)SPACE_PAGE),
              want = ALIGN_UP(addr, (uint64_t)SPACE_PAGE);
     if (addr >= s->brk_start && addr < SPACE_END) {
@@ -468,6 +474,20 @@ uint64_t space_mapping_bytes(AddressSpace *s, uint64_t addr) {
 
 const uint8_t *space_fetch(AddressSpace *s, uint64_t pc, unsigned bytes) {
     return space_allows(s, pc, bytes, PROT_EXEC) ? (const uint8_t *)pc : NULL;
+}
+
+// Who has begun a change holds the lock until it is made, so what was found before it began, and
+// not since, is what the list still says.
+const uint8_t *space_fetch_near(AddressSpace *s, SpaceWindow *w, uint64_t pc, unsigned bytes) {
+    if (pc >= w->lo && pc < w->hi && bytes <= w->hi - pc && atomic_load(&s->changes) == w->changes)
+        return (const uint8_t *)pc;
+    pthread_rwlock_rdlock(&s->lock);
+    size_t i = find(s, pc);
+    bool here = i < s->n && s->at[i].lo <= pc && s->at[i].prot & PROT_EXEC;
+    *w = (SpaceWindow){0};
+    if (here) *w = (SpaceWindow){s->at[i].lo, s->at[i].hi, atomic_load(&s->changes)};
+    pthread_rwlock_unlock(&s->lock);
+    return space_fetch(s, pc, bytes);
 }
 
 int space_si_code(AddressSpace *s, uint64_t addr) {

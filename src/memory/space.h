@@ -67,6 +67,12 @@ uint64_t space_mapping_bytes(AddressSpace *s, uint64_t addr);
 // For the translator: `bytes` readable bytes of code at pc, or NULL when not all of them are mapped
 // executable.
 const uint8_t *space_fetch(AddressSpace *s, uint64_t pc, unsigned bytes);
+// The same for who asks again and again near the same place, without the lock as a rule. *w, the
+// executable mapping where it last was, is the caller's, zero at first.
+typedef struct SpaceWindow {
+    uint64_t lo, hi, changes;
+} SpaceWindow;
+const uint8_t *space_fetch_near(AddressSpace *s, SpaceWindow *w, uint64_t pc, unsigned bytes);
 // SEGV_MAPERR or SEGV_ACCERR for a failed access at addr.
 int space_si_code(AddressSpace *s, uint64_t addr);
 // True when all of [addr, addr + len) is mapped with these PROT_* bits.

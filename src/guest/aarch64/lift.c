@@ -40,7 +40,8 @@ typedef struct Segment {
 
 static void segment_begin(Segment *s, Lift *l, const GuestLift *how, uint32_t n) {
     ir_insn(l->r, l->pc, 4);
-    s->counted = how->count ? ir_emit(l->r, IR_count, IR_VOID, 0, 0, 0, 0, 0, 0) : 0;
+    if (how->budget) ir_mark(l->r);
+    s->counted = how->count ? ir_count(l->r, 0) : 0;
     s->first = n;
 }
 static void segment_end(const Segment *s, Lift *l, uint32_t n) {

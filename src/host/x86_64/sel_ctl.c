@@ -224,7 +224,7 @@ void x86_count(X86 *x, const IrInst *in) {
     }
     unsigned reg = (unsigned)x->h->count_reg;
     if (in->op == IR_count) { // flags that the next segment may want stay
-        if (in->imm) lea(x, 64, reg, mem_at((int)reg, (int32_t)-in->imm));
+        if (in->imm) lea_down(x, reg, (int32_t)in->imm);
         return;
     }
     alu_ri(x, 64, ALU_SUB, reg, (int32_t)in->imm);
