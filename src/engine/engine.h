@@ -64,8 +64,8 @@ typedef struct BlockMore {
 } BlockMore;
 
 // A translated block; behind it its links, faults, and in a machine that counts the instructions up
-// to the end of each segment (block_count_ends). Owned by the machine; freed by machine_flush only. There
-// are many: 64 bytes.
+// to the end of each segment (block_count_ends). Owned by the machine; freed by machine_flush only.
+// There are many: 64 bytes.
 typedef struct Block {
     uint64_t pc;
     const uint8_t *entry;

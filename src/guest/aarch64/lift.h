@@ -143,8 +143,7 @@ A64Addr lift_addr(Lift *l, unsigned n, A64Index index, int64_t offset);
 A64Addr lift_addr_reg(Lift *l, unsigned n, unsigned m, unsigned option, unsigned shift);
 // After all accesses: writes the base register back when the form says so.
 static inline void lift_writeback(Lift *l, A64Addr at) {
-    if (at.writeback)
-        ir_put(l->r, A64_X0 + at.n, ir_add_const(l->r, at.base, (uint64_t)at.step));
+    if (at.writeback) ir_put(l->r, A64_X0 + at.n, ir_add_const(l->r, at.base, (uint64_t)at.step));
 }
 
 // disasm_simd.c: {@name} in the templates of FP and AdvSIMD rows.

@@ -398,9 +398,9 @@ static bool visit_other(Walk *w, uint32_t i, const IrInst *in) {
 }
 
 // What there is to do, in few kinds: one jump a visit, not a tree of comparisons of ops. And what
-// there will be, going forwards.
+// there will be, going forwards: Kind | Selects << 8.
 enum Kind { OTHER, NOTHING, ALWAYS, PUT, GET, ACCESS, EXIT, PLAIN, MAY_SHARE };
-static const uint16_t kinds_of[IR_OP_COUNT] = { // Kind | Selects << 8
+static const uint16_t kinds_of[IR_OP_COUNT] = {
     [IR_NOP] = OTHER | SEL_NOP << 8,
     [IR_insn] = NOTHING | SEL_NOP << 8,
     [IR_const] = NOTHING | SEL_NOP << 8,
@@ -480,8 +480,7 @@ void x86_analyse(X86 *x) {
     for (uint32_t i = x->r->n_insts; --i > 0; in--) {
         uint32_t now = next;
         next = kinds_of[in[-1].op];
-        if (visit(w, val, i, in, (enum Kind)(now & 255)))
-            *live++ = i | now >> 8 << LIVE_KIND_SHIFT;
+        if (visit(w, val, i, in, (enum Kind)(now & 255))) *live++ = i | now >> 8 << LIVE_KIND_SHIFT;
     }
     x->n_live = (uint32_t)(live - x->live);
 }

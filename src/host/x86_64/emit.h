@@ -154,8 +154,7 @@ static inline void lea_down(X86 *x, unsigned reg, int32_t n) {
         lea(x, 64, reg, mem_at((int)reg, -n));
         return;
     }
-    e32(x, (0x48 | (reg >> 3) * 5) | 0x8D << 8 | (0x40 | (reg & 7) * 9) << 16 |
-               (uint32_t)-n << 24);
+    e32(x, (0x48 | (reg >> 3) * 5) | 0x8D << 8 | (0x40 | (reg & 7) * 9) << 16 | (uint32_t)-n << 24);
 }
 
 // ---- arithmetic ----

@@ -204,7 +204,7 @@ struct X86 {
     uint32_t *relocs, *relocs_end; // where the next goes; equal: nobody asked, or there is no room
     bool too_many_relocs;
     Val *val;
-    uint32_t *live; // n_live instructions to compile, last first: IrRef | Selects << LIVE_KIND_SHIFT
+    uint32_t *live; // n_live to compile, last first: IrRef | Selects << LIVE_KIND_SHIFT
     uint32_t n_live;
     IrRef now;                      // instruction being compiled
     IrRef int_val[16], vec_val[32]; // roots that registers hold; 0: nothing known
@@ -379,7 +379,7 @@ extern const uint8_t x86_nop5[5]; // in place of a jump to what follows
 uint64_t x86_identity(const HostCtx *h);
 
 // ---- selection: false when this host has no code for it (the evaluator then does it) ----
-bool x86_sel_add(X86 *x, IrRef v, const IrInst *in); // of integers
+bool x86_sel_add(X86 *x, IrRef v, const IrInst *in);  // of integers
 bool x86_sel_int(X86 *x, IrRef v);                    // sel_int.c
 void x86_sel_load(X86 *x, IrRef v, const IrInst *in); // sel_mem.c
 void x86_sel_store(X86 *x, IrRef v, const IrInst *in);
