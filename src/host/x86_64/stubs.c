@@ -235,7 +235,11 @@ static void call_if_stub(X86 *x) {
 }
 
 void x86_make_stubs(HostCtx *h, HostCode *room) {
-    X86 *x = &(X86){.h = h, .at = room->at};
+    X86 state; // most of it is for blocks
+    X86 *x = &state;
+    memset(x, 0, offsetof(X86, mem_val));
+    x->h = h;
+    x->at = room->at;
     h->save_all_ints = ints_stub(x, h->int_homes, false);
     h->load_all_ints = ints_stub(x, h->int_homes, true);
     uint32_t count = h->count_reg >= 0 ? 1u << h->count_reg : 0;
