@@ -316,7 +316,8 @@ static const void *find_code(Vcpu *v, uint64_t pc, uint32_t mode, const Run *run
         return NULL;
     }
     const void *code = block_hot(b)->entry;
-    if (b->mode == mode) *jump_cache_slot(v, pc) = (JumpCacheEntry){.pc = pc, .code = code};
+    if (b->mode == mode && !run->link) // where a link leads no other jump may ever go
+        *jump_cache_slot(v, pc) = (JumpCacheEntry){.pc = pc, .code = code};
     // Who looks at it has the lock, or waits for it to be false: no full barriers.
     atomic_store_explicit(&v->in_code, true, memory_order_release);
     pthread_mutex_unlock(&m->lock); // a full barrier, by its exchange
