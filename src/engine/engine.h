@@ -165,6 +165,7 @@ struct Machine {
     bool hot_started, hot_runs; // its thread
     int hot_held;               // reasons for which it may not begin
     uint64_t hot_from;          // dispatches of a vCPU before which one is not worth it
+    bool loops_wait;            // no jump backwards is linked before: so dispatches count rounds
     void *shared;               // Guest.shared_bytes
     IrRegion region;            // the translator's workbench
     SpaceWindow fetched;        // where it has read guest code last
@@ -301,6 +302,8 @@ Block *block_make(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t max_insns);
 Block *block_get_hot(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t context);
 // ---- hot.c; lock held, unless said otherwise ----
 void hot_start(Machine *m); // its thread begins to look
+// Code that was kept runs: its loops are linked already.
+void hot_start_early(Machine *m);
 // It ends, for some thousand dispatches: the caller's process is to have no thread of ours. Lock
 // not held.
 void hot_stop(Machine *m);

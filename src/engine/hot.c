@@ -2,8 +2,11 @@
 //
 // A thread of the machine's own looks every few milliseconds where vCPUs are: it closes their poll
 // pages, and the block that reads there next has been seen once. A block that is seen twice is made
-// anew as a hot one, which all links to it lead to from then on. Exits of hot blocks are counted,
-// and what they often lead to is made anew too: hot code spreads along the ways that are taken.
+// anew as a hot one, which all links to it lead to from then on. The thread starts after some
+// thousand dispatches. Until then jumps backwards are not linked (Machine.loops_wait), so a loop
+// that runs for long has that many, while short programs end without the thread. Exits of hot
+// blocks are counted, and what they often lead to is made anew too: hot code spreads along the ways
+// that are taken.
 //
 // Hot blocks do not store condition flags for each other. Whoever leads to one says what its flags
 // were made of (a *context*: a comparison of registers and constants), the block is lifted with
@@ -15,6 +18,7 @@
 #include "engine/engine.h"
 #include "engine/persist.h"
 
+#include <semaphore.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <time.h>
@@ -22,10 +26,9 @@
 enum { MAX_CONTEXTS = 8192, SEEN_ENOUGH = 2, HOT_STACK_BYTES = 256 << 10 };
 
 struct Hot {
-    pthread_t thread; // under Machine.lock:
-    pthread_cond_t stopped;
-    bool stop;
-    // contexts, by number less 1
+    pthread_t thread;
+    sem_t stop;
+    // under Machine.lock: contexts, by number less 1
     uint32_t n;
     IrFlagsMade of[MAX_CONTEXTS];
     uint16_t index[2 * MAX_CONTEXTS]; // open addressing; numbers
@@ -99,25 +102,29 @@ static int64_t next_wait_ns(int64_t wait_ns, bool any, bool news) {
     return any ? MIN(MIN(wait_ns, busy_ns) * 17 / 16, busy_ns) : MIN(2 * wait_ns, idle_ns);
 }
 
+// Waits without the machine's lock: who starts this thread holds it.
+static bool stops_within(Machine *m, int64_t wait_ns) {
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    int64_t ns = until.tv_nsec + wait_ns;
+    until.tv_sec += ns / 1000000000;
+    until.tv_nsec = ns % 1000000000;
+    return !sem_clockwait(&m->hot->stop, CLOCK_MONOTONIC, &until);
+}
+
 static void *watch(void *machine) {
     const int64_t first_ns = 5000000;
     Machine *m = machine;
     int64_t wait_ns = first_ns;
-    uint64_t made = m->stats.hot + m->stats.flushes;
-    pthread_mutex_lock(&m->lock);
-    while (!m->hot->stop) {
-        struct timespec until;
-        clock_gettime(CLOCK_MONOTONIC, &until);
-        int64_t ns = until.tv_nsec + wait_ns;
-        until.tv_sec += ns / 1000000000;
-        until.tv_nsec = ns % 1000000000;
-        pthread_cond_timedwait(&m->hot->stopped, &m->lock, &until);
+    uint64_t made = 0;
+    while (!stops_within(m, wait_ns)) {
         bool any;
+        pthread_mutex_lock(&m->lock);
         look(m, &any);
         wait_ns = next_wait_ns(wait_ns, any, m->stats.hot + m->stats.flushes != made);
         made = m->stats.hot + m->stats.flushes;
+        pthread_mutex_unlock(&m->lock);
     }
-    pthread_mutex_unlock(&m->lock);
     return NULL;
 }
 
@@ -125,17 +132,18 @@ static bool makes_both(const Machine *m) {
     return m->tier == TIER_BOTH || m->tier == TIER_RESTLESS;
 }
 
+void hot_start_early(Machine *m) {
+    enum { DISPATCHES = 16 };
+    if (m->loops_wait) m->hot_from = MIN(m->hot_from, (uint64_t)DISPATCHES);
+}
+
 void hot_start(Machine *m) {
-    if (!makes_both(m)) return;
+    m->loops_wait = false;
+    if (!makes_both(m) || m->hot_held) return;
     m->hot_started = true; // also when it fails: it is not asked for again
     if (!m->hot) m->hot = calloc(1, sizeof *m->hot);
     if (!m->hot) return;
-    m->hot->stop = false;
-    pthread_condattr_t clock;
-    pthread_condattr_init(&clock);
-    pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
-    pthread_cond_init(&m->hot->stopped, &clock);
-    pthread_condattr_destroy(&clock);
+    sem_init(&m->hot->stop, 0, 0);
     pthread_attr_t attr;
     pthread_attr_init(&attr);
     pthread_attr_setstacksize(&attr, HOT_STACK_BYTES);
@@ -153,16 +161,13 @@ void hot_stop(Machine *m) {
     bool runs = m->hot_runs;
     for (Vcpu *v = m->vcpus; v; v = v->next)
         m->hot_from = MAX(m->hot_from, v->dispatches + QUIET_DISPATCHES);
-    m->hot_runs = false;
-    if (runs) {
-        m->hot->stop = true;
-        pthread_cond_signal(&m->hot->stopped);
-    }
+    m->hot_runs = m->loops_wait = false;
     pthread_mutex_unlock(&m->lock);
     if (!runs) return;
+    sem_post(&m->hot->stop);
     pthread_join(m->hot->thread, NULL);
     pthread_mutex_lock(&m->lock);
-    pthread_cond_destroy(&m->hot->stopped);
+    sem_destroy(&m->hot->stop);
     m->hot_started = false;
     pthread_mutex_unlock(&m->lock);
 }

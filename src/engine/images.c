@@ -153,6 +153,7 @@ ImageLoaded image_load(Machine *m, int fd, const CacheSegment *s, uint64_t lo) {
     if (!l.ok) return IMAGE_DAMAGED;
     m->images->at[n] = l.image;
     m->hot_end = l.at;
+    hot_start_early(m);
     atomic_store_explicit(&m->images->n, n + 1, memory_order_release);
     return IMAGE_LOADED;
 }

@@ -9,7 +9,9 @@
 #include <sys/mman.h>
 
 #define DEFAULT_PERSIST_BYTES (1ull << 30)
-enum { DEFAULT_CACHE_BYTES = 256 << 20, MIN_CACHE_BYTES = 1 << 20, HOT_FROM_DISPATCHES = 100 };
+enum { DEFAULT_CACHE_BYTES = 256 << 20, MIN_CACHE_BYTES = 1 << 20 };
+// While loops are not linked each round is a dispatch: programs that end soon stay below.
+enum { HOT_FROM_DISPATCHES = 4000, HOT_FROM_DISPATCHES_LINKED = 100 };
 
 static bool map_code_cache(Machine *m, size_t bytes, DgmErr *err) {
     bytes = ALIGN_UP(MAX(bytes, (size_t)MIN_CACHE_BYTES), 4096);
@@ -47,6 +49,7 @@ Machine *machine_new(const MachineConfig *c, DgmErr *err) {
     m->verify = c->verify;
     m->hot_from = HOT_FROM_DISPATCHES;
     m->tier = m->budgeted || !m->host->counts ? TIER_COLD : c->tier;
+    m->loops_wait = m->tier == TIER_BOTH || m->tier == TIER_RESTLESS;
     m->perf_map = c->perf_map;
     m->log = c->log;
     pthread_mutex_init(&m->lock, NULL);
@@ -130,7 +133,7 @@ void machine_fork_child(Machine *m, Vcpu *self) {
     persist_start_anew(m);
     m->hot_held = 0;
     m->hot_started = m->hot_runs = false; // its thread is not here; it may start again
-    m->hot_from = self->dispatches + HOT_FROM_DISPATCHES;
+    if (!m->loops_wait) m->hot_from = self->dispatches + HOT_FROM_DISPATCHES_LINKED;
     pthread_mutex_init(&m->lock, NULL);
 }
 

@@ -41,7 +41,9 @@ void link_leave(HostLink *l, Block *from) {
 void block_link(Machine *m, HostLink *l, Block *to) {
     enum { HOT_AFTER = 2000 };
     to = block_hot(to);
-    if (l->linked || to->dead || block_of_link(l)->dead) return;
+    Block *from = block_of_link(l);
+    if (l->linked || to->dead || from->dead) return;
+    if (m->loops_wait && to->pc <= from->pc) return;
     if (l->counts) link_count(l)->count = m->tier == TIER_HOT ? 0 : HOT_AFTER;
     link_lead(m, l, to, !l->counts);
 }
@@ -290,7 +292,7 @@ static Block *link_or_heat(Vcpu *v, Block *b, uint32_t mode, const Run *run, uin
     Machine *m = v->m;
     uint64_t pc = b->pc;
     uint32_t generation = atomic_load(&m->flush_generation);
-    if (!m->hot_started && !m->hot_held && v->dispatches >= m->hot_from) hot_start(m);
+    if (!m->hot_started && v->dispatches >= m->hot_from) hot_start(m);
     HostLink *l = run->link && run->generation == generation ? link_taken(m, run->link) : NULL;
     if (l) hot_exit(v, l, b);
     bool there = generation == atomic_load(&m->flush_generation);

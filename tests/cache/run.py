@@ -74,6 +74,16 @@ int main(int argc, char **argv) {
 """
 
 
+LOOP = r"""
+#include <stdlib.h>
+int main(int argc, char **argv) {
+    unsigned x = 1;
+    for (long n = atol(argv[argc - 1]); n--;) x = x * 1664525 + 1013904223 ^ x >> 7;
+    return x & 1;
+}
+"""
+
+
 class Failure(Exception):
     pass
 
@@ -248,6 +258,19 @@ class Tests:
                                stdout=subprocess.PIPE, text=True, timeout=60)
             if r.returncode or r.stdout != want:
                 raise Failure(f"patch {words}: exit {r.returncode}, {r.stdout!r}")
+
+    def test_loops_that_are_kept(self):
+        """They are made anew when they are hot, though a program that is kept has few dispatches."""
+        self.forget()
+        source, program = os.path.join(self.scratch, "loop.c"), os.path.join(self.scratch, "loop")
+        with open(source, "w") as f:
+            f.write(LOOP)
+        subprocess.run(["aarch64-linux-gnu-gcc", "-O1", "-static", "-Wl,--build-id", source, "-o", program], check=True)
+        for rounds in ("9", "9", "9", "300000000"):
+            r = subprocess.run([self.dragoman, "run", "--stats", program, rounds], env=self.environment(self.cache),
+                               stderr=subprocess.PIPE, text=True, timeout=120)
+        if not re.search("(?m)^loaded_blocks [1-9]", r.stderr) or not re.search("(?m)^hot_blocks [1-9]", r.stderr):
+            raise Failure(f"loop: {r.stderr}")
 
     def test_small_code_cache(self):
         """What is ahead of a block may flush it before it runs; kept code may have no room, or go."""
