@@ -124,7 +124,8 @@ static void leave_stubs(X86 *x) {
     ldmxcsr(x, mem_state(HOT_DISP(host_fp_saved)));
     alu_ri(x, 64, ALU_ADD, RSP, 8);
     for (unsigned i = ARRAY_LEN(callee_saved); i-- > 0;) pop_r(x, callee_saved[i]);
-    ret(x);
+    pop_r(x, RCX); // the CPU expects the guest's calls to return, but knows this jump
+    jmp_reg(x, RCX);
     h->helper_fault_out = x->at; // rbp was put right by leave_at_fault
     mov_load(x, 64, RSP, mem_state(HOT_DISP(host_sp)));
     mov_imm(x, RAX, HOST_EXIT_FAULT);
