@@ -160,7 +160,7 @@ struct Machine {
     HostTrap *traps;         // the translator's workbench
     IrFlagsMade *made;
     uint32_t cap_traps, cap_made;
-    struct Hot *hot;            // hot.c's; NULL: nothing was hot yet
+    struct Hot *hot;            // hot.c's
     struct Homes *homes;        // homes.c's; NULL: it was not asked yet
     bool hot_started, hot_runs; // its thread
     int hot_held;               // reasons for which it may not begin
@@ -301,6 +301,7 @@ Block *block_make(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t max_insns);
 // translate.c; lock held; NULL: there is none.
 Block *block_get_hot(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t context);
 // ---- hot.c; lock held, unless said otherwise ----
+bool hot_new(Machine *m);   // of a new machine; false: out of memory
 void hot_start(Machine *m); // its thread begins to look
 // Code that was kept runs: its loops are linked already.
 void hot_start_early(Machine *m);

@@ -25,7 +25,9 @@
 
 enum { MAX_CONTEXTS = 8192, SEEN_ENOUGH = 2, HOT_STACK_BYTES = 256 << 10 };
 
+// Mapped when the machine is made: later on holes between mappings are the guest's to count on.
 struct Hot {
+    uint8_t stack[HOT_STACK_BYTES]; // of the thread
     pthread_t thread;
     sem_t stop;
     // under Machine.lock: contexts, by number less 1
@@ -60,8 +62,6 @@ static bool same(const IrFlagsMade *a, const IrFlagsMade *b) {
 // Its number, from 1; 0: there are too many, or memory is out.
 static uint32_t number_of(Machine *m, const IrFlagsMade *made) {
     struct Hot *c = m->hot;
-    if (!c) c = m->hot = calloc(1, sizeof *c);
-    if (!c) return 0;
     uint64_t h = hash_operand(&made->of.a, made->of.op + 2u * made->of.width);
     if (made->of.has_b) h = hash_operand(&made->of.b, h);
     if (made->conditional) h = hash_operand(&made->when.a, h);
@@ -132,6 +132,10 @@ static bool makes_both(const Machine *m) {
     return m->tier == TIER_BOTH || m->tier == TIER_RESTLESS;
 }
 
+bool hot_new(Machine *m) {
+    return (m->hot = pages_alloc(ALIGN_UP(sizeof *m->hot, 4096)));
+}
+
 void hot_start_early(Machine *m) {
     enum { DISPATCHES = 16 };
     if (m->loops_wait) m->hot_from = MIN(m->hot_from, (uint64_t)DISPATCHES);
@@ -141,12 +145,10 @@ void hot_start(Machine *m) {
     m->loops_wait = false;
     if (!makes_both(m) || m->hot_held) return;
     m->hot_started = true; // also when it fails: it is not asked for again
-    if (!m->hot) m->hot = calloc(1, sizeof *m->hot);
-    if (!m->hot) return;
     sem_init(&m->hot->stop, 0, 0);
     pthread_attr_t attr;
     pthread_attr_init(&attr);
-    pthread_attr_setstacksize(&attr, HOT_STACK_BYTES);
+    pthread_attr_setstack(&attr, m->hot->stack, HOT_STACK_BYTES);
     sigset_t all, before; // signals are for the guest's threads
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
@@ -272,5 +274,5 @@ void hot_forget(Machine *m, const Block *b) {
 void hot_free(Machine *m) {
     if (!m->hot) return;
     hot_stop(m);
-    free(m->hot);
+    pages_free(m->hot, ALIGN_UP(sizeof *m->hot, 4096));
 }

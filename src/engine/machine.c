@@ -55,7 +55,7 @@ Machine *machine_new(const MachineConfig *c, DgmErr *err) {
     pthread_mutex_init(&m->lock, NULL);
     m->blocks = block_table_new();
     m->shared = pages_alloc(ALIGN_UP((size_t)m->guest->shared_bytes + 1, 4096));
-    if (!m->shared) {
+    if (!m->shared || !hot_new(m)) {
         err_set(err, -ENOMEM, "machine: out of memory");
         machine_free(m);
         return NULL;
