@@ -197,6 +197,8 @@ static void change(Vcpu *v, const uint16_t *ints) {
     machine_flush(m, v);
     HostCode stubs = {.at = m->cache, .end = m->cache_end};
     m->host->rehome(m->host_ctx, h->ints, m->guest->hot.n_ints, &stubs);
+    for (Vcpu *each = m->vcpus; each; each = each->next)
+        m->host->vcpu_rehome(m->host_ctx, each->state);
     m->cache_first = m->cache_at = (uint8_t *)ALIGN_UP((uintptr_t)stubs.at, 64);
     m->stats.rehomed++;
 }

@@ -525,9 +525,9 @@ bool engine_handle_fault(Vcpu *v, int signo, const void *info, void *ucontext) {
         vcpu_set_reg(v, m->guest->pc_field, pc);
         v->hot->trap_code = b.entry; // what it counted is put right when its registers are stored
     } else {
-        v->hot->in_helper = 0;
         guest_faulted(v, vcpu_reg(v, m->guest->pc_field));
         m->host->leave_at_fault(m->host_ctx, v->state, ucontext, false, NULL);
+        v->hot->in_helper = 0;
     }
     return true;
 }

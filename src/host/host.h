@@ -155,7 +155,7 @@ struct Host {
     void (*destroy)(HostCtx *);
     // Other integer registers get the homes, best first, and the stubs are made anew where they
     // were (in no more room than `stubs`, which gets their new end). Only while there is no code
-    // and no vCPU in any. NULL: this host has no homes.
+    // and no vCPU in any; vcpu_rehome() has to follow. NULL: this host has no homes.
     void (*rehome)(HostCtx *, const uint16_t *hot_ints, uint32_t n_hot_ints, HostCode *stubs);
     uint32_t (*n_int_homes)(const HostCtx *);
     // Compiles a verified region. On HOST_NO_ROOM nothing was used up. Thread-safe for different
@@ -185,6 +185,7 @@ struct Host {
     // A new vCPU; the engine has set hot->ret_top and ret_guard. Later the engine sets ret_sp to
     // ret_top when predicted returns must not be used any more.
     void (*vcpu_init)(HostCtx *, void *state);
+    void (*vcpu_rehome)(HostCtx *, void *state); // behind rehome(), for each vCPU there is
     uint64_t (*fault_pc)(const void *ucontext); // host pc of the interrupted context
     // Sticky FP flags: the host's own merged into fp.flags and cleared; new mode taken over from
     // fp.mode and hot->mode (MODE_FP_TRAPS). (Called by the engine while no translated code runs on

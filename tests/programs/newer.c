@@ -76,12 +76,31 @@ static void sets(void) {
 static uint8_t *trap_page;
 static volatile int faults;
 static uintptr_t fault_at;
+static volatile uint64_t v9_then;
 
 static void on_fault(int signo, siginfo_t *si, void *context) {
-    (void)signo, (void)context;
+    (void)signo;
     faults++;
     fault_at = (uintptr_t)si->si_addr;
+    const struct fpsimd_context *fp = (void *)((ucontext_t *)context)->uc_mcontext.__reserved;
+    v9_then = (uint64_t)fp->vregs[9];
     if (mprotect(trap_page, 4096, PROT_READ | PROT_WRITE)) _Exit(9);
+}
+
+// A fault of a short one, behind an instruction that changes a vector register.
+static void vectors_then(void) {
+    mprotect(trap_page, 4096, PROT_NONE);
+    for (unsigned n = 8; n < 64; n += 9) {
+        register uint64_t x0 __asm__("x0") = (uintptr_t)trap_page - 5, x1 __asm__("x1") = n,
+                          x2 __asm__("x2") = n, want = n * 0x0101010101010101u;
+        v9_then = 0;
+        __asm__ volatile("dup v9.16b, %w1\n .inst 0x19c10440\n .inst 0x19c14440\n .inst 0x19c18440"
+                         : "+r"(x0), "+r"(x1), "+r"(x2)
+                         :
+                         : "memory", "cc", "v9");
+        check(v9_then == want, "v9 at the fault of a set", n);
+        mprotect(trap_page, 4096, PROT_NONE);
+    }
 }
 
 static void repaired(void) {
@@ -107,6 +126,7 @@ static void repaired(void) {
     r = cpy(p + 4096 + 3000, (uintptr_t)(p + 4096 + 2500), 1500); // wholly in and behind it
     check(faults == 3, "fault of a backward cpy", (size_t)faults);
     check(r.n == 0, "repaired backward cpy", 0);
+    vectors_then();
 }
 
 // BC.cond in all conditions with the given flags: a bit for each that is taken.

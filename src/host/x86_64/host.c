@@ -509,7 +509,11 @@ static uint64_t enter(HostCtx *h, void *state, const void *entry) {
 
 static void leave_at_fault(HostCtx *h, void *state, void *ucontext, bool in_code, const void *fix) {
     greg_t *regs = ((ucontext_t *)ucontext)->uc_mcontext.gregs;
-    const void *out = fix ? fix : in_code ? h->fault_out : h->helper_fault_out;
+    bool vectors = vcpu_hot(state)->in_helper == HELPER_KEEPS_VECTORS;
+    const void *out = fix       ? fix
+                      : in_code ? h->fault_out
+                      : vectors ? h->vectors_fault_out
+                                : h->helper_fault_out;
     regs[REG_RIP] = (greg_t)(uintptr_t)out;
     regs[REG_RBP] = (greg_t)(uintptr_t)state + STATE_BIAS;
 }
@@ -530,14 +534,18 @@ static bool own_fault(HostCtx *h, void *state, void *ucontext, uint64_t addr) {
 
 // Above the top of the return stack lie frames that match no guest pc (none is odd; a jump to one
 // that is comes to return_empty).
+static void vcpu_rehome(HostCtx *h, void *state) {
+    uint64_t(*frame)[2] = (void *)vcpu_hot(state)->ret_top;
+    for (unsigned i = 0; i < X86_SENTINELS; i++) {
+        frame[i][0] = (uintptr_t)h->return_empty;
+        frame[i][1] = X86_SENTINEL_PC;
+    }
+}
+
 static void vcpu_init(HostCtx *h, void *state) {
     VcpuHot *hot = vcpu_hot(state);
-    uint64_t(*frame)[2] = (void *)hot->ret_top;
-    for (unsigned i = 0; i < X86_SENTINELS; i++) {
-        (*--frame)[0] = (uintptr_t)h->return_empty;
-        (*frame)[1] = X86_SENTINEL_PC;
-    }
-    hot->ret_sp = hot->ret_top = (uintptr_t)frame;
+    hot->ret_sp = hot->ret_top -= X86_SENTINELS * 2 * sizeof(uint64_t);
+    vcpu_rehome(h, state);
 }
 
 // The op is evaluated anew: what the FPU says of it (tininess of an exact result is no underflow)
@@ -583,6 +591,7 @@ const Host host_x86_64 = {
     .own_fault = own_fault,
     .take_fp_trap = take_fp_trap,
     .vcpu_init = vcpu_init,
+    .vcpu_rehome = vcpu_rehome,
     .fault_pc = fault_pc,
     .fp_sync = fp_sync,
     .disassemble = x86_disassemble,

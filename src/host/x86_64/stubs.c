@@ -130,6 +130,11 @@ static void leave_stubs(X86 *x) {
     mov_load(x, 64, RSP, mem_state(HOT_DISP(host_sp)));
     mov_imm(x, RAX, HOST_EXIT_FAULT);
     jmp_to(x, leave_only);
+    h->vectors_fault_out = x->at;
+    mov_load(x, 64, RSP, mem_state(HOT_DISP(host_sp)));
+    call_to(x, h->save_vec_homes);
+    mov_imm(x, RAX, HOST_EXIT_FAULT);
+    jmp_to(x, leave_only);
     h->link_out = x->at; // rax: the HostLink
     mov_store(x, 64, mem_state(HOT_DISP(exit_link)), RAX);
     mov_load(x, 64, RCX, mem_at(RAX, offsetof(HostLink, target_pc)));

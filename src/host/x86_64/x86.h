@@ -115,7 +115,7 @@ struct HostCtx {
     Val fresh[SMALL_REGION]; // what values are before anything is known
     // generated once: see stubs.c
     const uint8_t *enter, *leave, *link_out, *interrupt_out, *lookup_out, *budget_out, *fault_out,
-        *helper_fault_out, *return_miss, *return_empty;
+        *helper_fault_out, *vectors_fault_out, *return_miss, *return_empty;
     const uint8_t
         *call_eval; // saves everything, evaluates the EvalDesc at rax, restores everything
     const uint8_t *save_vecs, *load_vecs, *save_ints,
@@ -341,6 +341,8 @@ Cold *x86_cold_trap_eval(X86 *x, IrRef v); // which evaluates v from its operand
 void x86_cold_back(X86 *x, const Cold *c);
 void x86_link_stubs(X86 *x);                            // sel_ctl.c: when all other code is there
 void x86_return_stubs(X86 *x);                          // sel_ctl.c: once a machine
+// VcpuHot.in_helper: vectors are still in their homes there.
+enum { HELPER_KEEPS_VECTORS = 2 };
 enum { X86_SENTINELS = 8, X86_SENTINEL_PC = 1 };        // frames above the return stack's top
 void x86_store_operand(X86 *x, unsigned slot, IrRef v); // sel_ctl.c: to hot.scratch
 void x86_load_result(X86 *x, IrRef v);                  // sel_ctl.c: from hot.scratch
