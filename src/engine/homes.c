@@ -235,7 +235,10 @@ void homes_consider(Vcpu *v) {
     uint16_t ints[IR_MAX_FIELDS];
     order_by_use(m->guest, h->use, ints);
     double more = covered(m, h->use, ints) - covered(m, h->use, h->ints);
-    if (pays(m, more)) change(v, ints);
+    if (!pays(m, more)) return;
+    for (uint32_t i = 0; i < MIN(n, (uint32_t)ARRAY_LEN(v->seen_pc)); i++)
+        v->seen_pc[i] = seen[i].pc; // to be hot again it need be seen but once
+    change(v, ints);
 }
 
 // In a signal handler.

@@ -30,6 +30,7 @@ struct Hot {
     uint8_t stack[HOT_STACK_BYTES]; // of the thread
     pthread_t thread;
     sem_t stop;
+    int64_t first_ns; // after which it looks first
     // under Machine.lock: contexts, by number less 1
     uint32_t n;
     IrFlagsMade of[MAX_CONTEXTS];
@@ -113,9 +114,8 @@ static bool stops_within(Machine *m, int64_t wait_ns) {
 }
 
 static void *watch(void *machine) {
-    const int64_t first_ns = 5000000;
     Machine *m = machine;
-    int64_t wait_ns = first_ns;
+    int64_t wait_ns = m->hot->first_ns;
     uint64_t made = 0;
     while (!stops_within(m, wait_ns)) {
         bool any;
@@ -133,7 +133,7 @@ static bool makes_both(const Machine *m) {
 }
 
 bool hot_new(Machine *m) {
-    return (m->hot = pages_alloc(ALIGN_UP(sizeof *m->hot, 4096)));
+    return (m->hot = pages_reserve(ALIGN_UP(sizeof *m->hot, 4096)));
 }
 
 void hot_start_early(Machine *m) {
@@ -145,7 +145,9 @@ void hot_start(Machine *m) {
     m->loops_wait = false;
     if (!makes_both(m) || m->hot_held) return;
     m->hot_started = true; // also when it fails: it is not asked for again
+    const int64_t first_ns = 2000000, kept_first_ns = 16000000; // kept code is run once, mostly
     sem_init(&m->hot->stop, 0, 0);
+    m->hot->first_ns = m->stats.loaded ? kept_first_ns : first_ns;
     pthread_attr_t attr;
     pthread_attr_init(&attr);
     pthread_attr_setstack(&attr, m->hot->stack, HOT_STACK_BYTES);

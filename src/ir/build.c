@@ -471,7 +471,7 @@ IrRef ir_add_const(IrRegion *r, IrRef v, uint64_t k) {
     if (in->op == IR_const) return ir_const(r, t, (uint64_t)in->imm + k);
     if (!(k & bits_mask(ir_elem_bits(t)))) return v;
     IrRef a = v, c = 0;
-    if (in->op == IR_add && r->insts[in->b].op == IR_const) {
+    if (in->op == IR_add && r->insts[in->b].op == IR_const && !has_moved_on(r, v)) {
         a = in->a;
         c = ir_const(r, t, (uint64_t)r->insts[in->b].imm + k);
         if (!r->insts[c].imm) return a;
