@@ -30,7 +30,7 @@ static void transform(double sign) {
 }
 
 int main(int argc, char **argv) {
-    long repeats = kernel_repeats(argc, argv, 450);
+    long repeats = kernel_repeats(argc, argv, 720);
     uint64_t seed = 3;
     for (int i = 0; i < N / 2; i++) {
         cosines[i] = cos(2 * M_PI * i / N);

@@ -38,7 +38,7 @@ static double energy(const Body *b) {
 }
 
 int main(int argc, char **argv) {
-    long repeats = kernel_repeats(argc, argv, 110);
+    long repeats = kernel_repeats(argc, argv, 200);
     // A heavy sun and four light planets on near-circular orbits.
     Body b[BODIES] = {{{0, 0, 0}, {0, 0, 0}, 40}};
     for (int i = 1; i < BODIES; i++) {

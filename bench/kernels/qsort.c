@@ -15,7 +15,7 @@ static int by_key(const void *a, const void *b) {
 }
 
 int main(int argc, char **argv) {
-    long repeats = kernel_repeats(argc, argv, 60);
+    long repeats = kernel_repeats(argc, argv, 108);
     uint64_t seed = 7, sum = 0;
     for (long r = 0; r < repeats; r++) {
         for (uint32_t i = 0; i < N; i++)

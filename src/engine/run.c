@@ -338,7 +338,8 @@ static int64_t run_code(Vcpu *v, Run *run, uint32_t max_insns) {
         vcpu_fp_sync(v);
         run->link = NULL;
     }
-    bool known = !run->link && !v->barred && !v->wants_hot && !v->wants_homes && max_insns == m->max_block_insns;
+    bool asked = v->barred || v->wants_hot || v->wants_homes;
+    bool known = !run->link && !asked && max_insns == m->max_block_insns;
     const void *code = known ? known_code(v, pc) : NULL;
     if (!code && !(code = find_code(v, pc, mode, run, max_insns))) return -1;
     run->generation = atomic_load(&m->flush_generation);
