@@ -59,10 +59,11 @@ typedef struct dgm_options {
     bool strace;        // print system calls to stderr as strace does
     bool count;         // count guest instructions exactly (dgm_stats.guest_instructions)
     bool one_insn;      // one guest instruction a block
-    const char *single_tier; // for tests. "cold": no block is made anew when it proves hot; "hot": every
-                             // block is made so; "restless": both, and homes change; NULL: as it pays
-    bool verify;             // check the IR of every block
-    bool perf_map;           // name translated code to Linux perf, in /tmp/perf-PID.map
+    const char
+        *single_tier; // for tests. "cold": no block is made anew when it proves hot; "hot": every
+                      // block is made so; "restless": both, and homes change; NULL: as it pays
+    bool verify;      // check the IR of every block
+    bool perf_map;    // name translated code to Linux perf, in /tmp/perf-PID.map
     size_t code_cache_bytes; // 0: 256 MiB, of which only what is used takes memory
     const char *cache; // translations are kept in this directory over runs (see dragoman/cache.h);
                        // NULL: they are not
@@ -86,17 +87,18 @@ typedef struct dgm_exit {
 } dgm_exit;
 
 typedef struct dgm_stats {
-    uint64_t guest_instructions;     // executed; 0 unless options.count
-    uint64_t blocks;                 // translated
-    uint64_t translated_insns;       // guest instructions translated
-    uint64_t translated_bytes;       // of guest code
-    uint64_t host_bytes;             // of host code made
-    uint64_t ir_instructions;        // built
-    uint64_t translate_ns;           // spent translating
-    uint64_t dispatches;             // times that translated code was left for the dispatcher
-    uint64_t loaded;                 // blocks that came from options.cache
-    uint64_t hot;                    // of blocks: made anew because they proved to be hot
-    uint64_t homes_changed;          // times that other registers got host registers, and all code was made anew
+    uint64_t guest_instructions; // executed; 0 unless options.count
+    uint64_t blocks;             // translated
+    uint64_t translated_insns;   // guest instructions translated
+    uint64_t translated_bytes;   // of guest code
+    uint64_t host_bytes;         // of host code made
+    uint64_t ir_instructions;    // built
+    uint64_t translate_ns;       // spent translating
+    uint64_t dispatches;         // times that translated code was left for the dispatcher
+    uint64_t loaded;             // blocks that came from options.cache
+    uint64_t hot;                // of blocks: made anew because they proved to be hot
+    uint64_t
+        homes_changed; // times that other registers got host registers, and all code was made anew
     uint64_t invalidations, flushes; // blocks forgotten; times the whole code cache was emptied
     uint64_t fp_traps;               // rare floating point found by exceptions of the host's FPU
 } dgm_stats;

@@ -175,7 +175,7 @@ typedef enum dgm_field {
     DGM_F_INSNS,   // instructions that the thread has executed before this one (wants DGM_COUNTS)
     DGM_F_ADDRESS, // of the access; of the instruction, where the record is about no access
     DGM_F_VALUE,   // loaded or stored, zero-extended: its low 64 bits; as DGM_F_INSNS where the
-                 // record is about no access
+                   // record is about no access
     DGM_F_VALUE_HIGH,
     DGM_F_INFO,   // of the access: as dgm_access_fn's
     DGM_F_TAKEN,  // of a branch: 0 or 1
@@ -239,7 +239,8 @@ DGM_API void dgm_follow_calls(dgm_block *b, dgm_call_tree *c);
 // trees stay small. While the thread runs, read it only in callbacks on that thread; the tree is
 // valid until the machine is freed.
 DGM_API const dgm_call_node *dgm_call_tree_root(dgm_call_tree *c, uint32_t thread);
-// Where the thread is, and its tree is up to date. In callbacks that may read registers, and events.
+// Where the thread is, and its tree is up to date. In callbacks that may read registers, and
+// events.
 DGM_API const dgm_call_node *dgm_call_now(dgm_vcpu *v, dgm_call_tree *c);
 
 // ---- a thread's CPU, in callbacks ----
@@ -291,9 +292,9 @@ DGM_API bool dgm_line_at(dgm_watch *w, uint64_t address, const char **file, unsi
 typedef struct dgm_syscall {
     const char *name; // NULL: no such call
     uint64_t number;
-    uint64_t args[6];  // before: may be changed
-    int64_t result;    // after: may be changed; negative: -errno
-    bool again;        // after: a signal came before it did anything, it will be made again (-EINTR)
+    uint64_t args[6]; // before: may be changed
+    int64_t result;   // after: may be changed; negative: -errno
+    bool again;       // after: a signal came before it did anything, it will be made again (-EINTR)
     uint64_t start_ns; // CLOCK_MONOTONIC when it began
 } dgm_syscall;
 // The call as strace prints it, without its result; cut to fit.
@@ -309,21 +310,22 @@ typedef struct dgm_signal {
 // changed. Code that runs goes on as it is until its next jump or so. In any callback; any thread.
 DGM_API void dgm_retranslate(dgm_watch *w);
 
-// Whether the tool is shown code from now on; the counts that it asked for stop where it is not. In any
-// callback; any thread. Every tool also has the options range=LO-HI (hexadecimal), module=NAME,
+// Whether the tool is shown code from now on; the counts that it asked for stop where it is not. In
+// any callback; any thread. Every tool also has the options range=LO-HI (hexadecimal), module=NAME,
 // symbol=FUNCTION (only code there), from=FUNCTION, to=FUNCTION (on and off where these begin),
 // marks (on and off at the program's own, see dragoman/mark.h), after=N (on when a thread has
 // executed so many) and only-thread=N (that thread's code and events only).
 DGM_API void dgm_enable(dgm_watch *w, bool on);
-// Whether such an option was given: it sees only a part, and counts of all instructions are not its.
+// Whether such an option was given: it sees only a part, and counts of all instructions are not
+// its.
 DGM_API bool dgm_filtered(const dgm_watch *w);
 
 // ---- a tool ----
 
 enum dgm_needs {
-    DGM_COUNTS = 1, // exact instruction counts: dgm_vcpu_insns, DGM_F_INSNS, dgm_stop_after
-    DGM_STOPS = 2,  // ... and dgm_stop_after
-    DGM_CALLS = 4,  // very many calls of functions: fewer guest registers stay in host registers
+    DGM_COUNTS = 1,    // exact instruction counts: dgm_vcpu_insns, DGM_F_INSNS, dgm_stop_after
+    DGM_STOPS = 2,     // ... and dgm_stop_after
+    DGM_CALLS = 4,     // very many calls of functions: fewer guest registers stay in host registers
     DGM_NO_FLOATS = 8, // a promise: what dgm_at_call and dgm_at_access call does not compute with
                        // floating point. When all tools give it calls cost half
 };
@@ -340,8 +342,8 @@ typedef struct dgm_tool {
     void (*block)(dgm_watch *w, dgm_block *b);
     void (*thread_start)(dgm_watch *w, dgm_vcpu *v);
     void (*thread_end)(dgm_watch *w, dgm_vcpu *v);
-    void (*module)(dgm_watch *w, const dgm_module *m);          // loaded
-    void (*module_gone)(dgm_watch *w, const dgm_module *m);     // something else is there, or nothing
+    void (*module)(dgm_watch *w, const dgm_module *m);      // loaded
+    void (*module_gone)(dgm_watch *w, const dgm_module *m); // something else is there, or nothing
     bool (*syscall)(dgm_watch *w, dgm_vcpu *v, dgm_syscall *s); // before; true: not to be made
     void (*syscall_done)(dgm_watch *w, dgm_vcpu *v, dgm_syscall *s);
     // Its handler is about to run, or it kills, or it would be ignored.

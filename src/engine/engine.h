@@ -98,8 +98,8 @@ static inline HostCount *link_count(const HostLink *l) {
 typedef struct MachineStats {
     uint64_t blocks, guest_insns, guest_bytes, host_bytes, ir_insts;
     uint64_t translate_ns, flushes, invalidations, lookup_misses;
-    uint64_t loaded; // blocks that came from the cache on disk
-    uint64_t hot;    // blocks of the second effort (hot.c)
+    uint64_t loaded;  // blocks that came from the cache on disk
+    uint64_t hot;     // blocks of the second effort (hot.c)
     uint64_t rehomed; // times that other registers got homes (homes.c)
 } MachineStats;
 

@@ -117,8 +117,7 @@ static void add_root(Machine *m, Block *root, double samples, double *use) {
     find_near(m, g, root);
     unsigned shortest = g->to[0];
     double insns = 0;
-    for (uint32_t i = 0; i < g->n; i++)
-        insns += frequency(g, i, shortest) * g->block[i]->n_insns;
+    for (uint32_t i = 0; i < g->n; i++) insns += frequency(g, i, shortest) * g->block[i]->n_insns;
     for (uint32_t i = 0; i < g->n; i++) {
         double f = frequency(g, i, shortest);
         if (f > 0) add_block(m, g->block[i], samples * f / insns, use);

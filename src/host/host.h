@@ -2,10 +2,10 @@
 //
 // Convention between blocks: each guest register either has a *home* (a host register that holds it
 // whenever control is between two guest instructions while translated code runs) or lives in guest
-// state. Homes are chosen from Guest.hot, and again when others prove to deserve them (rehome). Block entries and
-// chained edges therefore need no loads and stores of guest state. At every op that can fault,
-// homes and guest state together are exactly the guest's registers before the instruction; the
-// fault table of a block maps the host pc to the guest pc.
+// state. Homes are chosen from Guest.hot, and again when others prove to deserve them (rehome).
+// Block entries and chained edges therefore need no loads and stores of guest state. At every op
+// that can fault, homes and guest state together are exactly the guest's registers before the
+// instruction; the fault table of a block maps the host pc to the guest pc.
 //
 // host/interp implements the same seam with the IR evaluator: "code" is then a copy of the region.
 #ifndef DGM_HOST_H
@@ -186,7 +186,7 @@ struct Host {
     // ret_top when predicted returns must not be used any more.
     void (*vcpu_init)(HostCtx *, void *state);
     void (*vcpu_rehome)(HostCtx *, void *state); // behind rehome(), for each vCPU there is
-    uint64_t (*fault_pc)(const void *ucontext); // host pc of the interrupted context
+    uint64_t (*fault_pc)(const void *ucontext);  // host pc of the interrupted context
     // Sticky FP flags: the host's own merged into fp.flags and cleared; new mode taken over from
     // fp.mode and hot->mode (MODE_FP_TRAPS). (Called by the engine while no translated code runs on
     // this thread.)

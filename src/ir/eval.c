@@ -156,7 +156,8 @@ static void convert(const IrInst *in, IrType from_type, const V128 *a, V128 *out
 // ---- flags ----
 
 static uint64_t pack_flags(bool n, bool z, bool c, bool v) {
-    return (n ? IR_FLAG_N : 0) | (z ? IR_FLAG_Z : 0) | (c ? 0 : IR_FLAG_NOT_C) | (v ? IR_FLAG_V : 0);
+    return (n ? IR_FLAG_N : 0) | (z ? IR_FLAG_Z : 0) | (c ? 0 : IR_FLAG_NOT_C) |
+           (v ? IR_FLAG_V : 0);
 }
 
 static uint64_t flags_of_sum(unsigned bits, uint64_t a, uint64_t b, bool carry) {
@@ -167,7 +168,8 @@ static uint64_t flags_of_sum(unsigned bits, uint64_t a, uint64_t b, bool carry) 
 }
 
 static bool cond_holds(IrCond cond, uint64_t flags) {
-    bool n = flags & IR_FLAG_N, z = flags & IR_FLAG_Z, c = !(flags & IR_FLAG_NOT_C), v = flags & IR_FLAG_V;
+    bool n = flags & IR_FLAG_N, z = flags & IR_FLAG_Z, c = !(flags & IR_FLAG_NOT_C),
+         v = flags & IR_FLAG_V;
     bool yes;
     switch (cond & ~1) {
     case IR_C_EQ: yes = z; break;

@@ -1,15 +1,16 @@
 // ir.h - the intermediate representation: what a guest lifts to and a host compiles from.
 //
 // A region is one or more blocks of instructions in SSA form: instruction i defines value i, once,
-// and a use must be dominated by it. A block is *extended*: exit_if may leave it in the middle, only
-// its last instruction (exit, exit_ind, trap, jump, br) ends it. Guest state is touched by `get` and
-// `put` of the registers in the guest's table and by declared helpers, by nothing else. There are no
-// phis: what lives across blocks of a region lives in guest registers, which hosts keep in host
-// registers (see host.h), so a put is no store.
+// and a use must be dominated by it. A block is *extended*: exit_if may leave it in the middle,
+// only its last instruction (exit, exit_ind, trap, jump, br) ends it. Guest state is touched by
+// `get` and `put` of the registers in the guest's table and by declared helpers, by nothing else.
+// There are no phis: what lives across blocks of a region lives in guest registers, which hosts
+// keep in host registers (see host.h), so a put is no store.
 //
-// Life of a block: the guest's lifter calls the builder functions below (which fold as they go, so a
-// `get` after a `put` costs nothing and a condition of a comparison becomes that comparison), opt/
-// tidies, ir_verify() checks (debug builds), and a host compiles it or host/interp evaluates it.
+// Life of a block: the guest's lifter calls the builder functions below (which fold as they go, so
+// a `get` after a `put` costs nothing and a condition of a comparison becomes that comparison),
+// opt/ tidies, ir_verify() checks (debug builds), and a host compiles it or host/interp evaluates
+// it.
 //
 // Exactness: between two `insn` marks all MEM ops come before all puts (ir_verify checks), so at
 // every op that can fault guest state is exactly that before the instruction.
@@ -23,22 +24,46 @@
 
 // ---- types: an element and log2 of the number of lanes ----
 typedef enum IrElem {
-    IR_VOID, IR_I1, IR_I8, IR_I16, IR_I32, IR_I64, IR_I128, IR_F16, IR_F32, IR_F64, IR_FLAGS,
+    IR_VOID,
+    IR_I1,
+    IR_I8,
+    IR_I16,
+    IR_I32,
+    IR_I64,
+    IR_I128,
+    IR_F16,
+    IR_F32,
+    IR_F64,
+    IR_FLAGS,
     IR_ELEM_COUNT
 } IrElem;
 typedef uint8_t IrType; // element | log2 lanes << 4
 #define IR_LANES(elem, log2lanes) ((IrType)((elem) | (log2lanes) << 4))
 enum {
-    IR_I8X16 = IR_LANES(IR_I8, 4), IR_I16X8 = IR_LANES(IR_I16, 3), IR_I32X4 = IR_LANES(IR_I32, 2),
-    IR_I64X2 = IR_LANES(IR_I64, 1), IR_F16X8 = IR_LANES(IR_F16, 3), IR_F32X4 = IR_LANES(IR_F32, 2),
+    IR_I8X16 = IR_LANES(IR_I8, 4),
+    IR_I16X8 = IR_LANES(IR_I16, 3),
+    IR_I32X4 = IR_LANES(IR_I32, 2),
+    IR_I64X2 = IR_LANES(IR_I64, 1),
+    IR_F16X8 = IR_LANES(IR_F16, 3),
+    IR_F32X4 = IR_LANES(IR_F32, 2),
     IR_F64X2 = IR_LANES(IR_F64, 1),
     IR_V128 = IR_I64X2, // when the lanes do not matter: get, put, load, store, and, or, xor...
 };
-static inline IrElem ir_elem(IrType t) { return (IrElem)(t & 15); }
-static inline unsigned ir_lanes(IrType t) { return 1u << (t >> 4); }
-static inline bool ir_is_vec(IrType t) { return t >> 4; }
-static inline bool ir_is_float(IrType t) { return ir_elem(t) >= IR_F16 && ir_elem(t) <= IR_F64; }
-static inline bool ir_is_int(IrType t) { return ir_elem(t) >= IR_I1 && ir_elem(t) <= IR_I128; }
+static inline IrElem ir_elem(IrType t) {
+    return (IrElem)(t & 15);
+}
+static inline unsigned ir_lanes(IrType t) {
+    return 1u << (t >> 4);
+}
+static inline bool ir_is_vec(IrType t) {
+    return t >> 4;
+}
+static inline bool ir_is_float(IrType t) {
+    return ir_elem(t) >= IR_F16 && ir_elem(t) <= IR_F64;
+}
+static inline bool ir_is_int(IrType t) {
+    return ir_elem(t) >= IR_I1 && ir_elem(t) <= IR_I128;
+}
 static inline unsigned ir_elem_bits(IrType t) { // 1 for I1, 32 for FLAGS
     static const uint8_t bits[16] = {
         [IR_I1] = 1,     [IR_I8] = 8,   [IR_I16] = 16, [IR_I32] = 32, [IR_I64] = 64,
@@ -54,11 +79,18 @@ static inline unsigned ir_bytes(IrType t) { // in memory and guest state; I1 tak
     return (unsigned)bytes[t & 15] << (t >> 4);
 }
 static inline IrType ir_int_of_bits(unsigned bits) { // 8, 16, 32, 64, 128
-    return bits == 8 ? IR_I8 : bits == 16 ? IR_I16 : bits == 32 ? IR_I32 : bits == 64 ? IR_I64 : IR_I128;
+    return bits == 8    ? IR_I8
+           : bits == 16 ? IR_I16
+           : bits == 32 ? IR_I32
+           : bits == 64 ? IR_I64
+                        : IR_I128;
 }
 // The 128-bit vector type with this element.
 static inline IrType ir_vec_of(IrElem e) {
-    return IR_LANES(e, e == IR_I8 ? 4 : e == IR_I16 || e == IR_F16 ? 3 : e == IR_I32 || e == IR_F32 ? 2 : 1);
+    return IR_LANES(e, e == IR_I8                   ? 4
+                       : e == IR_I16 || e == IR_F16 ? 3
+                       : e == IR_I32 || e == IR_F32 ? 2
+                                                    : 1);
 }
 
 // ---- ops ----
@@ -72,26 +104,72 @@ typedef enum IrOp {
 typedef enum IrEffect { IR_PURE, IR_READ, IR_WRITE, IR_FLAGFP, IR_MEM, IR_CTL } IrEffect;
 typedef struct IrOpInfo {
     const char *name, *args, *meaning;
-    char result;      // 'T', 'B', 'G' or '-'
+    char result; // 'T', 'B', 'G' or '-'
     uint8_t n_args;
-    uint8_t effect;   // IrEffect
+    uint8_t effect; // IrEffect
 } IrOpInfo;
 extern const IrOpInfo ir_op_info[IR_OP_COUNT];
-extern const uint8_t ir_op_effect[IR_OP_COUNT]; // the same effects, close together for those who walk regions
+extern const uint8_t
+    ir_op_effect[IR_OP_COUNT]; // the same effects, close together for those who walk regions
 
-typedef enum IrCc { IR_EQ, IR_NE, IR_ULT, IR_UGE, IR_ULE, IR_UGT, IR_SLT, IR_SGE, IR_SLE, IR_SGT } IrCc;
-static inline IrCc ir_cc_not(IrCc cc) { return (IrCc)(cc ^ 1); }
+typedef enum IrCc {
+    IR_EQ,
+    IR_NE,
+    IR_ULT,
+    IR_UGE,
+    IR_ULE,
+    IR_UGT,
+    IR_SLT,
+    IR_SGE,
+    IR_SLE,
+    IR_SGT
+} IrCc;
+static inline IrCc ir_cc_not(IrCc cc) {
+    return (IrCc)(cc ^ 1);
+}
 // Conditions on FLAGS; the encoding is AArch64's and also a complete set for other guests.
 typedef enum IrCond {
-    IR_C_EQ, IR_C_NE, IR_C_CS, IR_C_CC, IR_C_MI, IR_C_PL, IR_C_VS, IR_C_VC,
-    IR_C_HI, IR_C_LS, IR_C_GE, IR_C_LT, IR_C_GT, IR_C_LE, IR_C_AL, IR_C_NV
+    IR_C_EQ,
+    IR_C_NE,
+    IR_C_CS,
+    IR_C_CC,
+    IR_C_MI,
+    IR_C_PL,
+    IR_C_VS,
+    IR_C_VC,
+    IR_C_HI,
+    IR_C_LS,
+    IR_C_GE,
+    IR_C_LT,
+    IR_C_GT,
+    IR_C_LE,
+    IR_C_AL,
+    IR_C_NV
 } IrCond; // AL and NV are always true
 // Float predicates: O false, U true when unordered. Negation is ^ 1.
 typedef enum IrFcc {
-    IR_OEQ, IR_UNE, IR_OLT, IR_UGE_F, IR_OLE, IR_UGT_F, IR_OGT, IR_ULE_F, IR_OGE, IR_ULT_F,
-    IR_ORD, IR_UNO
+    IR_OEQ,
+    IR_UNE,
+    IR_OLT,
+    IR_UGE_F,
+    IR_OLE,
+    IR_UGT_F,
+    IR_OGT,
+    IR_ULE_F,
+    IR_OGE,
+    IR_ULT_F,
+    IR_ORD,
+    IR_UNO
 } IrFcc;
-typedef enum IrRm { IR_RM_NEAREST, IR_RM_UP, IR_RM_DOWN, IR_RM_ZERO, IR_RM_AWAY, IR_RM_ODD, IR_RM_MODE } IrRm;
+typedef enum IrRm {
+    IR_RM_NEAREST,
+    IR_RM_UP,
+    IR_RM_DOWN,
+    IR_RM_ZERO,
+    IR_RM_AWAY,
+    IR_RM_ODD,
+    IR_RM_MODE
+} IrRm;
 // IR_RM_AWAY: nearest, ties away from zero. IR_RM_MODE: as the FP mode says.
 
 // FP mode bits (vCPU-wide, set by fp_setmode) and sticky flags.
@@ -100,33 +178,47 @@ enum IrFpMode {
     IR_FPM_DN = 4, // any NaN result is the default NaN
     IR_FPM_FZ = 8, // F32/F64: denormal inputs and results become zero
     IR_FPM_FZ16 = 16,
-    IR_FPM_AH = 32,  // Arm FEAT_AFP alternate handling
-    IR_FPM_FIZ = 64, // Arm FEAT_AFP flush inputs only
+    IR_FPM_AH = 32,   // Arm FEAT_AFP alternate handling
+    IR_FPM_FIZ = 64,  // Arm FEAT_AFP flush inputs only
     IR_FPM_AHP = 128, // Arm alternative half precision
     IR_FPM_ODD = 256, // softfp.h only: all is rounded to odd, and overflows to infinity
 };
 enum IrFpFlag {
-    IR_FPF_INVALID = 1, IR_FPF_DIVZERO = 2, IR_FPF_OVERFLOW = 4, IR_FPF_UNDERFLOW = 8,
-    IR_FPF_INEXACT = 16, IR_FPF_DENORMAL_IN = 128 // a denormal input was flushed
+    IR_FPF_INVALID = 1,
+    IR_FPF_DIVZERO = 2,
+    IR_FPF_OVERFLOW = 4,
+    IR_FPF_UNDERFLOW = 8,
+    IR_FPF_INEXACT = 16,
+    IR_FPF_DENORMAL_IN = 128 // a denormal input was flushed
 };
 // How a guest's floating point differs from its neighbours'.
 typedef enum IrFpRules {
-    IR_FP_ARM,   // first signalling, then first quiet operand (quieted); default NaN positive; NaN to int 0
+    IR_FP_ARM, // first signalling, then first quiet operand (quieted); default NaN positive; NaN to
+               // int 0
     IR_FP_RISCV, // always the canonical NaN; NaN to int is the maximum
 } IrFpRules;
 
 enum IrMem { // aux2 of load, store, cas, rmw
     IR_SEXT = 1,
-    IR_ACQUIRE = 2, IR_RELEASE = 4, // both: sequentially consistent among themselves
-    IR_ATOMIC = 8,                  // single-copy atomic even at 16 bytes
+    IR_ACQUIRE = 2,
+    IR_RELEASE = 4, // both: sequentially consistent among themselves
+    IR_ATOMIC = 8,  // single-copy atomic even at 16 bytes
     IR_NONTEMPORAL = 16,
-    IR_ALIGNED = 32,                // misaligned addresses fault (IR_TRAP_ALIGN, value 1)
-    IR_WITHIN16 = 64,               // accesses across a 16-byte boundary do
-    IR_HIDDEN = 128,                // the guest makes no access here: nobody is told of it
+    IR_ALIGNED = 32,  // misaligned addresses fault (IR_TRAP_ALIGN, value 1)
+    IR_WITHIN16 = 64, // accesses across a 16-byte boundary do
+    IR_HIDDEN = 128,  // the guest makes no access here: nobody is told of it
 };
 typedef enum IrRmw {
-    IR_RMW_ADD, IR_RMW_AND, IR_RMW_OR, IR_RMW_XOR, IR_RMW_XCHG, IR_RMW_SMIN, IR_RMW_SMAX,
-    IR_RMW_UMIN, IR_RMW_UMAX, IR_RMW_ANDN
+    IR_RMW_ADD,
+    IR_RMW_AND,
+    IR_RMW_OR,
+    IR_RMW_XOR,
+    IR_RMW_XCHG,
+    IR_RMW_SMIN,
+    IR_RMW_SMAX,
+    IR_RMW_UMIN,
+    IR_RMW_UMAX,
+    IR_RMW_ANDN
 } IrRmw;
 typedef enum IrFence { IR_FENCE_LOAD, IR_FENCE_STORE, IR_FENCE_FULL } IrFence;
 // Read into which level of the cache, read once, write.
@@ -139,21 +231,24 @@ typedef enum IrPrefetch {
 } IrPrefetch;
 typedef enum IrJumpKind { IR_JUMP, IR_JUMP_CALL, IR_JUMP_RET } IrJumpKind;
 typedef enum IrTrap {
-    IR_TRAP_SYSCALL,     // imm: pc of the next instruction; aux2: the immediate of the instruction, low 8 bits
-    IR_TRAP_UNDEFINED,   // imm: pc of the undefined instruction (never there, or not for this CPU)
+    IR_TRAP_SYSCALL, // imm: pc of the next instruction; aux2: the immediate of the instruction, low
+                     // 8 bits
+    IR_TRAP_UNDEFINED, // imm: pc of the undefined instruction (never there, or not for this CPU)
     IR_TRAP_UNIMPLEMENTED, // the same to the guest; --log unimp names both, and says which
-    IR_TRAP_BREAKPOINT,  // imm: pc of the breakpoint instruction
-    IR_TRAP_FLUSH_CODE,  // imm: next pc; the guest said that it wrote code (address range in the vCPU)
-    IR_TRAP_MODE,        // imm: next pc; the translation mode may have changed
-    IR_TRAP_YIELD,       // imm: next pc; the guest spins or waits
-    IR_TRAP_FETCH,       // imm: pc whose bytes could not be read
-    IR_TRAP_ALIGN,       // imm: pc; a misaligned pc, or (value 1) access: its address is VcpuHot.trap_addr
+    IR_TRAP_BREAKPOINT,    // imm: pc of the breakpoint instruction
+    IR_TRAP_FLUSH_CODE,    // imm: next pc; the guest said that it wrote code (address range in the
+                           // vCPU)
+    IR_TRAP_MODE,          // imm: next pc; the translation mode may have changed
+    IR_TRAP_YIELD,         // imm: next pc; the guest spins or waits
+    IR_TRAP_FETCH,         // imm: pc whose bytes could not be read
+    IR_TRAP_ALIGN,         // imm: pc; a misaligned pc, or (value 1) access: its address is
+                           // VcpuHot.trap_addr
 } IrTrap;
 
 typedef uint32_t IrRef; // index of the defining instruction; 0 is no value
 typedef struct IrInst {
-    uint8_t op;       // IrOp
-    IrType type;      // of the result
+    uint8_t op;  // IrOp
+    IrType type; // of the result
     uint8_t aux, aux2;
     IrRef a, b, c;
     int64_t imm;
@@ -161,30 +256,33 @@ typedef struct IrInst {
 
 // A helper. Scalars (I1..I64, F16..F64 as bits) go and come as uint64_t; vectors by pointer.
 // fn for scalars: uint64_t fn(void *state, uint64_t a, uint64_t b, ...) with n_args (0..4) values.
-// fn for vectors (vec): void fn(void *state, V128 *result, const V128 *a, const V128 *b, const V128 *c,
-//                              uint64_t imm): always this shape, absent operands are NULL, imm is the last scalar.
+// fn for vectors (vec): void fn(void *state, V128 *result, const V128 *a, const V128 *b, const V128
+// *c,
+//                              uint64_t imm): always this shape, absent operands are NULL, imm is
+//                              the last scalar.
 typedef struct IrHelper {
     const char *name;
     void (*fn)(void);
-    bool vec;         // shape, see above
+    bool vec;                       // shape, see above
     bool reads_state, writes_state; // touches guest registers other than through its arguments
-    bool can_fault;   // touches guest memory
-    bool raises_fp;   // may raise sticky FP flags (through vcpu_fp_raise, see engine/vcpu.h)
+    bool can_fault;                 // touches guest memory
+    bool raises_fp; // may raise sticky FP flags (through vcpu_fp_raise, see engine/vcpu.h)
     bool wants_pc, wants_count; // looks at the guest pc in state; at vcpu_insns()
-    bool keeps_vectors; // its code has no host vector instructions: theirs need not be saved around it
-    bool foreign; // not Dragoman's own: may use floating point, as C has it
+    bool keeps_vectors; // its code has no host vector instructions: theirs need not be saved around
+                        // it
+    bool foreign;       // not Dragoman's own: may use floating point, as C has it
 } IrHelper;
 typedef struct IrCall {
     const IrHelper *helper;
     IrRef args[4];
     uint8_t n_args;
-    uint64_t imm;     // vector helpers only
+    uint64_t imm; // vector helpers only
 } IrCall;
 
 // One guest register (field of guest state): one row of the guest's state.def.
 typedef struct IrField {
     const char *name;
-    uint16_t offset;  // bytes into guest state
+    uint16_t offset; // bytes into guest state
     IrType type;
     int16_t gdb, dwarf; // register numbers, -1 when there is none
 } IrField;
@@ -228,27 +326,35 @@ typedef struct IrFlagsMade {
 enum { IR_MAX_FIELDS = 128 };
 typedef struct IrRegion {
     Arena *arena;
-    IrInst *insts; uint32_t n_insts, cap_insts; // insts[0] is IR_NOP
-    IrBlock *blocks; uint32_t n_blocks, cap_blocks;
-    V128 *vconsts; uint32_t n_vconsts, cap_vconsts;
-    IrCall *calls; uint32_t n_calls, cap_calls;
-    IrRef *counts; uint32_t n_counts, cap_counts; // where IR_count and IR_budget were appended
-    const IrField *fields; uint32_t n_fields; uint32_t pc_field;
-    uint64_t pc;            // guest pc of the first instruction
-    uint32_t size_bytes;    // of guest code, when it is one block
-    uint32_t n_insns;       // guest instructions
+    IrInst *insts;
+    uint32_t n_insts, cap_insts; // insts[0] is IR_NOP
+    IrBlock *blocks;
+    uint32_t n_blocks, cap_blocks;
+    V128 *vconsts;
+    uint32_t n_vconsts, cap_vconsts;
+    IrCall *calls;
+    uint32_t n_calls, cap_calls;
+    IrRef *counts;
+    uint32_t n_counts, cap_counts; // where IR_count and IR_budget were appended
+    const IrField *fields;
+    uint32_t n_fields;
+    uint32_t pc_field;
+    uint64_t pc;         // guest pc of the first instruction
+    uint32_t size_bytes; // of guest code, when it is one block
+    uint32_t n_insns;    // guest instructions
     // So far: ways out to known pcs (exit, exit_if, call_hint), MEM ops, FLAGFP ops.
     uint32_t n_exits, n_mem, n_fp;
-    uint64_t exit_pcs[8];   // where the last of n_exits go, 0 for a call_hint
+    uint64_t exit_pcs[8]; // where the last of n_exits go, 0 for a call_hint
     IrFpRules fp_rules;
-    bool fp_exact;          // the FP mode is not the usual one: hosts evaluate FP ops out of line, exactly
-    bool fp_traps;          // hosts may find what is rare in FP by exceptions of their FPU (host.h)
-    bool mark_all;          // every instruction has its mark, for who wants to see it
-    bool hot;               // made with care (engine/hot.c): flags are not stored at exits, which are all counted
-    IrRef entry_flags;      // the put of what flags hold at entry (ir_make_flags), 0: they are in state
+    bool fp_exact; // the FP mode is not the usual one: hosts evaluate FP ops out of line, exactly
+    bool fp_traps; // hosts may find what is rare in FP by exceptions of their FPU (host.h)
+    bool mark_all; // every instruction has its mark, for who wants to see it
+    bool hot; // made with care (engine/hot.c): flags are not stored at exits, which are all counted
+    IrRef entry_flags; // the put of what flags hold at entry (ir_make_flags), 0: they are in state
     IrFlagsMade entry_made; // what that is
-    int16_t kept[2];        // fields that are no register of the guest's: for operands of comparisons (hot)
-    bool failed;            // out of memory while building
+    int16_t
+        kept[2]; // fields that are no register of the guest's: for operands of comparisons (hot)
+    bool failed; // out of memory while building
     // builder state
     uint64_t insn_pc;   // the guest instruction that began last
     uint8_t insn_bytes; // its size while it has no mark; 0 when it has
@@ -258,7 +364,8 @@ typedef struct IrRegion {
 
 // ---- building (ir/build.c) ----
 // Starts an empty region; keeps the memory of an earlier one on the same arena.
-void ir_region_init(IrRegion *r, Arena *arena, const IrField *fields, uint32_t n_fields, uint32_t pc_field);
+void ir_region_init(IrRegion *r, Arena *arena, const IrField *fields, uint32_t n_fields,
+                    uint32_t pc_field);
 void ir_region_reset(IrRegion *r, uint64_t pc);
 void ir_block_begin(IrRegion *r, uint64_t pc); // forgets what is known of registers
 void ir_block_end(IrRegion *r);
@@ -266,11 +373,16 @@ void ir_block_end(IrRegion *r);
 // goes in one register: nothing of a call is passed in memory.
 typedef uint32_t IrHead; // op | type << 8 | aux << 16 | aux2 << 24: how IrInst begins
 IrRef ir_emit_head(IrRegion *r, IrHead head, IrRef a, IrRef b, IrRef c, int64_t imm);
-static inline IrRef ir_emit(IrRegion *r, IrOp op, IrType t, IrRef a, IrRef b, IrRef c, unsigned aux, unsigned aux2, int64_t imm) {
+static inline IrRef ir_emit(IrRegion *r, IrOp op, IrType t, IrRef a, IrRef b, IrRef c, unsigned aux,
+                            unsigned aux2, int64_t imm) {
     return ir_emit_head(r, op | (IrHead)t << 8 | (aux & 255) << 16 | aux2 << 24, a, b, c, imm);
 }
-static inline const IrInst *ir_at(const IrRegion *r, IrRef v) { return &r->insts[v]; }
-static inline IrType ir_type(const IrRegion *r, IrRef v) { return r->insts[v].type; }
+static inline const IrInst *ir_at(const IrRegion *r, IrRef v) {
+    return &r->insts[v];
+}
+static inline IrType ir_type(const IrRegion *r, IrRef v) {
+    return r->insts[v].type;
+}
 // True and *out set when v is a scalar constant (zero-extended to 64 bits).
 bool ir_const_value(const IrRegion *r, IrRef v, uint64_t *out);
 
@@ -296,9 +408,11 @@ static inline void ir_insn(IrRegion *r, uint64_t pc, unsigned size_bytes) {
 }
 IrRef ir_load(IrRegion *r, IrType t, IrType mem, unsigned mem_flags, IrRef addr, int64_t disp);
 void ir_store(IrRegion *r, IrType mem, unsigned mem_flags, IrRef addr, int64_t disp, IrRef v);
-IrRef ir_cas(IrRegion *r, IrType t, IrType mem, unsigned mem_flags, IrRef addr, IrRef expected, IrRef desired);
+IrRef ir_cas(IrRegion *r, IrType t, IrType mem, unsigned mem_flags, IrRef addr, IrRef expected,
+             IrRef desired);
 IrRef ir_rmw(IrRegion *r, IrType t, IrType mem, unsigned mem_flags, IrRmw op, IrRef addr, IrRef v);
-IrRef ir_call(IrRegion *r, IrType t, const IrHelper *h, unsigned n_args, const IrRef *args, uint64_t imm);
+IrRef ir_call(IrRegion *r, IrType t, const IrHelper *h, unsigned n_args, const IrRef *args,
+              uint64_t imm);
 // Condition cc of flags: folds to icmp/fcmp of the operands when their operation is at hand.
 IrRef ir_cond(IrRegion *r, IrCond cc, IrRef flags);
 IrRef ir_exit_if(IrRegion *r, IrRef cond, uint64_t pc);
@@ -315,13 +429,14 @@ void ir_trap(IrRegion *r, IrTrap kind, unsigned value, uint64_t pc);
     static inline IrRef ir_##name(IrRegion *r, IrRef a, IrRef b) {                                 \
         return ir_emit(r, IR_##name, ir_type(r, a), a, b, 0, 0, 0, 0);                             \
     }
-IR_BIN(add) IR_BIN(sub) IR_BIN(mul) IR_BIN(umulh) IR_BIN(smulh) IR_BIN(udiv) IR_BIN(sdiv)
-IR_BIN(and) IR_BIN(or) IR_BIN(xor) IR_BIN(andn) IR_BIN(shl) IR_BIN(shr) IR_BIN(sar) IR_BIN(ror)
-IR_UN(neg) IR_UN(not) IR_UN(clz) IR_UN(ctz) IR_UN(rbit) IR_UN(bswap) IR_UN(fneg) IR_UN(fabs)
+IR_BIN(add)
+IR_BIN(sub) IR_BIN(mul) IR_BIN(umulh) IR_BIN(smulh) IR_BIN(udiv) IR_BIN(sdiv) IR_BIN(and) IR_BIN(or)
+    IR_BIN(xor) IR_BIN(andn) IR_BIN(shl) IR_BIN(shr) IR_BIN(sar) IR_BIN(ror) IR_UN(neg) IR_UN(not )
+        IR_UN(clz) IR_UN(ctz) IR_UN(rbit) IR_UN(bswap) IR_UN(fneg) IR_UN(fabs)
 #undef IR_UN
 #undef IR_BIN
-// With an explicit type: vectors, floats and conversions.
-static inline IrRef ir_op1(IrRegion *r, IrOp op, IrType t, IrRef a) {
+    // With an explicit type: vectors, floats and conversions.
+    static inline IrRef ir_op1(IrRegion *r, IrOp op, IrType t, IrRef a) {
     return ir_emit(r, op, t, a, 0, 0, 0, 0, 0);
 }
 static inline IrRef ir_op2(IrRegion *r, IrOp op, IrType t, IrRef a, IrRef b) {
@@ -339,10 +454,10 @@ static inline IrRef ir_select(IrRegion *r, IrRef p, IrRef a, IrRef b) {
 
 // ---- the rest of the house's use of it ----
 // Checks types, dominance, effects order and ranges; false with a message naming the instruction.
-bool ir_verify(const IrRegion *r, DgmErr *err);                       // ir/verify.c
-void ir_print(const IrRegion *r, Buf *out);                           // ir/print.c
+bool ir_verify(const IrRegion *r, DgmErr *err); // ir/verify.c
+void ir_print(const IrRegion *r, Buf *out);     // ir/print.c
 void ir_print_inst(const IrRegion *r, IrRef i, Buf *out);
-bool ir_parse(IrRegion *r, const char *text, DgmErr *err);            // ir/parse.c, round-trips with print
+bool ir_parse(IrRegion *r, const char *text, DgmErr *err); // ir/parse.c, round-trips with print
 
 // ---- meaning (ir/eval.c): the oracle for every host and the fallback for what one lacks ----
 typedef struct IrFpEnv {
@@ -350,9 +465,10 @@ typedef struct IrFpEnv {
     uint32_t flags; // IrFpFlag bits, sticky
     IrFpRules rules;
 } IrFpEnv;
-// Evaluates one PURE or FLAGFP instruction. Scalars sit zero-extended in d[0] (d[1] is 0; I1 is 0 or
-// 1; FLAGS as IR_FLAG_* below). args has the operands in order; unused ones are ignored.
-void ir_eval(const IrInst *in, IrType a_type, const V128 args[3], const V128 *vconst, IrFpEnv *env, V128 *out);
+// Evaluates one PURE or FLAGFP instruction. Scalars sit zero-extended in d[0] (d[1] is 0; I1 is 0
+// or 1; FLAGS as IR_FLAG_* below). args has the operands in order; unused ones are ignored.
+void ir_eval(const IrInst *in, IrType a_type, const V128 args[3], const V128 *vconst, IrFpEnv *env,
+             V128 *out);
 
 // FLAGS in guest state and registers, chosen to be what x86's lahf and seto leave in ax after the
 // commonest maker of flags, a comparison: C is there as its opposite, the borrow. Other bits may

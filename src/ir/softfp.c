@@ -25,8 +25,11 @@ typedef struct Format {
 } Format;
 
 static Format format(SoftFormat f) {
-    static const Format formats[] = {
-        [SOFT_F16] = {5, 10}, [SOFT_F32] = {8, 23}, [SOFT_F64] = {11, 52}, [SOFT_AHP] = {5, 10}, [SOFT_BF16] = {8, 7}};
+    static const Format formats[] = {[SOFT_F16] = {5, 10},
+                                     [SOFT_F32] = {8, 23},
+                                     [SOFT_F64] = {11, 52},
+                                     [SOFT_AHP] = {5, 10},
+                                     [SOFT_BF16] = {8, 7}};
     return formats[f];
 }
 static int bias(Format f) {
@@ -132,7 +135,8 @@ static uint64_t overflowed(SoftFormat sf, IrRm rm, bool sign, IrFpEnv *env) {
         return sign_bit(f, sign) | bits_mask(15);
     }
     env->flags |= IR_FPF_OVERFLOW | IR_FPF_INEXACT;
-    bool to_inf = env->mode & IR_FPM_ODD || rm == IR_RM_NEAREST || rm == IR_RM_AWAY || rm == (sign ? IR_RM_DOWN : IR_RM_UP);
+    bool to_inf = env->mode & IR_FPM_ODD || rm == IR_RM_NEAREST || rm == IR_RM_AWAY ||
+                  rm == (sign ? IR_RM_DOWN : IR_RM_UP);
     return inf_of(sf, sign) - (to_inf ? 0 : 1);
 }
 

@@ -165,9 +165,8 @@ static int warm_all(Warm *w, const LinuxWarm *how) {
         pthread_mutex_lock(&m->lock);
         for (size_t end = MIN(i + AT_A_TIME, w->entries.n); !e && i < end; i++)
             e = translate_from(w, w->entries.at[i]);
-        bool nearly_full =
-            m->cache_at > m->cache_first + (m->hot_end - m->cache_first) / 4 * 3 ||
-            m->cold_at > m->cache_cold + (m->cache_end - m->cache_cold) / 4 * 3;
+        bool nearly_full = m->cache_at > m->cache_first + (m->hot_end - m->cache_first) / 4 * 3 ||
+                           m->cold_at > m->cache_cold + (m->cache_end - m->cache_cold) / 4 * 3;
         pthread_mutex_unlock(&m->lock);
         if (!nearly_full) continue;
         persist_save(m); // before the engine throws it away

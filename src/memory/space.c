@@ -15,7 +15,7 @@ struct AddressSpace {
     pthread_rwlock_t lock;
     SpaceRange *at;
     size_t n, cap;
-    _Atomic size_t asked; // the range of the last question; may be none any more
+    _Atomic size_t asked;     // the range of the last question; may be none any more
     _Atomic uint64_t changes; // how often the list has begun to change: see space_fetch_near
     uint64_t brk_start, brk_now;
     uint64_t limit; // of all bytes together

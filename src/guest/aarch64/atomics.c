@@ -1,11 +1,11 @@
 // atomics.c - exclusives, ordered accesses and LSE atomics (rows of ldst.dec).
 //
 // The exclusive monitor: a load-exclusive remembers address and value (excl_addr, excl_lo, excl_hi)
-// and the version of the place, a 32-bit counter in a table that the machine's vCPUs share, found by
-// the address. A store-exclusive locks the version by a compare-and-swap that makes it odd, which
-// fails when somebody stored there exclusively in between; then it is a compare-and-swap with the
-// remembered value, which notices all other stores but one that brings the same bits back; then it
-// unlocks, the version two higher if it stored. To stay one straight block, what must not happen
+// and the version of the place, a 32-bit counter in a table that the machine's vCPUs share, found
+// by the address. A store-exclusive locks the version by a compare-and-swap that makes it odd,
+// which fails when somebody stored there exclusively in between; then it is a compare-and-swap with
+// the remembered value, which notices all other stores but one that brings the same bits back; then
+// it unlocks, the version two higher if it stored. To stay one straight block, what must not happen
 // happens to a scratch word behind the table. A load before the lock sees to it that only a missing
 // write permission can still fault; a64_faulted() takes the lock away then. Deviation: values that
 // plain stores or LSE atomics change and change back in between go unnoticed.
@@ -107,7 +107,8 @@ static void store_status(Lift *l, unsigned rs, IrRef stored) {
 static IrRef store_exclusive(Lift *l, IrType t, IrType mem, unsigned flags, IrRef addr,
                              IrRef expected, IrRef v) {
     IrRegion *r = l->r;
-    ir_load(r, ir_is_vec(t) ? t : IR_I64, mem, alignment(l) | IR_HIDDEN, addr, 0); // faults before the lock
+    ir_load(r, ir_is_vec(t) ? t : IR_I64, mem, alignment(l) | IR_HIDDEN, addr,
+            0); // faults before the lock
     IrRef place = version_at(l, addr);
     IrRef scratch = ir_add(r, ir_get(r, A64_EXCL_TABLE, IR_I64), lift_i64(l, A64_EXCL_SCRATCH));
     IrRef version = ir_op1(r, IR_trunc, IR_I32, ir_get(r, A64_EXCL_VERSION, IR_I64));
@@ -119,7 +120,8 @@ static IrRef store_exclusive(Lift *l, IrType t, IrType mem, unsigned flags, IrRe
     IrRef found = ir_cas(r, IR_I32, IR_I32, IR_HIDDEN, place, version, odd);
     IrRef locked = ir_and(r, may, ir_icmp(r, IR_EQ, found, version));
     IrRef where = ir_select(r, locked, addr, scratch);
-    if (ir_at(r, where)->op == IR_select) r->insts[where].aux = 1; // who watches sees addr in any case
+    if (ir_at(r, where)->op == IR_select)
+        r->insts[where].aux = 1; // who watches sees addr in any case
     IrRef old = ir_cas(r, t, mem, flags, where, expected, v);
     IrRef same;
     if (ir_is_vec(t)) {

@@ -1,6 +1,6 @@
 // crypto.c - AES, SHA1, SHA256, SHA512, SHA3, SM3, SM4. AES rounds are IR ops, for which hosts have
-// instructions, SHA512, SHA3 and the schedules of the others plain arithmetic; the other hashes' rounds
-// are helpers (helpers_crypto.c).
+// instructions, SHA512, SHA3 and the schedules of the others plain arithmetic; the other hashes'
+// rounds are helpers (helpers_crypto.c).
 #include "guest/aarch64/simd.h"
 
 static IrRef xor128(Lift *l, IrRef a, IrRef b) {

@@ -1,11 +1,11 @@
 // lift.c - the block loop: from guest bytes to one basic block of IR.
 //
 // A block ends at a branch or trap, at the limit of instructions, and at the end of a 4 KiB page,
-// so that a block never depends on two pages. A hot one that is a loop goes on with further rounds of
-// it. An extended one goes on past forward conditional
-// branches, until it comes to where one of them goes. r->n_insns counts the instructions that a run
-// through the whole block executes; one that raises an exception instead (undefined, BRK) is not
-// among them, but its bytes are in r->size_bytes.
+// so that a block never depends on two pages. A hot one that is a loop goes on with further rounds
+// of it. An extended one goes on past forward conditional branches, until it comes to where one of
+// them goes. r->n_insns counts the instructions that a run through the whole block executes; one
+// that raises an exception instead (undefined, BRK) is not among them, but its bytes are in
+// r->size_bytes.
 #include "guest/aarch64/lift.h"
 
 // For who watches, only branches end segments, and a whole one of this size is one block.

@@ -76,13 +76,19 @@ static void mcontext_save(const void *state, uint64_t fault_addr, uint64_t esr, 
     // the terminator is a record of zeros: already there
 }
 
-// The syndrome of a data or instruction abort from EL0 (Arm ARM, ESR_ELx): translation or permission
-// fault at level 3, or alignment.
+// The syndrome of a data or instruction abort from EL0 (Arm ARM, ESR_ELx): translation or
+// permission fault at level 3, or alignment.
 static uint64_t fault_esr(int signo, int si_code, bool fetch, bool write) {
-    enum { EC_INSN = 0x20, EC_DATA = 0x24, TRANSLATION = 0x07, PERMISSION = 0x0f, ALIGNMENT = 0x21 };
-    uint64_t fsc = signo == SIGSEGV && si_code == SEGV_ACCERR  ? PERMISSION
+    enum {
+        EC_INSN = 0x20,
+        EC_DATA = 0x24,
+        TRANSLATION = 0x07,
+        PERMISSION = 0x0f,
+        ALIGNMENT = 0x21
+    };
+    uint64_t fsc = signo == SIGSEGV && si_code == SEGV_ACCERR ? PERMISSION
                    : signo == SIGBUS && si_code == BUS_ADRALN ? ALIGNMENT
-                                                               : TRANSLATION;
+                                                              : TRANSLATION;
     uint64_t ec = fetch ? EC_INSN : EC_DATA;
     return ec << 26 | 1u << 25 | (uint64_t)(write && !fetch) << 6 | fsc;
 }

@@ -12,7 +12,8 @@ const IrField a64_fields[A64_FIELD_COUNT] = {
 // Rounding, default NaN and half-precision format have host instructions or are rare operations of
 // their own; what flushes denormals or changes NaNs' and signs' rules makes every FP operation odd.
 uint32_t a64_lift_mode_of(uint32_t fpcr) {
-    return (fpcr & (FPCR_FZ | FPCR_FZ16 | FPCR_FIZ | FPCR_AH | FPCR_AHP | FPCR_NEP | FPCR_DN)) ? 1 : 0;
+    return (fpcr & (FPCR_FZ | FPCR_FZ16 | FPCR_FIZ | FPCR_AH | FPCR_AHP | FPCR_NEP | FPCR_DN)) ? 1
+                                                                                               : 0;
 }
 
 uint32_t a64_fp_mode_of(uint32_t fpcr) {
@@ -48,9 +49,8 @@ void a64_set_fpsr(A64State *s, uint32_t fpsr) {
 
 void a64_reset(void *state, uint64_t features) {
     A64State *s = state;
-    *s = (A64State){.features = features,
-                    .excl_addr = (uint64_t)A64_EXCL_OPEN,
-                    .nzcv = ir_flags_from_nzcv(0)};
+    *s = (A64State){
+        .features = features, .excl_addr = (uint64_t)A64_EXCL_OPEN, .nzcv = ir_flags_from_nzcv(0)};
     // Keys are random on hardware; here every run is the same. They guard no secret of the host.
     uint64_t seed = 0x6472616f676f6d61ull;
     for (unsigned i = 0; i < A64_KEY_COUNT; i++)
@@ -72,7 +72,8 @@ void a64_faulted(void *state, const void *insn_at, bool write) {
     uint32_t insn;
     memcpy(&insn, insn_at, sizeof insn);
     if (!write || !is_store_exclusive(insn) || s->excl_addr == (uint64_t)A64_EXCL_OPEN) return;
-    uint32_t *version = vcpu_mem(s, s->excl_table + (s->excl_addr >> 2 & (A64_EXCL_VERSIONS - 1) * 4));
+    uint32_t *version =
+        vcpu_mem(s, s->excl_table + (s->excl_addr >> 2 & (A64_EXCL_VERSIONS - 1) * 4));
     uint32_t odd = (uint32_t)s->excl_version | 1;
     __atomic_compare_exchange_n(version, &odd, (uint32_t)s->excl_version, false, __ATOMIC_SEQ_CST,
                                 __ATOMIC_SEQ_CST);

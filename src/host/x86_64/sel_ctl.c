@@ -338,7 +338,8 @@ static void call_c(X86 *x, const IrHelper *h) {
     if (!h->can_fault) return;
     mov_address(x, RAX, x->start);
     mov_store(x, 64, mem_state(HOT_DISP(trap_code)), RAX);
-    mov_store_imm(x, 8, mem_state(HOT_DISP(in_helper)), h->keeps_vectors ? HELPER_KEEPS_VECTORS : 1);
+    mov_store_imm(x, 8, mem_state(HOT_DISP(in_helper)),
+                  h->keeps_vectors ? HELPER_KEEPS_VECTORS : 1);
 }
 
 static void return_from_c(X86 *x, const IrHelper *h) {

@@ -87,7 +87,7 @@ ColdSite fp_trap_site(X86 *x, const IrInst *in); // for cold_eval_at; from here 
 FpGuard fp_guard(X86 *x, const IrInst *in, FpDoubt doubt);
 unsigned fp_guard_def(X86 *x, const IrInst *in, FpGuard *g);
 void fp_guard_end(X86 *x, const IrInst *in, FpGuard g, int shape, unsigned d);
-void fp_compare(X86 *x, Vop op, unsigned a, unsigned b); // [u]comiss/sd
+void fp_compare(X86 *x, Vop op, unsigned a, unsigned b);          // [u]comiss/sd
 void fp_compare_silently(X86 *x, Vop op, unsigned a, unsigned b); // raises nothing, does not trap
 typedef struct FpFma {
     unsigned a, b, c; // registers

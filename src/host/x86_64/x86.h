@@ -103,7 +103,7 @@ struct HostCtx {
                                             // -1: in memory
     int8_t lodging_of_field[IR_MAX_FIELDS]; // of an integer register without a home that lives in a
                                             // vector register, not in memory: which; else -1
-    uint8_t field_kind[IR_MAX_FIELDS];               // FieldKind bits
+    uint8_t field_kind[IR_MAX_FIELDS];      // FieldKind bits
     uint8_t n_int_fields, int_fields[IR_MAX_FIELDS]; // those that are not FIELD_VEC
     int16_t field_of_int[16], field_of_vec[32];
     uint32_t int_homes, int_temps, vec_homes, vec_temps, lodgings; // register sets
@@ -339,8 +339,8 @@ Cold *x86_cold_trap(X86 *x, void (*emit)(X86 *, const Cold *));
 void x86_fp_masked(X86 *x, bool masked);
 Cold *x86_cold_trap_eval(X86 *x, IrRef v); // which evaluates v from its operands' registers here
 void x86_cold_back(X86 *x, const Cold *c);
-void x86_link_stubs(X86 *x);                            // sel_ctl.c: when all other code is there
-void x86_return_stubs(X86 *x);                          // sel_ctl.c: once a machine
+void x86_link_stubs(X86 *x);   // sel_ctl.c: when all other code is there
+void x86_return_stubs(X86 *x); // sel_ctl.c: once a machine
 // VcpuHot.in_helper: vectors are still in their homes there.
 enum { HELPER_KEEPS_VECTORS = 2 };
 enum { X86_SENTINELS = 8, X86_SENTINEL_PC = 1 };        // frames above the return stack's top
