@@ -107,6 +107,10 @@ typedef struct MachineStats {
 // registers get homes whenever they can.
 typedef enum MachineTier { TIER_BOTH, TIER_COLD, TIER_HOT, TIER_RESTLESS } MachineTier;
 
+static inline bool tier_makes_both(MachineTier tier) {
+    return tier == TIER_BOTH || tier == TIER_RESTLESS;
+}
+
 typedef struct MachineConfig {
     const Guest *guest;
     const Host *host;
@@ -293,6 +297,9 @@ static inline uint32_t block_plain_mode(const Block *b) {
 static inline uint32_t block_key(const Machine *m, uint32_t mode, uint32_t max_insns) {
     return max_insns < m->max_block_insns ? mode | max_insns << BLOCK_CUT_SHIFT : mode;
 }
+// The block at pc that is in the table or kept on disk; NULL: it would have to be made.
+// translate.c; lock held.
+Block *block_known(Machine *m, uint64_t pc, uint32_t mode);
 BlockMore *block_more(Machine *m, Block *b); // translate.c; NULL: out of memory
 // A block that is not in the table: from the disk, else translated. translate.c; lock held; NULL:
 // v->m->err.

@@ -42,11 +42,6 @@ static int node_of(Near *g, Block *b, unsigned from, int returns_to) {
     return (int)g->n++;
 }
 
-static Block *plain_block(Machine *m, uint64_t pc, uint32_t mode) {
-    Block *b = block_table_find(m->blocks, pc, mode);
-    return b ? b : persist_load(m, pc, mode);
-}
-
 // What is linked was taken; an image does not say what was.
 static void add_links(Machine *m, Near *g, uint32_t at, const Block *b) {
     uint32_t mode = block_plain_mode(b);
@@ -56,14 +51,14 @@ static void add_links(Machine *m, Near *g, uint32_t at, const Block *b) {
     for (unsigned i = 0; i < b->n_links; i++) {
         const HostLink *l = &block_links(b)[i];
         if (!l->calls || l->target_pc != after) continue;
-        Block *to = plain_block(m, after, mode);
+        Block *to = block_known(m, after, mode);
         if (to) behind = node_of(g, to, from, g->returns_to[at]);
         if (to && behind >= 0) g->next[at] |= 1u << behind;
     }
     for (unsigned i = 0; i < b->n_links; i++) {
         const HostLink *l = &block_links(b)[i];
         if ((!l->linked && !b->loaded) || (l->calls && l->target_pc == after)) continue;
-        Block *to = plain_block(m, l->target_pc, mode);
+        Block *to = block_known(m, l->target_pc, mode);
         int node = to ? node_of(g, to, from, l->calls ? behind : g->returns_to[at]) : -1;
         if (node >= 0) g->next[at] |= 1u << node;
     }
@@ -228,7 +223,7 @@ void homes_consider(Vcpu *v) {
     uint32_t n = collect(v, seen), mode = v->hot->mode;
     for (uint32_t i = 0; i < IR_MAX_FIELDS; i++) h->use[i] /= 2; // what was before counts less
     for (uint32_t i = 0; i < n; i++) {
-        Block *b = plain_block(m, seen[i].pc, mode);
+        Block *b = block_known(m, seen[i].pc, mode);
         if (b) add_root(m, b, seen[i].times, h->use);
     }
     uint16_t ints[IR_MAX_FIELDS];

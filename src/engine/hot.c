@@ -23,7 +23,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { MAX_CONTEXTS = 8192, SEEN_ENOUGH = 2, HOT_STACK_BYTES = 256 << 10 };
+enum { MAX_CONTEXTS = 8192, HOT_STACK_BYTES = 256 << 10 };
 
 // Mapped when the machine is made: later on holes between mappings are the guest's to count on.
 struct Hot {
@@ -128,10 +128,6 @@ static void *watch(void *machine) {
     return NULL;
 }
 
-static bool makes_both(const Machine *m) {
-    return m->tier == TIER_BOTH || m->tier == TIER_RESTLESS;
-}
-
 bool hot_new(Machine *m) {
     return (m->hot = pages_reserve(ALIGN_UP(sizeof *m->hot, 4096)));
 }
@@ -143,7 +139,7 @@ void hot_start_early(Machine *m) {
 
 void hot_start(Machine *m) {
     m->loops_wait = false;
-    if (!makes_both(m) || m->hot_held) return;
+    if (!tier_makes_both(m->tier) || m->hot_held) return;
     m->hot_started = true; // also when it fails: it is not asked for again
     const int64_t first_ns = 2000000, kept_first_ns = 16000000; // kept code is run once, mostly
     sem_init(&m->hot->stop, 0, 0);
@@ -183,7 +179,7 @@ void hot_hold(Machine *m, bool held) {
 }
 
 bool hot_seen(Vcpu *v, uint64_t pc) {
-    if (!makes_both(v->m)) return false;
+    if (!tier_makes_both(v->m->tier)) return false;
     bool leave = homes_seen(v, pc);
     for (unsigned i = 0; i < ARRAY_LEN(v->seen_pc); i++)
         if (v->seen_pc[i] == pc) {
@@ -209,8 +205,7 @@ static bool on_loop(Machine *m, const Block *b) {
             if (l->target_pc == b->pc) return true;
             bool known = n == MOST;
             for (unsigned k = 0; k < n; k++) known |= seen[k]->pc == l->target_pc;
-            const Block *to = known ? NULL : block_table_find(m->blocks, l->target_pc, mode);
-            if (!known && !to) to = persist_load(m, l->target_pc, mode);
+            const Block *to = known ? NULL : block_known(m, l->target_pc, mode);
             if (to) seen[n++] = to;
         }
     return false;

@@ -49,7 +49,7 @@ Machine *machine_new(const MachineConfig *c, DgmErr *err) {
     m->verify = c->verify;
     m->hot_from = HOT_FROM_DISPATCHES;
     m->tier = m->budgeted || !m->host->counts ? TIER_COLD : c->tier;
-    m->loops_wait = m->tier == TIER_BOTH || m->tier == TIER_RESTLESS;
+    m->loops_wait = tier_makes_both(m->tier);
     m->perf_map = c->perf_map;
     m->log = c->log;
     pthread_mutex_init(&m->lock, NULL);

@@ -223,6 +223,16 @@ static void count_becomes_budget(IrRegion *r) {
     for (uint32_t i = 0; i < r->n_counts; i++) r->insts[r->counts[i]].op = IR_budget;
 }
 
+static void lift_onto_workbench(Machine *m, const GuestLift *how) {
+    IrRegion *r = &m->region;
+    ir_region_reset(r, how->pc);
+    r->fp_rules = m->guest->fp_rules;
+    r->fp_traps = how->mode & MODE_FP_TRAPS;
+    r->mark_all = how->watch;
+    r->hot = how->hot;
+    m->guest->lift(r, how);
+}
+
 // The region at how->pc on the workbench, as the attached tools want it. NULL with a message.
 static IrRegion *lift(Machine *m, GuestLift *how, Observed *seen) {
     IrRegion *r = &m->region;
@@ -232,12 +242,7 @@ static IrRegion *lift(Machine *m, GuestLift *how, Observed *seen) {
             how->max_insns = seen->cut;
             how->extend = false;
         }
-        ir_region_reset(r, how->pc);
-        r->fp_rules = m->guest->fp_rules;
-        r->fp_traps = how->mode & MODE_FP_TRAPS;
-        r->mark_all = how->watch;
-        r->hot = how->hot;
-        m->guest->lift(r, how);
+        lift_onto_workbench(m, how);
         if (how->watch && !r->failed) ok = observe_region(m->watches, r, how, m->count, seen);
         if (r->failed || !ok)
             return err_set(&m->err, -ENOMEM, "translating %#lx: out of memory", how->pc), NULL;
@@ -318,11 +323,7 @@ static GuestLift how_to_lift(Machine *m, uint64_t pc, uint32_t mode, uint32_t ma
 
 const IrRegion *translate_lift(Machine *m, uint64_t pc, uint32_t mode) {
     GuestLift how = how_to_lift(m, pc, mode, m->max_block_insns);
-    ir_region_reset(&m->region, pc);
-    m->region.fp_rules = m->guest->fp_rules;
-    m->region.fp_traps = how.mode & MODE_FP_TRAPS;
-    m->region.mark_all = m->region.hot = false;
-    m->guest->lift(&m->region, &how);
+    lift_onto_workbench(m, &how);
     return m->region.failed ? NULL : &m->region;
 }
 
@@ -359,6 +360,11 @@ static void link_to_known(Machine *m, Block *b) {
         Block *to = block_table_find(m->blocks, l->target_pc, mode);
         if (to) block_link(m, l, to);
     }
+}
+
+Block *block_known(Machine *m, uint64_t pc, uint32_t mode) {
+    Block *b = block_table_find(m->blocks, pc, mode);
+    return b ? b : persist_load(m, pc, mode);
 }
 
 Block *block_make(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t max_insns) {

@@ -234,20 +234,11 @@ static IrRef fold_arith(IrRegion *r, const IrInst *in) {
     uint64_t ones = bits_mask(ir_elem_bits(in->type)), c;
     bool known = ir_const_value(r, in->b, &c);
     switch (in->op) {
-    case IR_add: {
-        if (!known) return 0;
-        if (c == 0) return in->a;
-        const IrInst *d = &r->insts[in->a]; // (x + c1) + c -> x + (c1 + c)
-        uint64_t c1;
-        if (d->op == IR_add && ir_const_value(r, d->b, &c1) && !has_moved_on(r, in->a))
-            return ir_emit(r, IR_add, in->type, d->a, ir_const(r, in->type, c + c1), 0, 0, 0, 0);
-        return 0;
-    }
+    case IR_add: return known ? ir_add_const(r, in->a, c) : 0;
     case IR_sub:
         if (in->a == in->b) return ir_const(r, in->type, 0);
         if (known && c == 0) return in->a;
-        if (known)
-            return ir_emit(r, IR_add, in->type, in->a, ir_const(r, in->type, 0 - c), 0, 0, 0, 0);
+        if (known) return ir_add_const(r, in->a, 0 - c);
         if (is_const(r, in->a, 0)) return ir_emit(r, IR_neg, in->type, in->b, 0, 0, 0, 0, 0);
         return 0;
     case IR_and:
@@ -471,7 +462,7 @@ IrRef ir_add_const(IrRegion *r, IrRef v, uint64_t k) {
     if (in->op == IR_const) return ir_const(r, t, (uint64_t)in->imm + k);
     if (!(k & bits_mask(ir_elem_bits(t)))) return v;
     IrRef a = v, c = 0;
-    if (in->op == IR_add && r->insts[in->b].op == IR_const && !has_moved_on(r, v)) {
+    if (in->op == IR_add && r->insts[in->b].op == IR_const && !has_moved_on(r, v)) { // (x + c) + k
         a = in->a;
         c = ir_const(r, t, (uint64_t)r->insts[in->b].imm + k);
         if (!r->insts[c].imm) return a;

@@ -100,8 +100,8 @@ bool lift_bfdot(Lift *l, const Args_bfdot *a) {
 
 // BFDOT Vd.Ts, Vn.Th, Vm.2H[index]
 bool lift_bfdot_elem(Lift *l, const Args_bfdot_elem *a) {
-    IrRef m = v_lane(l, IR_I32, v_get(l, a->m << 4 | a->rm), a->h << 1 | a->l);
-    return bfdot(l, a->q, a->rd, v_get(l, a->rn), ir_op1(l->r, IR_splat, IR_I32X4, m));
+    IrRef m = v_everywhere(l, 2, v_get(l, a->m << 4 | a->rm), a->h << 1 | a->l);
+    return bfdot(l, a->q, a->rd, v_get(l, a->rn), m);
 }
 
 // BFMMLA Vd.4S, Vn.8H, Vm.8H
@@ -130,7 +130,6 @@ bool lift_bfmlal(Lift *l, const Args_bfmlal *a) {
 
 // BFMLALB, BFMLALT Vd.4S, Vn.8H, Vm.H[index]
 bool lift_bfmlal_elem(Lift *l, const Args_bfmlal_elem *a) {
-    IrRef h = v_lane(l, IR_I16, v_get(l, a->rm), a->h << 2 | a->l << 1 | a->m);
-    IrRef m = ir_op1(l->r, IR_splat, IR_I16X8, h);
+    IrRef m = v_everywhere(l, 1, v_get(l, a->rm), a->h << 2 | a->l << 1 | a->m);
     return bfmlal(l, a->q, a->rd, v_get(l, a->rn), widened(l, m, true));
 }

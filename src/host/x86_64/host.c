@@ -42,12 +42,6 @@ static void assign_homes(HostCtx *h, unsigned needs, const IrHotFields *hot) {
     memset(h->home_of_field, -1, sizeof h->home_of_field);
     h->int_homes = h->vec_homes = h->lodgings = 0;
     memset(h->lodging_of_field, -1, sizeof h->lodging_of_field);
-    h->n_int_fields = 0;
-    for (unsigned i = 0; i < h->n_fields; i++) {
-        h->field_kind[i] = (x86_in_vec(h->fields[i].type) ? FIELD_VEC : 0) |
-                           (h->fields[i].type == IR_FLAGS ? FIELD_FLAGS : 0);
-        if (!(h->field_kind[i] & FIELD_VEC)) h->int_fields[h->n_int_fields++] = (uint8_t)i;
-    }
     h->int_temps = 1u << RAX | 1u << RCX | 1u << RDX | 1u << R11;
     unsigned n_homes = needs & HOST_CALLS ? N_PRESERVED : ARRAY_LEN(int_home_order);
     h->count_reg = needs & HOST_COUNTS ? int_home_order[--n_homes] : -1;
@@ -66,6 +60,14 @@ static void assign_homes(HostCtx *h, unsigned needs, const IrHotFields *hot) {
         h->vec_homes |= 1u << r;
     }
     h->masks = h->level == VEC_AVX512 && h->vec_homes;
+}
+
+static void note_kinds(HostCtx *h) {
+    for (unsigned i = 0; i < h->n_fields; i++) {
+        h->field_kind[i] = (x86_in_vec(h->fields[i].type) ? FIELD_VEC : 0) |
+                           (h->fields[i].type == IR_FLAGS ? FIELD_FLAGS : 0);
+        if (!(h->field_kind[i] & FIELD_VEC)) h->int_fields[h->n_int_fields++] = (uint8_t)i;
+    }
 }
 
 static void destroy(HostCtx *h) {
@@ -111,6 +113,7 @@ static HostCtx *create(const IrField *fields, uint32_t n_fields, uint32_t pc_fie
     h->state_bytes = state_bytes;
     h->needs = needs;
     h->hot = *hot;
+    note_kinds(h);
     assign_homes(h, needs, &h->hot);
     h->code_base = stubs->at;
     for (unsigned i = 0; i < SMALL_REGION; i++)

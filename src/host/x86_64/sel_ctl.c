@@ -538,12 +538,9 @@ void x86_exit(X86 *x, const IrInst *in) {
 void x86_sel_ctl(X86 *x, IrRef v) {
     const IrInst *in = &x->r->insts[v];
     switch (in->op) {
-    case IR_exit_if: x86_exit_if(x, v, in); break;
-    case IR_exit: x86_exit(x, in); break;
     case IR_exit_ind: exit_indirect(x, in); break;
     case IR_trap: trap(x, in); break;
-    case IR_budget:
-    case IR_count: x86_count(x, in); break;
+    case IR_budget: x86_count(x, in); break;
     case IR_slot_get: mov_load(x, 64, x86_def_int(x, v), x86_slot_mem(in)); break;
     case IR_slot_add:
     case IR_slot_put: slot_write(x, in); break;

@@ -215,7 +215,7 @@ static void unzip(X86 *x, unsigned L, bool odd, unsigned d, unsigned a, unsigned
     if (!(odd && L == 0) && (L == 0 ? has_vbmi(x) : has_avx512(x))) { // its index register is dst
         uint64_t lo = L == 0 ? 0x0E0C0A0806040200 : 0x0006000400020000;
         uint64_t hi = L == 0 ? 0x1E1C1A1816141210 : 0x000E000C000A0008;
-        uint64_t one = odd ? (L == 0 ? 0x0101010101010101 : 0x0001000100010001) : 0;
+        uint64_t one = odd ? 0x0001000100010001 : 0; // of halves: odd bytes are shifted and packed
         t = d == a || d == b ? vtmp(x) : d;
         vconst_to(x, t, lo + one, hi + one);
         op3(x, L == 0 ? V_vpermi2b : V_vpermi2w, t, a, b);

@@ -126,13 +126,11 @@ static void leave_stubs(X86 *x) {
     for (unsigned i = ARRAY_LEN(callee_saved); i-- > 0;) pop_r(x, callee_saved[i]);
     pop_r(x, RCX); // the CPU expects the guest's calls to return, but knows this jump
     jmp_reg(x, RCX);
-    h->helper_fault_out = x->at; // rbp was put right by leave_at_fault
-    mov_load(x, 64, RSP, mem_state(HOT_DISP(host_sp)));
-    mov_imm(x, RAX, HOST_EXIT_FAULT);
-    jmp_to(x, leave_only);
-    h->vectors_fault_out = x->at;
+    h->vectors_fault_out = x->at; // rbp was put right by leave_at_fault
     mov_load(x, 64, RSP, mem_state(HOT_DISP(host_sp)));
     call_to(x, h->save_vec_homes);
+    h->helper_fault_out = x->at;
+    mov_load(x, 64, RSP, mem_state(HOT_DISP(host_sp)));
     mov_imm(x, RAX, HOST_EXIT_FAULT);
     jmp_to(x, leave_only);
     h->link_out = x->at; // rax: the HostLink
