@@ -93,7 +93,7 @@ typedef struct dgm_stats {
     uint64_t translated_bytes;   // of guest code
     uint64_t host_bytes;         // of host code made
     uint64_t ir_instructions;    // built
-    uint64_t translate_ns;       // spent translating
+    uint64_t translate_ns;       // spent making blocks (not on looking up and linking known ones)
     uint64_t dispatches;         // times that translated code was left for the dispatcher
     uint64_t loaded;             // blocks that came from options.cache
     uint64_t hot;                // of blocks: made anew because they proved to be hot

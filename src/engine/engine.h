@@ -21,6 +21,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <time.h>
 
 typedef struct Machine Machine;
 typedef struct Vcpu Vcpu;
@@ -284,6 +285,11 @@ static inline void vcpu_fp_sync(Vcpu *v) {
 bool engine_handle_fault(Vcpu *v, int signo, const void *siginfo, void *ucontext);
 
 // ---- within the engine ----
+static inline uint64_t engine_now_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
 // What the blocks are translated for that run next.
 static inline uint32_t vcpu_mode(const Vcpu *v) {
     return v->m->guest->mode(v->state) | v->hot->unwatched << WATCH_MODE_SHIFT |

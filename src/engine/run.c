@@ -246,29 +246,25 @@ static void open_poll(Vcpu *v) {
     mprotect(v->hot->poll, POLL_BYTES, PROT_READ | PROT_WRITE);
 }
 
-static uint64_t now_ns(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
 // The block at pc; when it is new, what follows it too. Lock held. NULL: out of memory.
 static Block *find_or_translate(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t max_insns) {
     Machine *m = v->m;
     uint32_t key = block_key(m, mode, max_insns);
     Block *b = block_table_find(m->blocks, pc, key);
     if (b) return b;
+    uint64_t start_ns = m->count ? engine_now_ns() : 0;
     b = block_make(v, pc, mode, max_insns);
     uint32_t generation = atomic_load(&m->flush_generation);
     if (b && !b->loaded && key == mode) translate_ahead(v, b, mode, max_insns);
     // That may have been too much for the code cache, and this block is gone with all others.
     if (generation != atomic_load(&m->flush_generation)) b = block_make(v, pc, mode, max_insns);
+    if (m->count) m->stats.translate_ns += engine_now_ns() - start_ns;
     return b;
 }
 
 // After a time without, that doubles: what trapped may be over.
 static void fp_traps_again(Vcpu *v) {
-    if (!v->fp_pause_ns || now_ns() < v->fp_again_ns) return;
+    if (!v->fp_pause_ns || engine_now_ns() < v->fp_again_ns) return;
     v->n_fp_traps = 0;
     v->fp_traps = true;
 }
@@ -309,10 +305,8 @@ static const void *find_code(Vcpu *v, uint64_t pc, uint32_t mode, const Run *run
                              uint32_t max_insns) {
     Machine *m = v->m;
     pthread_mutex_lock(&m->lock);
-    uint64_t start_ns = m->count ? now_ns() : 0;
     Block *b = find_or_translate(v, pc, mode, max_insns);
     if (b && b->mode == mode) b = link_or_heat(v, b, mode, run, max_insns);
-    if (m->count) m->stats.translate_ns += now_ns() - start_ns;
     if (!b) {
         pthread_mutex_unlock(&m->lock);
         return NULL;
@@ -461,7 +455,7 @@ static void fp_trap_count(Vcpu *v) {
     const uint64_t longest_pause_ns = 30000000000;
     v->m->fp_traps++;
     if (!v->fp_traps || v->n_fp_traps++ % TRAPS) return; // it may take a while until code is left
-    uint64_t since = v->fp_traps_since_ns, now = v->fp_traps_since_ns = now_ns();
+    uint64_t since = v->fp_traps_since_ns, now = v->fp_traps_since_ns = engine_now_ns();
     if (v->n_fp_traps == 1 || now - since >= (uint64_t)TRAPS * LEAST_NS_EACH) return;
     v->fp_pause_ns = MIN(MAX(2 * v->fp_pause_ns, (uint64_t)FIRST_PAUSE_NS), longest_pause_ns);
     v->fp_again_ns = now + v->fp_pause_ns;

@@ -388,7 +388,9 @@ Block *block_get_hot(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t context) {
     uint32_t key = mode | (context + 1) << BLOCK_HOT_SHIFT;
     Block *b = block_table_find(m->blocks, pc, key);
     if (b) return b;
+    uint64_t start_ns = m->count ? engine_now_ns() : 0;
     b = translate(v, pc, mode, m->max_block_insns, key);
+    if (m->count) m->stats.translate_ns += engine_now_ns() - start_ns;
     if (!b || !block_table_add(m->blocks, b)) return NULL;
     m->falls_into_next = b;
     link_to_known(m, b);

@@ -10,9 +10,8 @@
 
 // ---- storage ----
 
-static void *grow(IrRegion *r, void *old, uint32_t n, uint32_t *cap, uint32_t want_first,
-                  size_t item) {
-    if (n < *cap) return old;
+static __attribute__((noinline)) void *grow_now(IrRegion *r, void *old, uint32_t n, uint32_t *cap,
+                                                uint32_t want_first, size_t item) {
     uint32_t cap_new = *cap ? *cap * 2 : want_first;
     void *p = arena_alloc(r->arena, cap_new * item);
     if (!p) {
@@ -22,6 +21,11 @@ static void *grow(IrRegion *r, void *old, uint32_t n, uint32_t *cap, uint32_t wa
     if (n) memcpy(p, old, n * item);
     *cap = cap_new;
     return p;
+}
+
+static inline void *grow(IrRegion *r, void *old, uint32_t n, uint32_t *cap, uint32_t want_first,
+                         size_t item) {
+    return LIKELY(n < *cap) ? old : grow_now(r, old, n, cap, want_first, item);
 }
 
 void ir_region_init(IrRegion *r, Arena *arena, const IrField *fields, uint32_t n_fields,
@@ -153,13 +157,6 @@ IrRef ir_append(IrRegion *r, IrInst in) {
 }
 
 // ---- constants ----
-
-bool ir_const_value(const IrRegion *r, IrRef v, uint64_t *out) {
-    const IrInst *in = &r->insts[v];
-    if (in->op != IR_const || ir_is_vec(in->type)) return false;
-    *out = (uint64_t)in->imm;
-    return true;
-}
 
 static bool is_const(const IrRegion *r, IrRef v, uint64_t value) {
     uint64_t c;

@@ -384,7 +384,12 @@ static inline IrType ir_type(const IrRegion *r, IrRef v) {
     return r->insts[v].type;
 }
 // True and *out set when v is a scalar constant (zero-extended to 64 bits).
-bool ir_const_value(const IrRegion *r, IrRef v, uint64_t *out);
+static inline bool ir_const_value(const IrRegion *r, IrRef v, uint64_t *out) {
+    const IrInst *in = &r->insts[v];
+    if (in->op != IR_const || ir_is_vec(in->type)) return false;
+    *out = (uint64_t)in->imm;
+    return true;
+}
 
 // v + k, of v's type (I8..I64): what ir_add(r, v, ir_const(...)) gives, in fewer steps.
 IrRef ir_add_const(IrRegion *r, IrRef v, uint64_t k);
@@ -430,9 +435,10 @@ void ir_trap(IrRegion *r, IrTrap kind, unsigned value, uint64_t pc);
         return ir_emit(r, IR_##name, ir_type(r, a), a, b, 0, 0, 0, 0);                             \
     }
 IR_BIN(add)
-IR_BIN(sub) IR_BIN(mul) IR_BIN(umulh) IR_BIN(smulh) IR_BIN(udiv) IR_BIN(sdiv) IR_BIN(and) IR_BIN(or)
-    IR_BIN(xor) IR_BIN(andn) IR_BIN(shl) IR_BIN(shr) IR_BIN(sar) IR_BIN(ror) IR_UN(neg) IR_UN(not )
-        IR_UN(clz) IR_UN(ctz) IR_UN(rbit) IR_UN(bswap) IR_UN(fneg) IR_UN(fabs)
+IR_BIN(sub)
+IR_BIN(mul) IR_BIN(umulh) IR_BIN(smulh) IR_BIN(udiv) IR_BIN(sdiv) IR_BIN(and) IR_BIN(or) IR_BIN(xor)
+    IR_BIN(andn) IR_BIN(shl) IR_BIN(shr) IR_BIN(sar) IR_BIN(ror) IR_UN(neg) IR_UN(not ) IR_UN(clz)
+        IR_UN(ctz) IR_UN(rbit) IR_UN(bswap) IR_UN(fneg) IR_UN(fabs)
 #undef IR_UN
 #undef IR_BIN
     // With an explicit type: vectors, floats and conversions.

@@ -6,6 +6,8 @@
 // this block has seen it. Values whose last use lies behind us are ignored, not freed.
 #include "host/x86_64/emit.h"
 
+#include <emmintrin.h>
+
 static const Bank *bank_of(const X86 *x, bool vec) {
     return &x->bank[vec];
 }
@@ -79,11 +81,28 @@ static void store_spill(X86 *x, const Bank *b, IrRef v, unsigned reg) {
         mov_store(x, 64, mem_state(spill_disp(b, val->spill)), reg);
 }
 
+// Where int_until has an integer register: RAX, RCX, RDX and R11 first, all homes in one behind.
+static const uint8_t int_slot[16] = {
+    [RAX] = 0, [RCX] = 1, [RDX] = 2, [RBX] = 4, [RSP] = 4, [RBP] = 4, [RSI] = 4, [RDI] = 4,
+    [R8] = 4,  [R9] = 4,  [R10] = 4, [R11] = 3, [R12] = 4, [R13] = 4, [R14] = 4, [R15] = 4};
+
+// reg holds v from here on.
+static inline void hold(X86 *x, const Bank *b, unsigned reg, IrRef v) {
+    b->val[reg] = v;
+    x->val[v].reg = (int8_t)reg;
+    if (!b->vec) x->int_until[int_slot[reg]] = x->val[v].last_use;
+}
+
+static inline void let_go(X86 *x, const Bank *b, unsigned reg) {
+    b->val[reg] = 0;
+    if (!b->vec) x->int_until[int_slot[reg]] = 0;
+}
+
 // Register reg is about to hold something else: its value, when it is still needed, finds another
 // place.
 static void evacuate(X86 *x, const Bank *b, unsigned reg) {
     IrRef v = b->val[reg];
-    b->val[reg] = 0;
+    let_go(x, b, reg);
     if (!v || x->val[v].reg != (int)reg) return;
     x->val[v].reg = -1;
     // needed by this very instruction or later?
@@ -100,8 +119,7 @@ static void evacuate(X86 *x, const Bank *b, unsigned reg) {
         if (t != reg && !(needed(x, b->val[t]) && x->val[b->val[t]].reg == (int)t)) {
             if (b->val[t] && x->val[b->val[t]].reg == (int)t) x->val[b->val[t]].reg = -1;
             move_reg(x, b, t, reg);
-            b->val[t] = v;
-            x->val[v].reg = (int8_t)t;
+            hold(x, b, t, v);
             return;
         }
     }
@@ -111,18 +129,18 @@ static void evacuate(X86 *x, const Bank *b, unsigned reg) {
 static const uint8_t int_order[] = {RDX, R11, RCX, RAX};
 
 // Of the integer temporaries, which are asked for all the time, one that is free is found without a
-// branch for each. -1: none is.
+// branch, and without a look at the values in them. -1: none is.
 static int free_int_temp(X86 *x) {
-    const uint8_t *order = int_order;
-    unsigned free = 0;
-    for (unsigned i = 0; i < ARRAY_LEN(int_order); i++) {
-        const Val *v = &x->val[x->int_val[order[i]]]; // value 0 is nobody's
-        bool held = (v->last_use >= x->now) & (v->reg == order[i]) & (x->int_val[order[i]] != 0);
-        free |= (unsigned)!(held | (x->int_locked >> order[i] & 1)) << i;
-    }
+    // By a set of their slots (INT_SLOTS): the first of int_order that is in it.
+    static const uint8_t first[16] = {0,   RAX, RCX, RCX, RDX, RDX, RDX, RDX,
+                                      R11, R11, R11, R11, RDX, RDX, RDX, RDX};
+    __m128i until = _mm_loadu_si128((const __m128i *)x->int_until);
+    __m128i over = _mm_cmpgt_epi32(_mm_set1_epi32((int)x->now), until);
+    unsigned locked = (x->int_locked & 7) | (x->int_locked >> (R11 - 3) & 8);
+    unsigned free = (unsigned)_mm_movemask_ps(_mm_castsi128_ps(over)) & ~locked;
     if (UNLIKELY(!free)) return -1;
-    unsigned t = order[__builtin_ctz(free)];
-    Val *old = &x->val[x->int_val[t]];
+    unsigned t = first[free];
+    Val *old = &x->val[x->int_val[t]]; // value 0 is nobody's
     old->reg = old->reg == (int8_t)t ? -1 : old->reg;
     x->int_val[t] = 0;
     x->int_locked |= 1u << t;
@@ -160,7 +178,7 @@ static unsigned take_temp(X86 *x, const Bank *b) {
         if (needed(x, v)) store_spill(x, b, v, (unsigned)best);
         x->val[v].reg = -1;
     }
-    b->val[best] = 0;
+    let_go(x, b, (unsigned)best);
     *b->locked |= 1u << best;
     return (unsigned)best;
 }
@@ -193,8 +211,7 @@ static void load_field(X86 *x, const Bank *b, unsigned reg, unsigned field) {
         mov_load(x, ir_bytes(t) == 8 ? 64 : 32, reg, m);
 }
 
-// A value that is in no register gets one, which is locked.
-static __attribute__((noinline)) unsigned fetch(X86 *x, IrRef v, bool vec) {
+unsigned x86_fetch(X86 *x, IrRef v, bool vec) {
     const Bank *b = bank_of(x, vec);
     Val *val = &x->val[v];
     unsigned t = take_temp(x, b);
@@ -208,31 +225,14 @@ static __attribute__((noinline)) unsigned fetch(X86 *x, IrRef v, bool vec) {
         mov_load(x, 64, t, mem_state(spill_disp(b, val->spill)));
     else
         x86_fail(x, "a use that was not announced");
-    val->reg = (int8_t)t;
-    b->val[t] = v;
+    hold(x, b, t, v);
     return t;
-}
-
-static inline unsigned use_in(X86 *x, IrRef v, bool vec) {
-    v = x86_root(x, v);
-    int reg = x->val[v].reg;
-    if (reg < 0) return fetch(x, v, vec);
-    *(vec ? &x->vec_locked : &x->int_locked) |= 1u << reg;
-    return (unsigned)reg;
-}
-
-unsigned x86_use_int(X86 *x, IrRef v) {
-    return use_in(x, v, false);
-}
-unsigned x86_use_vec(X86 *x, IrRef v) {
-    return use_in(x, v, true);
 }
 
 // ---- results ----
 
 static void occupy(X86 *x, const Bank *b, IrRef v, unsigned reg) {
-    b->val[reg] = v;
-    x->val[v].reg = (int8_t)reg;
+    hold(x, b, reg, v);
     *b->locked |= 1u << reg;
 }
 
@@ -286,7 +286,7 @@ unsigned x86_def_vec_fresh(X86 *x, IrRef v) {
 
 static unsigned def_over(X86 *x, IrRef v, IrRef src, bool vec) {
     const Bank *b = bank_of(x, vec);
-    unsigned s = use_in(x, src, vec);
+    unsigned s = x86_use(x, src, vec);
     IrRef root = x86_root(x, src);
     int h = free_home(x, b, v);
     if (h == (int)s) { // in place: add x0, x0, ...
@@ -338,10 +338,18 @@ void x86_take_int(X86 *x, unsigned reg) {
     if (b->val[reg]) evacuate(x, b, reg);
 }
 
+void x86_live_until(X86 *x, IrRef v, uint32_t until) {
+    Val *val = &x->val[v];
+    if (val->last_use >= until) return;
+    val->last_use = until;
+    if (val->reg >= 0 && x->int_val[val->reg & 15] == v)
+        x->int_until[int_slot[val->reg & 15]] = until;
+}
+
 void x86_alias(X86 *x, IrRef v, IrRef src) {
     IrRef root = x86_root(x, src);
     x->val[v].root = root;
-    if (x->val[root].last_use < x->val[v].last_use) x->val[root].last_use = x->val[v].last_use;
+    x86_live_until(x, root, x->val[v].last_use);
 }
 
 int x86_lodged(const X86 *x, IrRef v) {
@@ -424,7 +432,7 @@ static void rescue_field(X86 *x, const Bank *b, unsigned f) {
     x->mem_val[f] = 0;
     if (!old || x->val[old].mem_field != (int)f) return;
     if (lives(x, old) && x->val[old].reg < 0 && x->val[old].spill < 0) {
-        use_in(x, old, b->vec);
+        x86_use(x, old, b->vec);
     }
     x->val[old].mem_field = -1;
 }
@@ -450,7 +458,8 @@ static __attribute__((noinline)) void put_home(X86 *x, const Bank *b, unsigned h
         x86_fail(x, "a put whose value is nowhere");
     }
     // the home outlives temporaries
-    if (val->reg >= 0 && (b->temps >> val->reg & 1)) b->val[val->reg] = 0, val->reg = -1;
+    if (val->reg >= 0 && (b->temps >> val->reg & 1))
+        let_go(x, b, (unsigned)val->reg), val->reg = -1;
     b->val[h] = v;
     if (val->reg < 0) val->reg = (int8_t)h;
 }
@@ -462,7 +471,7 @@ static void to_lodging(X86 *x, unsigned lodging, IrRef v) {
     else if (is_const(x, v) && !x->r->insts[v].imm)
         vec_op(x, V_pxor, lodging, lodging, vrm_reg(lodging), 0);
     else
-        vec_op(x, V_movq_xr, lodging, 0, vrm_reg(use_in(x, v, false)), 0);
+        vec_op(x, V_movq_xr, lodging, 0, vrm_reg(x86_use(x, v, false)), 0);
 }
 
 static __attribute__((noinline)) void put_memory(X86 *x, const Bank *b, unsigned f, IrRef v) {
@@ -479,7 +488,7 @@ static __attribute__((noinline)) void put_memory(X86 *x, const Bank *b, unsigned
     } else if (!b->vec && in->op == IR_const && x->val[v].reg < 0 && in->imm == (int32_t)in->imm) {
         mov_store_imm(x, (int)bytes * 8, m, (int32_t)in->imm);
     } else {
-        unsigned reg = use_in(x, v, b->vec);
+        unsigned reg = x86_use(x, v, b->vec);
         if (b->vec)
             vec_op(x, ir_is_vec(t) ? V_movaps_st : V_movq_st, reg, 0, vrm_of(m), 0);
         else
@@ -522,7 +531,7 @@ void x86_spill_temps(X86 *x) {
         for (uint32_t set = b->temps; set; set &= set - 1) {
             unsigned t = (unsigned)__builtin_ctz(set);
             IrRef v = b->val[t];
-            b->val[t] = 0;
+            let_go(x, b, t);
             if (!v || x->val[v].reg != (int)t) continue;
             if (lives(x, v)) store_spill(x, b, v, t);
             x->val[v].reg = -1;

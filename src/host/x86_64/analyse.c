@@ -55,9 +55,9 @@ static bool is_scalar_const(const IrRegion *r, IrRef v, int64_t *out) {
 }
 
 // An address that is an add made for this access alone: its operands go into the addressing mode.
-static bool fuse_address(Walk *w, uint32_t i, const IrInst *in) {
-    const IrInst *add = &w->insts[in->a];
-    if (add->op != IR_add || add->type != IR_I64 || used(w, in->a)) return false;
+static __attribute__((noinline)) bool fuse_sum(Walk *w, uint32_t i, const IrInst *in,
+                                               const IrInst *add) {
+    if (add->type != IR_I64 || used(w, in->a)) return false;
     if (i - in->a > FUSE_LOOK_BACK) return false;
     for (uint32_t k = in->a + 1; k < i; k++)
         if (w->insts[k].op == IR_put) return false;
@@ -74,6 +74,11 @@ static bool fuse_address(Walk *w, uint32_t i, const IrInst *in) {
     else
         use(w, add->b, i);
     return true;
+}
+
+static inline bool fuse_address(Walk *w, uint32_t i, const IrInst *in) {
+    const IrInst *add = &w->insts[in->a];
+    return add->op == IR_add && fuse_sum(w, i, in, add);
 }
 
 bool x86_compares(const IrRegion *r, const IrInst *icmp) {

@@ -148,15 +148,6 @@ static inline void movsx_load(X86 *x, int w, int from, unsigned d, Mem m) {
 static inline void lea(X86 *x, int w, unsigned d, Mem m) {
     op_rm(x, 0, w, 0x8D, d, m, false);
 }
-// reg -= n, EFLAGS kept; as a rule four bytes that are known at once.
-static inline void lea_down(X86 *x, unsigned reg, int32_t n) {
-    if ((reg & 7) == 4 || n > 128) {
-        lea(x, 64, reg, mem_at((int)reg, -n));
-        return;
-    }
-    e32(x, (0x48 | (reg >> 3) * 5) | 0x8D << 8 | (0x40 | (reg & 7) * 9) << 16 | (uint32_t)-n << 24);
-}
-
 // ---- arithmetic ----
 typedef enum Alu { ALU_ADD, ALU_OR, ALU_ADC, ALU_SBB, ALU_AND, ALU_SUB, ALU_XOR, ALU_CMP } Alu;
 static inline void alu_rr(X86 *x, int w, Alu op, unsigned d, unsigned s) {

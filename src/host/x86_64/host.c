@@ -45,6 +45,8 @@ static void assign_homes(HostCtx *h, unsigned needs, const IrHotFields *hot) {
     h->int_temps = 1u << RAX | 1u << RCX | 1u << RDX | 1u << R11;
     unsigned n_homes = needs & HOST_CALLS ? N_PRESERVED : ARRAY_LEN(int_home_order);
     h->count_reg = needs & HOST_COUNTS ? int_home_order[--n_homes] : -1;
+    uint32_t low = (uint32_t)h->count_reg & 7, high = (uint32_t)h->count_reg >> 3 & 1;
+    h->count_down = (0x48 | high * 5) | 0x8D << 8 | (0x40 | low * 9) << 16;
     for (unsigned i = 0; i < n_homes && i < hot->n_ints; i++) {
         unsigned r = int_home_order[i];
         h->home_of_field[hot->ints[i]] = (int8_t)r;
@@ -316,11 +318,9 @@ Cold *x86_cold_trap_eval(X86 *x, IrRef v) {
 
 // Every loop passes a block that jumps backwards or indirectly; a read there faults when somebody
 // interrupts, for less than a comparison and a branch (which cost 5 % of lua, 9 % of cc1).
-static void check_interrupt(X86 *x) {
-    if (!x->may_loop) return;
+static void check_interrupt(X86 *x, unsigned reg) {
     x86_record_fault(x);
-    mov_load(x, 32, x86_tmp_int(x), mem_state(HOT_DISP(poll)));
-    x->int_locked = 0;
+    mov_load(x, 32, reg, mem_state(HOT_DISP(poll)));
 }
 
 static void share_register(X86 *x, IrRef v, const IrInst *in) {
@@ -345,6 +345,17 @@ static void select_pure(X86 *x, IrRef v, const IrInst *in) {
     if (!done) x86_fallback(x, v);
 }
 
+// Flags that the next segment may want stay.
+static inline void count(X86 *x, const IrInst *in) {
+    int reg = x->h->count_reg;
+    if (UNLIKELY(reg < 0))
+        x86_fail(x, "a count that was not announced");
+    else if (UNLIKELY(in->imm > 128))
+        lea(x, 64, (unsigned)reg, mem_at(reg, (int32_t)-in->imm));
+    else if (in->imm)
+        e32(x, x->h->count_down | (uint32_t)-in->imm << 24);
+}
+
 static inline void select_one(X86 *x, uint32_t live, const IrInst *insts) {
     IrRef v = live & LIVE_REF;
     const IrInst *in = &insts[v];
@@ -360,7 +371,7 @@ static inline void select_one(X86 *x, uint32_t live, const IrInst *insts) {
             return;
         }
         if (!x86_put_flags(x, v)) x86_put(x, (unsigned)in->imm, in->a);
-        if (v == x->r->entry_flags) check_interrupt(x);
+        if (v == x->r->entry_flags && x->may_loop) check_interrupt(x, x86_tmp_int(x));
         return;
     case SEL_LOAD: x86_sel_load(x, v, in); return;
     case SEL_STORE: x86_sel_store(x, v, in); return;
@@ -374,7 +385,7 @@ static inline void select_one(X86 *x, uint32_t live, const IrInst *insts) {
         return;
     case SEL_EXIT_IF: x86_exit_if(x, v, in); return;
     case SEL_EXIT: x86_exit(x, in); return;
-    case SEL_COUNT: x86_count(x, in); return;
+    case SEL_COUNT: count(x, in); return;
     case SEL_LEAVE: x86_sel_ctl(x, v); return;
     case SEL_SLOT_AT: lea(x, 64, x86_def_int(x, v), x86_slot_mem(in)); return;
     case SEL_BY_EFFECT: break;
@@ -439,7 +450,7 @@ static HostError compile(HostCtx *h, const IrRegion *r, HostCode *room, HostOutp
     x86_analyse(x);
     x->next_sunk = (int8_t)(x->n_sunk - 1);
     x->n_forms = x->n_sunk;
-    if (!r->entry_flags) check_interrupt(x);
+    if (!r->entry_flags && x->may_loop) check_interrupt(x, RAX); // nobody has any yet
     const IrInst *const insts = r->insts;
     for (const uint32_t *i = x->live + x->n_live; i-- > x->live && x->at < x->limit;)
         select_one(x, *i, insts);

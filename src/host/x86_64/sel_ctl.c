@@ -217,17 +217,12 @@ static void emit_budget_stub(X86 *x, const Cold *c) {
     jmp_to(x, x->h->budget_out);
 }
 
-void x86_count(X86 *x, const IrInst *in) {
+static void budget(X86 *x, const IrInst *in) {
     if (x->h->count_reg < 0) {
-        x86_fail(x, "a count that was not announced");
+        x86_fail(x, "a budget that was not announced");
         return;
     }
-    unsigned reg = (unsigned)x->h->count_reg;
-    if (in->op == IR_count) { // flags that the next segment may want stay
-        if (in->imm) lea_down(x, reg, (int32_t)in->imm);
-        return;
-    }
-    alu_ri(x, 64, ALU_SUB, reg, (int32_t)in->imm);
+    alu_ri(x, 64, ALU_SUB, (unsigned)x->h->count_reg, (int32_t)in->imm);
     Cold *c = x86_cold(x, CC_S, emit_budget_stub);
     if (c) c->imm = in->imm << 32 | (int64_t)(uint32_t)(x86_guest_pc(x) - x->r->pc);
     x86_flags_lost(x);
@@ -540,7 +535,7 @@ void x86_sel_ctl(X86 *x, IrRef v) {
     switch (in->op) {
     case IR_exit_ind: exit_indirect(x, in); break;
     case IR_trap: trap(x, in); break;
-    case IR_budget: x86_count(x, in); break;
+    case IR_budget: budget(x, in); break;
     case IR_slot_get: mov_load(x, 64, x86_def_int(x, v), x86_slot_mem(in)); break;
     case IR_slot_add:
     case IR_slot_put: slot_write(x, in); break;

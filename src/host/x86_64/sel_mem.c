@@ -8,38 +8,48 @@ static int bits_of(IrType t) {
     return (int)ir_bytes(t) * 8;
 }
 
-Mem x86_address(X86 *x, IrRef v) {
-    const IrInst *in = &x->r->insts[v];
-    int64_t disp = in->op == IR_load || in->op == IR_store || in->op == IR_prefetch ? in->imm : 0;
-    Mem m = {.index = -1};
-    if (x->val[v].flags & VAL_FUSED_ADDR) {
-        const IrInst *add = &x->r->insts[in->a];
-        uint64_t c;
-        m.base = (int8_t)x86_use_int(x, add->a);
-        if (ir_const_value(x->r, add->b, &c)) {
-            disp += (int64_t)c;
-        } else {
-            const IrInst *shl = &x->r->insts[add->b];
-            if (shl->op == IR_shl && ir_const_value(x->r, shl->b, &c) && c <= 3) {
-                m.index = (int8_t)x86_use_int(x, shl->a);
-                m.scale = (uint8_t)c;
-            } else {
-                m.index = (int8_t)x86_use_int(x, add->b);
-            }
-        }
+// Of an add that is made for this access alone.
+static __attribute__((noinline)) Mem fused_address(X86 *x, const IrInst *add, int64_t *disp) {
+    Mem m = {.base = (int8_t)x86_use_int(x, add->a), .index = -1};
+    uint64_t c;
+    if (ir_const_value(x->r, add->b, &c)) {
+        *disp += (int64_t)c;
+        return m;
+    }
+    const IrInst *shl = &x->r->insts[add->b];
+    if (shl->op == IR_shl && ir_const_value(x->r, shl->b, &c) && c <= 3) {
+        m.index = (int8_t)x86_use_int(x, shl->a);
+        m.scale = (uint8_t)c;
     } else {
+        m.index = (int8_t)x86_use_int(x, add->b);
+    }
+    return m;
+}
+
+static __attribute__((noinline)) Mem far_address(X86 *x, Mem m, int64_t disp) {
+    unsigned t = x86_tmp_int(x);
+    mov_imm(x, t, (uint64_t)disp);
+    alu_rr(x, 64, ALU_ADD, t, (unsigned)m.base);
+    x86_flags_lost(x);
+    m.base = (int8_t)t;
+    return m;
+}
+
+static inline Mem address(X86 *x, IrRef v, const IrInst *in, int64_t disp) {
+    Mem m = {.index = -1};
+    if (x->val[v].flags & VAL_FUSED_ADDR)
+        m = fused_address(x, &x->r->insts[in->a], &disp);
+    else
         m.base = (int8_t)x86_use_int(x, in->a);
-    }
-    if (disp != (int32_t)disp) {
-        unsigned t = x86_tmp_int(x);
-        mov_imm(x, t, (uint64_t)disp);
-        alu_rr(x, 64, ALU_ADD, t, (unsigned)m.base);
-        x86_flags_lost(x);
-        m.base = (int8_t)t;
-        disp = 0;
-    }
+    if (UNLIKELY(disp != (int32_t)disp)) return far_address(x, m, disp);
     m.disp = (int32_t)disp;
     return m;
+}
+
+Mem x86_address(X86 *x, IrRef v) {
+    const IrInst *in = &x->r->insts[v];
+    bool has_disp = in->op == IR_load || in->op == IR_store || in->op == IR_prefetch;
+    return address(x, v, in, has_disp ? in->imm : 0);
 }
 
 static void load_vec(X86 *x, IrRef v, const IrInst *in) {
@@ -63,7 +73,7 @@ static void load(X86 *x, IrRef v, const IrInst *in) {
         return;
     }
     static const uint16_t op[2][4] = {{0x0FB6, 0x0FB7, 0x8B, 0x8B}, {0x0FBE, 0x0FBF, 0x63, 0x8B}};
-    Mem m = x86_address(x, v);
+    Mem m = address(x, v, in, in->imm);
     int bits = bits_of(in->aux), w = in->type == IR_I64 ? 64 : 32;
     bool sext = (in->aux2 & IR_SEXT) && bits < w;
     int lodging = x->val[v].hint >= 0 ? x->h->lodging_of_field[x->val[v].hint] : -1;
@@ -101,7 +111,7 @@ static void store(X86 *x, IrRef v, const IrInst *in) {
     }
     int bits = bits_of(in->aux);
     uint64_t c;
-    Mem m = x86_address(x, v);
+    Mem m = address(x, v, in, in->imm);
     if (in->aux2 & IR_RELEASE) {
         unsigned t = x86_tmp_int(x);
         mov_rr(x, 64, t, x86_use_int(x, in->b));

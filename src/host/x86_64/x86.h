@@ -108,6 +108,7 @@ struct HostCtx {
     int16_t field_of_int[16], field_of_vec[32];
     uint32_t int_homes, int_temps, vec_homes, vec_temps, lodgings; // register sets
     int count_reg;                        // holds hot.budget; -1: nobody counts
+    uint32_t count_down;                  // lea count_reg, [count_reg - 0], a byte each
     bool masks;                           // translated code has those of VecMask
     struct ConstPool *pool;               // host.c
     const uint8_t *code_base, *stubs_end; // pool and stubs; blocks lie behind
@@ -208,6 +209,7 @@ struct X86 {
     uint32_t n_live;
     IrRef now;                      // instruction being compiled
     IrRef int_val[16], vec_val[32]; // roots that registers hold; 0: nothing known
+    uint32_t int_until[5];          // last use of what integer temporaries hold (alloc.c: int_slot)
     uint32_t int_locked, vec_locked;
     uint64_t int_spills, vec_spills; // used slots
     Bank bank[2];                    // of integers, of vectors: alloc.c's view of all these
@@ -275,9 +277,21 @@ static inline bool x86_in_vec(IrType t) {
     enum { FLOATS = 1 << IR_F16 | 1 << IR_F32 | 1 << IR_F64 };
     return t >> 4 || FLOATS >> (t & 15) & 1;
 }
+unsigned x86_fetch(X86 *x, IrRef root, bool vec); // that is in no register: to one, which is locked
 // A register that holds v, locked until the end of the instruction.
-unsigned x86_use_int(X86 *x, IrRef v);
-unsigned x86_use_vec(X86 *x, IrRef v);
+static inline unsigned x86_use(X86 *x, IrRef v, bool vec) {
+    v = x86_root(x, v);
+    int reg = x->val[v].reg;
+    if (UNLIKELY(reg < 0)) return x86_fetch(x, v, vec);
+    *(vec ? &x->vec_locked : &x->int_locked) |= 1u << reg;
+    return (unsigned)reg;
+}
+static inline unsigned x86_use_int(X86 *x, IrRef v) {
+    return x86_use(x, v, false);
+}
+static inline unsigned x86_use_vec(X86 *x, IrRef v) {
+    return x86_use(x, v, true);
+}
 // The register to make v in: the home it is meant for when that is free to take, else a temporary.
 // It may be an operand's register only when that operand dies here; `x86_def_*_fresh` never is.
 unsigned x86_def_int(X86 *x, IrRef v);
@@ -296,6 +310,8 @@ unsigned x86_tmp_int(X86 *x);
 unsigned x86_tmp_vec(X86 *x);
 // This very temporary, its value moved out of the way.
 void x86_take_int(X86 *x, unsigned reg);
+// v is needed up to this instruction at least.
+void x86_live_until(X86 *x, IrRef v, uint32_t until);
 // v shares src's register: no code.
 void x86_alias(X86 *x, IrRef v, IrRef src);
 // Where v lies in memory, when it is not in a register (memory-homed or spilled): [rbp + *disp].
@@ -389,7 +405,6 @@ void x86_sel_atomic(X86 *x, IrRef v, const IrInst *in); // and fences
 void x86_sel_prefetch(X86 *x, IrRef v, const IrInst *in);
 void x86_exit_if(X86 *x, IrRef v, const IrInst *in); // sel_ctl.c
 void x86_exit(X86 *x, const IrInst *in);
-void x86_count(X86 *x, const IrInst *in);
 void x86_sel_ctl(X86 *x, IrRef v); // sel_ctl.c: exits, traps, calls
 bool x86_sel_vec(X86 *x, IrRef v); // sel_vec*.c: vector-typed results and operands
 bool x86_sel_fp(X86 *x, IrRef v);  // sel_fp.c: FLAGFP and float-typed ops

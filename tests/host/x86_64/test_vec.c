@@ -61,11 +61,9 @@ static unsigned take(Trial *t, uint32_t *locked, uint32_t set) {
 bool x86_zero_upper(const IrRegion *r, IrRef v) {
     return false;
 }
-unsigned x86_use_vec(X86 *x, IrRef v) {
-    return trial_of(x)->reg[v - 1];
-}
-unsigned x86_use_int(X86 *x, IrRef v) {
-    return trial_of(x)->reg[v - 1];
+unsigned x86_fetch(X86 *x, IrRef v, bool vec) { // all operands are in registers
+    fail_msg("%u asked for as %s", v, vec ? "a vector" : "an integer");
+    return trial_of(x)->reg[0];
 }
 unsigned x86_tmp_vec(X86 *x) {
     return take(trial_of(x), &x->vec_locked, vec_temps);
@@ -423,6 +421,7 @@ static int trial(Trial *t, const IrInst *in, const IrType at[3], const char *lev
         bool xmm = t->in_xmm[i];
         if (i >= n_args) continue;
         t->reg[i] = (uint8_t)take_operand(t, xmm);
+        x->val[i + 1].reg = (int8_t)t->reg[i];
         if (!xmm && at[i] == IR_I1) args[i].d[0] &= 1;
         V128 v = args[i]; // what is above a scalar is unspecified
         if (!ir_is_vec(at[i])) {
@@ -567,7 +566,7 @@ static void every_op(void **state) {
     static IrInst insts[8];
     static Val val[8];
     for (unsigned i = 0; i < ARRAY_LEN(val); i++) // all are wanted
-        val[i] = (Val){.root = i, .last_use = UINT32_MAX};
+        val[i] = (Val){.root = i, .last_use = UINT32_MAX, .reg = -1};
     static V128 vconsts[1];
     Arena arena = {0};
     x.x.h = &x.ctx;
