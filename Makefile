@@ -18,7 +18,7 @@ SHELL       := /bin/bash
 export DRAGOMAN_CACHE ?= off
 
 .PHONY: all help setup guest run test test-programs test-plugins soak unit tools programs hot cached interp bench bench-quick install clean distclean
-.PHONY: bench-paths bench-scaling bench-tools fuzz-insn corpus coverage asan werror check-layers check-globals check-docs fuzz fuzz-build
+.PHONY: bench-paths bench-scaling bench-tools fuzz-insn corpus coverage asan werror check-layers check-format check-globals check-docs fuzz fuzz-build
 
 all: $(BUILD)/build.ninja
 	@$(NINJA) $(BUILD) --quiet
@@ -37,7 +37,7 @@ help:
 	@echo "make install        under PREFIX=$(PREFIX), with DESTDIR"
 	@echo "make asan           everything of make test under ASan and UBSan, in build-asan"
 	@echo "make fuzz           each fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS)"
-	@echo "make check-layers check-globals check-docs      the rules of the house"
+	@echo "make check-layers check-format check-globals check-docs   the rules of the house"
 	@echo "make fuzz-insn      every A64 instruction with random operands against qemu-aarch64, for hours"
 	@echo "make coverage       each decode row and what it was compared with; corpus: all words of some libraries"
 	@echo "make clean          remove what was built; distclean: fetched guests as well"
@@ -141,6 +141,9 @@ asan:
 
 werror:
 	@$(MAKE) --no-print-directory all BUILD=build-werror-$(CC) MESON_FLAGS="-Dwerror=true"
+
+check-format:
+	@scripts/$@
 
 check-layers check-docs:
 	@scripts/$@

@@ -434,11 +434,11 @@ void ir_trap(IrRegion *r, IrTrap kind, unsigned value, uint64_t pc);
     static inline IrRef ir_##name(IrRegion *r, IrRef a, IrRef b) {                                 \
         return ir_emit(r, IR_##name, ir_type(r, a), a, b, 0, 0, 0, 0);                             \
     }
-IR_BIN(add)
-IR_BIN(sub)
-IR_BIN(mul) IR_BIN(umulh) IR_BIN(smulh) IR_BIN(udiv) IR_BIN(sdiv) IR_BIN(and) IR_BIN(or) IR_BIN(xor)
-    IR_BIN(andn) IR_BIN(shl) IR_BIN(shr) IR_BIN(sar) IR_BIN(ror) IR_UN(neg) IR_UN(not ) IR_UN(clz)
-        IR_UN(ctz) IR_UN(rbit) IR_UN(bswap) IR_UN(fneg) IR_UN(fabs)
+// clang-format off
+IR_BIN(add) IR_BIN(sub) IR_BIN(mul) IR_BIN(umulh) IR_BIN(smulh) IR_BIN(udiv) IR_BIN(sdiv)
+IR_BIN(and) IR_BIN(or) IR_BIN(xor) IR_BIN(andn) IR_BIN(shl) IR_BIN(shr) IR_BIN(sar) IR_BIN(ror)
+IR_UN(neg) IR_UN(not) IR_UN(clz) IR_UN(ctz) IR_UN(rbit) IR_UN(bswap) IR_UN(fneg) IR_UN(fabs)
+// clang-format on
 #undef IR_UN
 #undef IR_BIN
     // With an explicit type: vectors, floats and conversions.

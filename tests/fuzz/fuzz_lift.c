@@ -26,9 +26,8 @@ static const uint8_t *fetch(void *ctx, uint64_t pc, unsigned bytes) {
 static void compile(const Guest *g, const IrRegion *r, uint8_t *room) {
     DgmErr err = {""};
     HostCode code = {.at = room, .end = room + CODE_BYTES};
-    HostCtx *ctx =
-        host_x86_64.create(g->fields, g->n_fields, g->pc_field, g->state_bytes, &g->hot, NULL, 0,
-                           &code, &err);
+    HostCtx *ctx = host_x86_64.create(g->fields, g->n_fields, g->pc_field, g->state_bytes, &g->hot,
+                                      NULL, 0, &code, &err);
     require(ctx);
     // exactly the room that host.h promises is enough, so that a sanitizer sees what goes beyond
     HostOutput out = {.links = calloc(r->n_exits + !r->n_exits, sizeof *out.links),

@@ -15,7 +15,8 @@ enum {
 };
 #define CASE_CODE 0x50000000ul
 #define CASE_MEM  0x60000000ul
-#define CASE_WORK 0x58000000ul // the case being run, in the guest program (saved sp, tpidr in front)
+#define CASE_WORK                                                                                  \
+    0x58000000ul // the case being run, in the guest program (saved sp, tpidr in front)
 
 typedef struct Case {
     uint64_t x[31], sp;

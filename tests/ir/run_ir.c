@@ -43,7 +43,7 @@ static const IrField fields[] = {
     {"pc", offsetof(State, pc), IR_I64, -1, -1},
     {"flags", offsetof(State, flags), IR_FLAGS, -1, -1},
 };
-enum { PC_FIELD = 12, FLAGS_FIELD = 13, MEMORY_BYTES = 256, CODE_BYTES = 4 << 20};
+enum { PC_FIELD = 12, FLAGS_FIELD = 13, MEMORY_BYTES = 256, CODE_BYTES = 4 << 20 };
 
 static const Host *const hosts[] = {&host_interp, &host_x86_64};
 
@@ -167,9 +167,8 @@ static bool compile(Code *code, const IrRegion *r, uint8_t *room, DgmErr *err) {
     static const IrHotFields hot = {
         ints, vecs, saved, ARRAY_LEN(ints), ARRAY_LEN(vecs), ARRAY_LEN(saved)};
     HostCode at = {room, room + CODE_BYTES};
-    code->ctx =
-        code->host->create(fields, ARRAY_LEN(fields), PC_FIELD, sizeof(State), &hot, NULL,
-                           HOST_COUNTS, &at, err);
+    code->ctx = code->host->create(fields, ARRAY_LEN(fields), PC_FIELD, sizeof(State), &hot, NULL,
+                                   HOST_COUNTS, &at, err);
     if (!code->ctx) return false;
     HostOutput out = {.links = code->links, .faults = code->faults};
     HostError e = code->host->compile(code->ctx, r, &at, &out, err);

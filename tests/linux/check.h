@@ -10,26 +10,26 @@
 
 static int check_failures;
 
-#define CHECK(condition)                                                                        \
-    do {                                                                                         \
-        errno = 0;                                                                               \
-        if (!(condition)) {                                                                      \
-            printf("%s:%d: not so: %s (errno %d, %s)\n", __FILE_NAME__, __LINE__, #condition,   \
-                   errno, strerror(errno));                                                      \
-            check_failures++;                                                                    \
-        }                                                                                        \
+#define CHECK(condition)                                                                           \
+    do {                                                                                           \
+        errno = 0;                                                                                 \
+        if (!(condition)) {                                                                        \
+            printf("%s:%d: not so: %s (errno %d, %s)\n", __FILE_NAME__, __LINE__, #condition,      \
+                   errno, strerror(errno));                                                        \
+            check_failures++;                                                                      \
+        }                                                                                          \
     } while (0)
 
 // The call gives -1 and this errno.
-#define FAILS(error, call)                                                                       \
-    do {                                                                                         \
-        errno = 0;                                                                               \
-        long long got_ = (long long)(call);                                                      \
-        if (got_ != -1 || errno != (error)) {                                                    \
-            printf("%s:%d: %s gave %lld, errno %d (%s); expected %s\n", __FILE_NAME__, __LINE__, \
-                   #call, got_, errno, strerror(errno), #error);                                 \
-            check_failures++;                                                                    \
-        }                                                                                        \
+#define FAILS(error, call)                                                                         \
+    do {                                                                                           \
+        errno = 0;                                                                                 \
+        long long got_ = (long long)(call);                                                        \
+        if (got_ != -1 || errno != (error)) {                                                      \
+            printf("%s:%d: %s gave %lld, errno %d (%s); expected %s\n", __FILE_NAME__, __LINE__,   \
+                   #call, got_, errno, strerror(errno), #error);                                   \
+            check_failures++;                                                                      \
+        }                                                                                          \
     } while (0)
 
 static inline int check_done(void) {

@@ -24,7 +24,8 @@ static void try(const char *path) {
     char text[64] = {0};
     struct stat st;
     // only files: other processes' pipes keep what is in them
-    if (fd >= 0 && !fstat(fd, &st) && S_ISREG(st.st_mode) && read(fd, text, sizeof text - 1) > 0 && !strncmp(text, "SECRET", 6)) {
+    if (fd >= 0 && !fstat(fd, &st) && S_ISREG(st.st_mode) && read(fd, text, sizeof text - 1) > 0 &&
+        !strncmp(text, "SECRET", 6)) {
         printf("escaped by open(%s)\n", path);
         check_failures++;
     }
@@ -70,8 +71,9 @@ static void links(void) {
     char target[8192];
     mkdir("/a", 0755);
     mkdir("/a/b", 0755);
-    const char *formats[] = {"%s", "../../../../../../../../..%s", "/..%s", "/a/../..%s",
-                             "/a/b/../../../..%s", "./../../..%s", "//..//..%s"};
+    const char *formats[] = {"%s",         "../../../../../../../../..%s", "/..%s",
+                             "/a/../..%s", "/a/b/../../../..%s",           "./../../..%s",
+                             "//..//..%s"};
     for (unsigned i = 0; i < sizeof formats / sizeof *formats; i++) {
         snprintf(target, sizeof target, formats[i], secret);
         unlink("/a/b/l");
@@ -172,8 +174,12 @@ static void proc(const char *pid) {
 
 static void open2(void) {
     int root = open("/", O_RDONLY | O_DIRECTORY), a = open("/a", O_RDONLY | O_DIRECTORY);
-    const uint64_t resolve[] = {0, RESOLVE_IN_ROOT, RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS,
-                                RESOLVE_NO_MAGICLINKS, RESOLVE_NO_XDEV};
+    const uint64_t resolve[] = {0,
+                                RESOLVE_IN_ROOT,
+                                RESOLVE_BENEATH,
+                                RESOLVE_NO_SYMLINKS,
+                                RESOLVE_NO_MAGICLINKS,
+                                RESOLVE_NO_XDEV};
     char path[8192];
     for (unsigned i = 0; i < sizeof resolve / sizeof *resolve; i++)
         for (int up = 0; up < 12; up++) {

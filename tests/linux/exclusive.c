@@ -27,8 +27,8 @@ static uint64_t add(volatile uint64_t *p, uint64_t n) {
     return v;
 }
 
-// A stack whose nodes are used again at once: a pop that does not notice that the head went and came
-// back puts a node on top that somebody has.
+// A stack whose nodes are used again at once: a pop that does not notice that the head went and
+// came back puts a node on top that somebody has.
 typedef struct Node {
     struct Node *volatile next;
     volatile uint64_t owner;
@@ -102,7 +102,8 @@ static void on_fault(int signo) {
 }
 
 static void fault_in_store(void) {
-    volatile uint64_t *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    volatile uint64_t *page =
+        mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     signal(SIGSEGV, on_fault);
     for (int i = 0; i < 3; i++) {
         mprotect((void *)page, 4096, PROT_READ);

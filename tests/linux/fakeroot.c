@@ -25,7 +25,8 @@ static int second(void) {
     CHECK(!getresuid(&r, &e, &s) && r == 33 && e == 33 && s == 33);
     CHECK(getgid() == 34 && getegid() == 34);
     CHECK(getgroups(8, groups) == 2 && groups[0] == 5 && groups[1] == 6);
-    CHECK(!stat("/tmp/f", &st) && st.st_uid == 7 && st.st_gid == 8 && (st.st_mode & 07777) == 04711);
+    CHECK(!stat("/tmp/f", &st) && st.st_uid == 7 && st.st_gid == 8 &&
+          (st.st_mode & 07777) == 04711);
     CHECK(!stat("/tmp/dev", &st) && S_ISCHR(st.st_mode) && st.st_rdev == makedev(5, 1));
     FAILS(EPERM, chown("/tmp/f", 1, 1));
     FAILS(EPERM, setuid(0));
@@ -67,7 +68,9 @@ static void jail(void) {
     for (int i = 0; i < 3; i++) { // the root is each process's own, also of those that share memory
         pid = vfork();
         if (!pid) {
-            if (chroot("/jail") || (i && chroot("/in")) || chdir("/") || access("/program", F_OK) != -(i > 0)) _exit(51);
+            if (chroot("/jail") || (i && chroot("/in")) || chdir("/") ||
+                access("/program", F_OK) != -(i > 0))
+                _exit(51);
             if (!i && !chdir("in")) execv("/program", argv);
             _exit(8);
         }
@@ -90,11 +93,13 @@ int main(int argc, char **argv) {
     int fd = open("/tmp/f", O_CREAT | O_RDWR, 0666);
     CHECK(fd >= 0);
     CHECK(!fstat(fd, &st) && st.st_uid == 0 && st.st_gid == 0);
-    CHECK(!chown("/tmp/f", 1000, 2000) && !stat("/tmp/f", &st) && st.st_uid == 1000 && st.st_gid == 2000);
+    CHECK(!chown("/tmp/f", 1000, 2000) && !stat("/tmp/f", &st) && st.st_uid == 1000 &&
+          st.st_gid == 2000);
     CHECK(!fchown(fd, 7, -1) && !fstat(fd, &st) && st.st_uid == 7 && st.st_gid == 2000);
     CHECK(!chown("/tmp/f", -1, 8) && !stat("/tmp/f", &st) && st.st_uid == 7 && st.st_gid == 8);
     CHECK(!chmod("/tmp/f", 04711) && !stat("/tmp/f", &st) && (st.st_mode & 07777) == 04711);
-    CHECK(!statx(AT_FDCWD, "/tmp/f", 0, STATX_BASIC_STATS, &sx) && sx.stx_uid == 7 && sx.stx_mode == (S_IFREG | 04711));
+    CHECK(!statx(AT_FDCWD, "/tmp/f", 0, STATX_BASIC_STATS, &sx) && sx.stx_uid == 7 &&
+          sx.stx_mode == (S_IFREG | 04711));
     CHECK(!chown("/tmp/f", 7, 8) && !stat("/tmp/f", &st) && (st.st_mode & 07777) == 0711);
     CHECK(!chmod("/tmp/f", 04711));
     // a link is not its target
@@ -103,7 +108,8 @@ int main(int argc, char **argv) {
     CHECK(!fchownat(fd, "", 7, 8, AT_EMPTY_PATH) && !chmod("/tmp/f", 04711));
     // devices
     CHECK(!mknod("/tmp/dev", S_IFCHR | 0620, makedev(5, 1)));
-    CHECK(!stat("/tmp/dev", &st) && S_ISCHR(st.st_mode) && (st.st_mode & 07777) == 0600 && st.st_rdev == makedev(5, 1));
+    CHECK(!stat("/tmp/dev", &st) && S_ISCHR(st.st_mode) && (st.st_mode & 07777) == 0600 &&
+          st.st_rdev == makedev(5, 1));
     CHECK(!mkfifo("/tmp/fifo", 0600) && !stat("/tmp/fifo", &st) && S_ISFIFO(st.st_mode));
     FAILS(EEXIST, mknod("/tmp/dev", S_IFBLK | 0600, makedev(1, 1)));
     // an inode that is used again is another file
@@ -115,8 +121,10 @@ int main(int argc, char **argv) {
         unlink("/tmp/x");
     }
     // a directory that nobody may enter can be entered
-    CHECK(!mkdir("/tmp/d", 0700) && !chmod("/tmp/d", 0) && !stat("/tmp/d", &st) && (st.st_mode & 0777) == 0);
-    CHECK(open("/tmp/d/in", O_CREAT | O_RDWR, 0) >= 0 && !chmod("/tmp/d/in", 0) && open("/tmp/d/in", O_RDWR) >= 0);
+    CHECK(!mkdir("/tmp/d", 0700) && !chmod("/tmp/d", 0) && !stat("/tmp/d", &st) &&
+          (st.st_mode & 0777) == 0);
+    CHECK(open("/tmp/d/in", O_CREAT | O_RDWR, 0) >= 0 && !chmod("/tmp/d/in", 0) &&
+          open("/tmp/d/in", O_RDWR) >= 0);
     // ids
     pid_t pid = fork();
     if (!pid) {

@@ -14,11 +14,11 @@ static volatile struct {
 static volatile uint64_t r[MAX_THREADS][2];
 static _Atomic int at_start, at_end, round_no;
 
-#define DMB      __asm__ volatile("dmb ish" ::: "memory")
-#define DMB_LD   __asm__ volatile("dmb ishld" ::: "memory")
-#define DMB_ST   __asm__ volatile("dmb ishst" ::: "memory")
-#define X        x[i % (ROUNDS / 100)].v
-#define Y        y[i % (ROUNDS / 100)].v
+#define DMB    __asm__ volatile("dmb ish" ::: "memory")
+#define DMB_LD __asm__ volatile("dmb ishld" ::: "memory")
+#define DMB_ST __asm__ volatile("dmb ishst" ::: "memory")
+#define X      x[i % (ROUNDS / 100)].v
+#define Y      y[i % (ROUNDS / 100)].v
 static uint64_t ldar(volatile uint64_t *p) {
     uint64_t v;
     __asm__ volatile("ldar %0, [%1]" : "=r"(v) : "r"(p) : "memory");
@@ -154,15 +154,16 @@ static void *play(void *arg) {
 }
 
 int main(void) {
-    static const Litmus all[] = {{"MP dmb", 2, mp_dmb, mp_no},       {"MP ldar stlr", 2, mp_order, mp_no},
-                                 {"SB dmb", 2, sb_dmb, sb_no},       {"SB ldar stlr", 2, sb_order, sb_no},
-                                 {"LB dmb", 2, lb, lb_no},           {"IRIW ldar", 4, iriw, iriw_no},
+    static const Litmus all[] = {{"MP dmb", 2, mp_dmb, mp_no}, {"MP ldar stlr", 2, mp_order, mp_no},
+                                 {"SB dmb", 2, sb_dmb, sb_no}, {"SB ldar stlr", 2, sb_order, sb_no},
+                                 {"LB dmb", 2, lb, lb_no},     {"IRIW ldar", 4, iriw, iriw_no},
                                  {"2+2W dmb", 2, w2, w2_no}};
     for (unsigned k = 0; k < sizeof all / sizeof *all && !check_failures; k++) {
         now = &all[k];
         round_no = 0;
         pthread_t t[MAX_THREADS];
-        for (int i = 1; i < now->threads; i++) pthread_create(&t[i], NULL, play, (void *)(intptr_t)i);
+        for (int i = 1; i < now->threads; i++)
+            pthread_create(&t[i], NULL, play, (void *)(intptr_t)i);
         play(NULL);
         if (check_failures) return check_done();
         for (int i = 1; i < now->threads; i++) pthread_join(t[i], NULL);

@@ -65,8 +65,11 @@ static void remaps(void) {
     for (int i = 0; i < 8; i++) m[i * PAGE] = i + 1;
     munmap(m + 4 * PAGE, 4 * PAGE);
     CHECK((n = mremap(m, 4 * PAGE, 2 * PAGE, 0)) == m);
-    FAILS(EFAULT, mincore(m + 2 * PAGE, PAGE, (void *)8) == -1 && errno == ENOMEM ? (errno = EFAULT, -1) : 0);
-    CHECK((n = mremap(m, 2 * PAGE, 100 * PAGE, MREMAP_MAYMOVE)) != MAP_FAILED && n[0] == 1 && n[PAGE] == 2 && !n[99 * PAGE]);
+    FAILS(EFAULT, mincore(m + 2 * PAGE, PAGE, (void *)8) == -1 && errno == ENOMEM
+                      ? (errno = EFAULT, -1)
+                      : 0);
+    CHECK((n = mremap(m, 2 * PAGE, 100 * PAGE, MREMAP_MAYMOVE)) != MAP_FAILED && n[0] == 1 &&
+          n[PAGE] == 2 && !n[99 * PAGE]);
     char *block = mmap(NULL, 6 * PAGE, RW, ANON, -1, 0);
     MAP_FAILS(ENOMEM, mremap(block, 2 * PAGE, 4096 * 1024 * 1024ull * 1024, 0));
     char *to = map(4 * PAGE);
@@ -80,7 +83,8 @@ static void remaps(void) {
     // the place wanted by a mremap that failed is still free
     char *free_place = map(PAGE);
     munmap(free_place, PAGE);
-    MAP_FAILS(EFAULT, mremap((void *)0x10000, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, free_place));
+    MAP_FAILS(EFAULT,
+              mremap((void *)0x10000, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, free_place));
     CHECK(mmap(free_place, PAGE, RW, ANON | MAP_FIXED_NOREPLACE, -1, 0) == free_place);
     // a second view of shared memory
     int fd = memfd_create("x", 0);
@@ -89,7 +93,8 @@ static void remaps(void) {
     CHECK(t != MAP_FAILED && t != s);
     s[5] = 9;
     CHECK(t[5] == 9);
-    CHECK((t = mremap(to, PAGE, PAGE, MREMAP_MAYMOVE | 4 /* DONTUNMAP */, 0)) != MAP_FAILED && t[0] == 77 && to[0] == 0);
+    CHECK((t = mremap(to, PAGE, PAGE, MREMAP_MAYMOVE | 4 /* DONTUNMAP */, 0)) != MAP_FAILED &&
+          t[0] == 77 && to[0] == 0);
 }
 
 static sig_atomic_t faults;
@@ -138,7 +143,8 @@ static void breaks(void) {
 // Everything, everywhere: what is Dragoman's stays.
 static void rampage(void) {
     int fixed = 0, refused = 0;
-    for (uint64_t at = 0x550000000000; at < TOP; at += at < TOP - (64ull << 30) ? 4ull << 30 : 4ull << 20) {
+    for (uint64_t at = 0x550000000000; at < TOP;
+         at += at < TOP - (64ull << 30) ? 4ull << 30 : 4ull << 20) {
         char *p = mmap((void *)at, PAGE, PROT_NONE, ANON | MAP_FIXED_NOREPLACE, -1, 0);
         if (p == (void *)at) {
             munmap(p, PAGE);
@@ -161,15 +167,20 @@ static void rampage(void) {
     if (!pid) {
         extern char __executable_start;
         uint64_t top = 0x7fffffffe000;
-        FAILS(ENOMEM, mprotect((void *)0x560000000000, top - 0x560000000000, PROT_READ | PROT_WRITE));
-        MAP_FAILS(ENOMEM, mmap((void *)0x7f0000000000, top - 0x7f0000000000, RW, ANON | MAP_FIXED | MAP_NORESERVE, -1, 0));
+        FAILS(ENOMEM,
+              mprotect((void *)0x560000000000, top - 0x560000000000, PROT_READ | PROT_WRITE));
+        MAP_FAILS(ENOMEM, mmap((void *)0x7f0000000000, top - 0x7f0000000000, RW,
+                               ANON | MAP_FIXED | MAP_NORESERVE, -1, 0));
         MAP_FAILS(EFAULT, mremap((void *)0x7ffff0000000, PAGE, 2 * PAGE, MREMAP_MAYMOVE));
         if (check_failures) _exit(1);
         // all mappings of the guest that do not hold this code go; then no more memory of ours
         register long x0 __asm__("x0") = (long)0x100000000;
         register long x1 __asm__("x1") = (long)(TOP - 0x100000000);
         register long x8 __asm__("x8") = SYS_munmap;
-        __asm__ volatile("svc 0\n mov x0, 33\n mov x8, 94\n svc 0" : "+r"(x0) : "r"(x1), "r"(x8) : "memory");
+        __asm__ volatile("svc 0\n mov x0, 33\n mov x8, 94\n svc 0"
+                         : "+r"(x0)
+                         : "r"(x1), "r"(x8)
+                         : "memory");
     }
     int status;
     waitpid(pid, &status, 0);
@@ -181,7 +192,8 @@ static void limits(char *self) {
     pid_t pid = fork();
     if (!pid) {
         struct rlimit limit = {64 << 20, 128 << 20}, got;
-        if (setrlimit(RLIMIT_AS, &limit) || getrlimit(RLIMIT_AS, &got) || got.rlim_cur != 64 << 20) _exit(1);
+        if (setrlimit(RLIMIT_AS, &limit) || getrlimit(RLIMIT_AS, &got) || got.rlim_cur != 64 << 20)
+            _exit(1);
         long n = 0;
         while (map(1 << 20) != MAP_FAILED && n < 1000) n++;
         if (n > 64 || n < 20 || errno != ENOMEM) _exit(2);
@@ -212,7 +224,8 @@ static void ipc(void) {
     CHECK(id >= 0 && !shmctl(id, IPC_STAT, &ds) && ds.shm_segsz == 3 * PAGE && ds.shm_nattch == 0);
     char *a = shmat(id, NULL, 0), *b = shmat(id, NULL, SHM_RDONLY);
     a[100] = 5;
-    CHECK(b[100] == 5 && !shmctl(id, IPC_STAT, &ds) && ds.shm_nattch == 2 && ds.shm_lpid == getpid());
+    CHECK(b[100] == 5 && !shmctl(id, IPC_STAT, &ds) && ds.shm_nattch == 2 &&
+          ds.shm_lpid == getpid());
     FAILS(EINVAL, shmdt(a + 1));
     CHECK(!shmdt(a) && !shmdt(b) && !shmctl(id, IPC_RMID, NULL));
     FAILS(EINVAL, shmat(id, NULL, 0) == (void *)-1 ? -1 : 0);
@@ -228,19 +241,24 @@ static void ipc(void) {
     CHECK(id >= 0 && !semctl(id, 0, SETALL, u));
     u.buf = &sds;
     memset(&sds, 0xaa, sizeof sds);
-    CHECK(!semctl(id, 0, IPC_STAT, u) && sds.sem_nsems == 3 && (sds.sem_perm.mode & 0777) == 0600 && sds.sem_otime == 0 &&
-          sds.sem_ctime > 1000000000);
+    CHECK(!semctl(id, 0, IPC_STAT, u) && sds.sem_nsems == 3 && (sds.sem_perm.mode & 0777) == 0600 &&
+          sds.sem_otime == 0 && sds.sem_ctime > 1000000000);
     struct sembuf op = {1, -5, IPC_NOWAIT};
     CHECK(!semop(id, &op, 1) && semctl(id, 1, GETVAL) == 0 && semctl(id, 2, GETVAL) == 6);
     FAILS(EAGAIN, semop(id, &op, 1));
     CHECK(!semctl(id, 0, IPC_STAT, u) && sds.sem_otime >= sds.sem_ctime - 1);
     sds.sem_perm.mode = 0640;
-    CHECK(!semctl(id, 0, IPC_SET, u) && !semctl(id, 0, IPC_STAT, u) && (sds.sem_perm.mode & 0777) == 0640);
+    CHECK(!semctl(id, 0, IPC_SET, u) && !semctl(id, 0, IPC_STAT, u) &&
+          (sds.sem_perm.mode & 0777) == 0640);
     CHECK(!semctl(id, 0, IPC_RMID));
     struct msqid_ds mds;
-    struct { long type; char text[10]; } msg = {3, "message"};
+    struct {
+        long type;
+        char text[10];
+    } msg = {3, "message"};
     id = msgget(IPC_PRIVATE, 0600);
-    CHECK(id >= 0 && !msgsnd(id, &msg, 8, 0) && !msgctl(id, IPC_STAT, &mds) && mds.msg_qnum == 1 && mds.msg_lspid == getpid());
+    CHECK(id >= 0 && !msgsnd(id, &msg, 8, 0) && !msgctl(id, IPC_STAT, &mds) && mds.msg_qnum == 1 &&
+          mds.msg_lspid == getpid());
     memset(&msg, 0, sizeof msg);
     CHECK(msgrcv(id, &msg, 10, 3, 0) == 8 && !strcmp(msg.text, "message"));
     FAILS(ENOMSG, msgrcv(id, &msg, 10, 3, IPC_NOWAIT));
@@ -251,8 +269,9 @@ int main(int argc, char **argv) {
     setvbuf(stdout, NULL, _IONBF, 0);
     if (argc > 1) {
         struct rlimit got;
-        return getrlimit(RLIMIT_AS, &got) || got.rlim_cur != 64 << 20 || got.rlim_max != 128 << 20 ||
-               map(70 << 20) != MAP_FAILED || map(1 << 20) == MAP_FAILED;
+        return getrlimit(RLIMIT_AS, &got) || got.rlim_cur != 64 << 20 ||
+               got.rlim_max != 128 << 20 || map(70 << 20) != MAP_FAILED ||
+               map(1 << 20) == MAP_FAILED;
     }
     rules();
     remaps();

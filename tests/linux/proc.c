@@ -54,7 +54,8 @@ static void itself(void) {
     // as an argument of exec, also from elsewhere
     CHECK(slurp("/proc/self/comm") > 0 && !strcmp(text, "program\n"));
     CHECK(slurp("/proc/self/cmdline") == 15 && !memcmp(text, "/program\0first", 15));
-    CHECK(slurp("/proc/self/maps") > 0 && strstr(text, "/program\n") && strstr(text, "[stack]") && strstr(text, "[heap]"));
+    CHECK(slurp("/proc/self/maps") > 0 && strstr(text, "/program\n") && strstr(text, "[stack]") &&
+          strstr(text, "[heap]"));
     CHECK(!strstr(text, "dragoman"));
     int maps = openat(dir, "maps", O_RDONLY);
     CHECK(maps >= 0 && read(maps, text, 20) == 20);
@@ -112,7 +113,9 @@ static void another(void) {
 // What the host's loader would obey must reach the guest and only the guest.
 static void environments(void) {
     char *argv[] = {"program", "env", NULL};
-    char *env[] = {"A=1", "LD_PRELOAD=/no/such.so", "LD_LIBRARY_PATH=/x", "DRAGOMAN_GUEST:B=2", "LD_DEBUG=all", NULL};
+    char *env[] = {
+        "A=1", "LD_PRELOAD=/no/such.so", "LD_LIBRARY_PATH=/x", "DRAGOMAN_GUEST:B=2", "LD_DEBUG=all",
+        NULL};
     pid_t pid = fork();
     if (!pid) {
         execve("/program", argv, env);
@@ -124,7 +127,8 @@ static void environments(void) {
 }
 
 static int check_environment(void) {
-    static const char *const want[] = {"A=1", "LD_PRELOAD=/no/such.so", "LD_LIBRARY_PATH=/x", "DRAGOMAN_GUEST:B=2", "LD_DEBUG=all"};
+    static const char *const want[] = {"A=1", "LD_PRELOAD=/no/such.so", "LD_LIBRARY_PATH=/x",
+                                       "DRAGOMAN_GUEST:B=2", "LD_DEBUG=all"};
     int n = 0;
     for (; environ[n]; n++)
         if (n > 4 || strcmp(environ[n], want[n])) return 1;
@@ -183,7 +187,8 @@ static void files(void) {
     CHECK(wd >= 0);
     close(open("/tmp/made", O_CREAT | O_RDWR, 0600));
     struct inotify_event *e = (void *)buffer;
-    CHECK(read(in, buffer, sizeof buffer) > 0 && e->wd == wd && e->mask == IN_CREATE && !strcmp(e->name, "made"));
+    CHECK(read(in, buffer, sizeof buffer) > 0 && e->wd == wd && e->mask == IN_CREATE &&
+          !strcmp(e->name, "made"));
     CHECK(!symlink("/tmp", "/tmp/l"));
     CHECK(inotify_add_watch(in, "/tmp/l", IN_CREATE | IN_DELETE) == wd);
     CHECK(inotify_add_watch(in, "/tmp/l", IN_CREATE | IN_DONT_FOLLOW) != wd);
@@ -220,7 +225,8 @@ int main(int argc, char **argv) {
     if (argc > 1 && !strcmp(argv[1], "wait")) return puts("."), pause();
     if (argc > 1 && !strcmp(argv[1], "env")) return check_environment();
     // how a script of scripts() gets here: 100 and the number of arguments
-    if (argc > 1 && !strcmp(argv[1], "args")) return strcmp(argv[argc - 1], "b c") ? 99 : 100 + argc;
+    if (argc > 1 && !strcmp(argv[1], "args"))
+        return strcmp(argv[argc - 1], "b c") ? 99 : 100 + argc;
     char cwd[100];
     CHECK(getcwd(cwd, sizeof cwd) && !strcmp(cwd, "/bound"));
     malloc(1000); // a heap

@@ -104,7 +104,8 @@ static void spawns(void) {
     sigaddset(&set, SIGUSR1);
     posix_spawnattr_setsigdefault(&attr, &set);
     posix_spawnattr_setsigmask(&attr, &set);
-    posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETPGROUP);
+    posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK |
+                                        POSIX_SPAWN_SETPGROUP);
     char *masked[] = {"process", "mask", NULL};
     CHECK(posix_spawn(&pid, "/proc/self/exe", NULL, &attr, masked, environ) == 0);
     CHECK(WEXITSTATUS(status_of(pid)) == 0);
@@ -117,7 +118,8 @@ static void *spawner(void *arg) {
     char *argv[] = {"process", "exit", "1", NULL};
     for (int i = 0; i < 15; i++) {
         pid_t pid;
-        if (posix_spawn(&pid, "/proc/self/exe", NULL, NULL, argv, environ) || WEXITSTATUS(status_of(pid)) != 1)
+        if (posix_spawn(&pid, "/proc/self/exe", NULL, NULL, argv, environ) ||
+            WEXITSTATUS(status_of(pid)) != 1)
             return "spawn in threads";
     }
     return NULL;
@@ -145,13 +147,15 @@ static int clone_child(void *arg) {
 
 static void clones(void) {
     int pidfd = -1;
-    struct clone_args a = {.flags = CLONE_PIDFD, .pidfd = (uintptr_t)&pidfd, .exit_signal = SIGCHLD};
+    struct clone_args a = {
+        .flags = CLONE_PIDFD, .pidfd = (uintptr_t)&pidfd, .exit_signal = SIGCHLD};
     pid_t pid = clone3(&a, sizeof a);
     if (!pid) _exit(8);
     struct pollfd pf = {.fd = pidfd, .events = POLLIN};
     CHECK(pid > 0 && poll(&pf, 1, 5000) == 1);
     siginfo_t si;
-    CHECK(!waitid(P_PIDFD, pidfd, &si, WEXITED) && si.si_status == 8 && si.si_pid == pid && si.si_code == CLD_EXITED);
+    CHECK(!waitid(P_PIDFD, pidfd, &si, WEXITED) && si.si_status == 8 && si.si_pid == pid &&
+          si.si_code == CLD_EXITED);
     close(pidfd);
     a.exit_signal = 99;
     FAILS(EINVAL, clone3(&a, sizeof a));
@@ -202,8 +206,10 @@ static void clones(void) {
     // numbers where they are wanted
     int parent_tid = 0;
     int *child_tid = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    a = (struct clone_args){.flags = CLONE_PARENT_SETTID | CLONE_CHILD_SETTID, .exit_signal = SIGCHLD,
-                            .parent_tid = (uintptr_t)&parent_tid, .child_tid = (uintptr_t)child_tid};
+    a = (struct clone_args){.flags = CLONE_PARENT_SETTID | CLONE_CHILD_SETTID,
+                            .exit_signal = SIGCHLD,
+                            .parent_tid = (uintptr_t)&parent_tid,
+                            .child_tid = (uintptr_t)child_tid};
     pid = clone3(&a, sizeof a);
     if (!pid) _exit(*child_tid != getpid());
     CHECK(status_of(pid) == 0 && parent_tid == pid && *child_tid == pid);
@@ -239,7 +245,8 @@ static void execs(void) {
     FAILS(ENOENT, syscall(SYS_execveat, root, "", argv, environ, 0));
     FAILS(EFAULT, syscall(SYS_execve, 8, argv, environ));
     FAILS(EFAULT, syscall(SYS_execve, "/proc/self/exe", 8, environ));
-    FAILS(ENOEXEC, execv("/proc/self/maps", argv) == -1 && errno == EACCES ? (errno = ENOEXEC, -1) : -1);
+    FAILS(ENOEXEC,
+          execv("/proc/self/maps", argv) == -1 && errno == EACCES ? (errno = ENOEXEC, -1) : -1);
     // close-on-exec is
     int keep = dup(root), shut = fcntl(root, F_DUPFD_CLOEXEC, 0);
     char k[16], c[16];
@@ -312,14 +319,13 @@ static void waits(void) {
     CHECK(!prctl(PR_SET_CHILD_SUBREAPER, 0));
 }
 
-// Long enough for whatever watches the program to have begun: it has one thread, and may do what only
-// such a process may.
+// Long enough for whatever watches the program to have begun: it has one thread, and may do what
+// only such a process may.
 static void has_one_thread(void) {
     struct timeval from, now;
     char text[4096], path[] = "/proc/self/status";
     gettimeofday(&from, NULL);
-    do
-        gettimeofday(&now, NULL);
+    do gettimeofday(&now, NULL);
     while ((now.tv_sec - from.tv_sec) * 1000000 + now.tv_usec - from.tv_usec < 60000);
     int fd = open(path, O_RDONLY);
     ssize_t n = read(fd, text, sizeof text - 1);

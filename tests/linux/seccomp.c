@@ -26,11 +26,13 @@ static long install(struct sock_filter *insns, unsigned n, unsigned flags) {
 
 // This call gets this verdict, others are allowed.
 static long forbid(int nr, uint32_t verdict, unsigned flags) {
-    struct sock_filter f[] = {
-        LOAD(arch), BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_AARCH64, 1, 0),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
-        LOAD(nr), BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, nr, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, verdict), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+    struct sock_filter f[] = {LOAD(arch),
+                              BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_AARCH64, 1, 0),
+                              BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+                              LOAD(nr),
+                              BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, nr, 0, 1),
+                              BPF_STMT(BPF_RET | BPF_K, verdict),
+                              BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
     return install(f, sizeof f / sizeof *f, flags);
 }
 
@@ -81,7 +83,8 @@ static int traps(void) {
     struct sigaction sa = {.sa_sigaction = on_sys, .sa_flags = SA_SIGINFO};
     sigaction(SIGSYS, &sa, NULL);
     CHECK(!forbid(SYS_getppid, SECCOMP_RET_TRAP | 55, 0));
-    CHECK(syscall(SYS_getppid) == 4321 && trapped == 1 && trap_nr == SYS_getppid && trap_data == 55);
+    CHECK(syscall(SYS_getppid) == 4321 && trapped == 1 && trap_nr == SYS_getppid &&
+          trap_data == 55);
     return 3;
 }
 
@@ -137,13 +140,17 @@ static int threads(void) {
 }
 
 static int argument(void) { // lseek of descriptor 1000 only; arithmetic and memory on the way
-    struct sock_filter f[] = {
-        LOAD(nr), BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_lseek, 0, 8),
-        LOAD(args[0]), BPF_STMT(BPF_ALU | BPF_ADD | BPF_K, 24), BPF_STMT(BPF_ST, 3),
-        BPF_STMT(BPF_LDX | BPF_MEM, 3), BPF_STMT(BPF_LD | BPF_IMM, 1024),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_X, 0, 0, 2),
-        BPF_STMT(BPF_LD | BPF_IMM, SECCOMP_RET_ERRNO | 99), BPF_STMT(BPF_RET | BPF_A, 0),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+    struct sock_filter f[] = {LOAD(nr),
+                              BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_lseek, 0, 8),
+                              LOAD(args[0]),
+                              BPF_STMT(BPF_ALU | BPF_ADD | BPF_K, 24),
+                              BPF_STMT(BPF_ST, 3),
+                              BPF_STMT(BPF_LDX | BPF_MEM, 3),
+                              BPF_STMT(BPF_LD | BPF_IMM, 1024),
+                              BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_X, 0, 0, 2),
+                              BPF_STMT(BPF_LD | BPF_IMM, SECCOMP_RET_ERRNO | 99),
+                              BPF_STMT(BPF_RET | BPF_A, 0),
+                              BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
     CHECK(!install(f, sizeof f / sizeof *f, 0));
     FAILS(99, lseek(1000, 0, 0));
     FAILS(EBADF, lseek(1001, 0, 0));
@@ -153,10 +160,14 @@ static int argument(void) { // lseek of descriptor 1000 only; arithmetic and mem
 static int invalid(void) {
     struct sock_filter no_return[] = {LOAD(nr)};
     struct sock_filter far[] = {BPF_JUMP(BPF_JMP | BPF_JA, 5, 0, 0), BPF_STMT(BPF_RET | BPF_K, 0)};
-    struct sock_filter outside[] = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 64), BPF_STMT(BPF_RET | BPF_K, 0)};
-    struct sock_filter odd[] = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 2), BPF_STMT(BPF_RET | BPF_K, 0)};
-    struct sock_filter half[] = {BPF_STMT(BPF_LD | BPF_H | BPF_ABS, 0), BPF_STMT(BPF_RET | BPF_K, 0)};
-    struct sock_filter zero[] = {BPF_STMT(BPF_ALU | BPF_DIV | BPF_K, 0), BPF_STMT(BPF_RET | BPF_K, 0)};
+    struct sock_filter outside[] = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 64),
+                                    BPF_STMT(BPF_RET | BPF_K, 0)};
+    struct sock_filter odd[] = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 2),
+                                BPF_STMT(BPF_RET | BPF_K, 0)};
+    struct sock_filter half[] = {BPF_STMT(BPF_LD | BPF_H | BPF_ABS, 0),
+                                 BPF_STMT(BPF_RET | BPF_K, 0)};
+    struct sock_filter zero[] = {BPF_STMT(BPF_ALU | BPF_DIV | BPF_K, 0),
+                                 BPF_STMT(BPF_RET | BPF_K, 0)};
     FAILS(EINVAL, install(no_return, 1, 0));
     FAILS(EINVAL, install(far, 2, 0));
     FAILS(EINVAL, install(outside, 2, 0));

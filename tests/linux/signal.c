@@ -216,12 +216,13 @@ static void queues(int signo) {
     sigaddset(&set, signo);
     sigprocmask(SIG_BLOCK, &set, NULL);
     count = 0;
-    for (int i = 0; i < 5; i++) CHECK(!sigqueue(getpid(), signo, (union sigval){.sival_int = 100 + i}));
+    for (int i = 0; i < 5; i++)
+        CHECK(!sigqueue(getpid(), signo, (union sigval){.sival_int = 100 + i}));
     CHECK(!sigpending(&pending) && sigismember(&pending, signo) && count == 0);
     siginfo_t si;
     struct timespec none = {0, 0};
-    CHECK(sigtimedwait(&set, &si, &none) == signo && si.si_value.sival_int == 100 && si.si_code == SI_QUEUE &&
-          si.si_pid == getpid());
+    CHECK(sigtimedwait(&set, &si, &none) == signo && si.si_value.sival_int == 100 &&
+          si.si_code == SI_QUEUE && si.si_pid == getpid());
     int fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
     struct signalfd_siginfo fi;
     CHECK(read(fd, &fi, sizeof fi) == sizeof fi && fi.ssi_signo == signo && fi.ssi_int == 101);
@@ -231,9 +232,13 @@ static void queues(int signo) {
     sigprocmask(SIG_BLOCK, &set, NULL);
     FAILS(EAGAIN, sigtimedwait(&set, &si, &none));
     sigprocmask(SIG_UNBLOCK, &set, NULL);
-    FAILS(EPERM, ({ siginfo_t x = {.si_code = SI_USER}; syscall(SYS_rt_sigqueueinfo, getppid(), SIGUSR1, &x); }));
+    FAILS(EPERM, ({
+              siginfo_t x = {.si_code = SI_USER};
+              syscall(SYS_rt_sigqueueinfo, getppid(), SIGUSR1, &x);
+          }));
     // a timer with it
-    struct sigevent ev = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = signo, .sigev_value.sival_int = 7};
+    struct sigevent ev = {
+        .sigev_notify = SIGEV_SIGNAL, .sigev_signo = signo, .sigev_value.sival_int = 7};
     timer_t timer;
     count = 0;
     CHECK(!timer_create(CLOCK_MONOTONIC, &ev, &timer));

@@ -129,7 +129,8 @@ static void calls(void) {
     for (int i = 0; i < 6; i++) pthread_join(p[i], NULL);
     FAILS(EAGAIN, futex((void *)&word, FUTEX_CMP_REQUEUE, 1, (void *)9, (void *)&word2, 5));
     word = 7;
-    CHECK(futex((void *)&word2, FUTEX_WAKE_OP, 1, (void *)1, (void *)&word, FUTEX_OP(FUTEX_OP_ADD, 3, FUTEX_OP_CMP_EQ, 7)) == 0);
+    CHECK(futex((void *)&word2, FUTEX_WAKE_OP, 1, (void *)1, (void *)&word,
+                FUTEX_OP(FUTEX_OP_ADD, 3, FUTEX_OP_CMP_EQ, 7)) == 0);
     CHECK(word == 10);
     void *list;
     size_t bytes = 0;
@@ -215,13 +216,17 @@ static void *bump(void *arg) {
                              :
                              : "memory");
         while (failed);
-        __asm__ volatile(".arch_extension lse\n ldaddal %1, %0, %2" : "=r"(old) : "r"(1ul), "Q"(cells[1]) : "memory");
+        __asm__ volatile(".arch_extension lse\n ldaddal %1, %0, %2"
+                         : "=r"(old)
+                         : "r"(1ul), "Q"(cells[1])
+                         : "memory");
         uint64_t lo, hi;
         do
-            __asm__ volatile("ldxp %0, %1, %3\n add %0, %0, 1\n add %1, %1, 2\n stxp %w2, %0, %1, %3"
-                             : "=&r"(lo), "=&r"(hi), "=&r"(failed), "+Q"(cells[2])
-                             :
-                             : "memory");
+            __asm__ volatile(
+                "ldxp %0, %1, %3\n add %0, %0, 1\n add %1, %1, 2\n stxp %w2, %0, %1, %3"
+                : "=&r"(lo), "=&r"(hi), "=&r"(failed), "+Q"(cells[2])
+                :
+                : "memory");
         while (failed);
     }
     return NULL;
@@ -240,9 +245,14 @@ enum { ROUNDS = 20000 };
 static volatile int x __attribute__((aligned(128))), y __attribute__((aligned(128)));
 static volatile int seen[4] __attribute__((aligned(128)));
 static pthread_barrier_t barrier;
-#define DMB() __asm__ volatile("dmb ish" ::: "memory")
+#define DMB()      __asm__ volatile("dmb ish" ::: "memory")
 #define STLR(p, v) __asm__ volatile("stlr %w0, %1" ::"r"(v), "Q"(p) : "memory")
-#define LDAR(p) ({ int v_; __asm__ volatile("ldar %w0, %1" : "=r"(v_) : "Q"(p) : "memory"); v_; })
+#define LDAR(p)                                                                                    \
+    ({                                                                                             \
+        int v_;                                                                                    \
+        __asm__ volatile("ldar %w0, %1" : "=r"(v_) : "Q"(p) : "memory");                           \
+        v_;                                                                                        \
+    })
 
 static void message_passing(int id) {
     if (id == 0) {

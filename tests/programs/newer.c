@@ -1,6 +1,6 @@
 // Instructions that no packaged emulator has; this program checks itself. Memory copy and set
-// (FEAT_MOPS) against memmove and memset: all directions, overlaps and sizes, registers afterwards, a
-// fault in the middle that is repaired and taken up again. BC.cond (FEAT_HBC), WFET and WFIT
+// (FEAT_MOPS) against memmove and memset: all directions, overlaps and sizes, registers afterwards,
+// a fault in the middle that is repaired and taken up again. BC.cond (FEAT_HBC), WFET and WFIT
 // (FEAT_WFxT); SYSL, which user mode may not use; misaligned atomics (FEAT_LSE2).
 #include <signal.h>
 #include <stdint.h>
@@ -18,7 +18,7 @@ typedef struct Regs {
 #define STEPS(name, p, m, e)                                                                       \
     static Regs name(void *d, uint64_t s, size_t n) {                                              \
         register uint64_t x0 __asm__("x0") = (uintptr_t)d, x1 __asm__("x1") = s,                   \
-                          x2 __asm__("x2") = n;                                                    \
+                             x2 __asm__("x2") = n;                                                 \
         __asm__ volatile(".inst " #p "\n .inst " #m "\n .inst " #e                                 \
                          : "+r"(x0), "+r"(x1), "+r"(x2)                                            \
                          :                                                                         \
@@ -48,10 +48,12 @@ static void copies(void) {
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         size_t n = sizes[i];
         fill();
-        Regs r = i & 1 ? cpyf(a + 20001, (uintptr_t)(a + 7), n) : cpyfrtwn(a + 20001, (uintptr_t)(a + 7), n);
+        Regs r = i & 1 ? cpyf(a + 20001, (uintptr_t)(a + 7), n)
+                       : cpyfrtwn(a + 20001, (uintptr_t)(a + 7), n);
         memcpy(b + 20001, b + 7, n);
         check(!memcmp(a, b, ROOM), "cpyf", n);
-        check(r.n == 0 && r.d == (uintptr_t)a + 20001 + n && r.s == (uintptr_t)a + 7 + n, "cpyf regs", n);
+        check(r.n == 0 && r.d == (uintptr_t)a + 20001 + n && r.s == (uintptr_t)a + 7 + n,
+              "cpyf regs", n);
         for (int delta = -300; delta <= 300; delta += n > 64 ? 149 : 30) {
             fill();
             r = cpy(a + 12000 + delta, (uintptr_t)(a + 12000), n);
@@ -92,7 +94,7 @@ static void vectors_then(void) {
     mprotect(trap_page, 4096, PROT_NONE);
     for (unsigned n = 8; n < 64; n += 9) {
         register uint64_t x0 __asm__("x0") = (uintptr_t)trap_page - 5, x1 __asm__("x1") = n,
-                          x2 __asm__("x2") = n, want = n * 0x0101010101010101u;
+                             x2 __asm__("x2") = n, want = n * 0x0101010101010101u;
         v9_then = 0;
         __asm__ volatile("dup v9.16b, %w1\n .inst 0x19c10440\n .inst 0x19c14440\n .inst 0x19c18440"
                          : "+r"(x0), "+r"(x1), "+r"(x2)
@@ -113,7 +115,8 @@ static void repaired(void) {
     mprotect(trap_page, 4096, PROT_NONE);
     Regs r = set(p + 100, 0x5a, 8000); // faults at the second page, goes on, ends
     check(faults == 1 && fault_at == (uintptr_t)trap_page, "fault of set", (size_t)faults);
-    check(r.n == 0 && p[99] == 0 && p[100] == 0x5a && p[8099] == 0x5a && p[8100] == 0, "repaired set", 0);
+    check(r.n == 0 && p[99] == 0 && p[100] == 0x5a && p[8099] == 0x5a && p[8100] == 0,
+          "repaired set", 0);
     mprotect(trap_page, 4096, PROT_NONE);
     r = cpy(p + 50, (uintptr_t)a, 9000);
     check(faults == 2 && fault_at == (uintptr_t)trap_page, "fault of cpy", (size_t)faults);
@@ -135,18 +138,19 @@ static unsigned conditions(uint64_t nzcv) {
 #define BC(c)                                                                                      \
     {                                                                                              \
         uint64_t yes = 1;                                                                          \
-        __asm__ volatile("msr nzcv, %1\n .inst 0x54000050 + " #c "\n mov %0, #0\n"                  \
+        __asm__ volatile("msr nzcv, %1\n .inst 0x54000050 + " #c "\n mov %0, #0\n"                 \
                          : "+r"(yes)                                                               \
                          : "r"(nzcv)                                                               \
                          : "cc");                                                                  \
         taken |= (unsigned)yes << c;                                                               \
     }
-    BC(0) BC(1) BC(2) BC(3) BC(4) BC(5) BC(6) BC(7) BC(8) BC(9) BC(10) BC(11) BC(12) BC(13)
-    return taken;
+    BC(0)
+    BC(1) BC(2) BC(3) BC(4) BC(5) BC(6) BC(7) BC(8) BC(9) BC(10) BC(11) BC(12) BC(13) return taken;
 }
 
 static unsigned expected_conditions(uint64_t nzcv) {
-    unsigned n = nzcv >> 31 & 1, z = nzcv >> 30 & 1, c = nzcv >> 29 & 1, v = nzcv >> 28 & 1, all = 0;
+    unsigned n = nzcv >> 31 & 1, z = nzcv >> 30 & 1, c = nzcv >> 29 & 1, v = nzcv >> 28 & 1,
+             all = 0;
     unsigned pairs[] = {z, c, n, v, c & !z, n == v, (n == v) & !z};
     for (unsigned i = 0; i < 7; i++) all |= (pairs[i] ? 1u : 2u) << (2 * i);
     return all;

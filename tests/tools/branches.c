@@ -5,7 +5,10 @@
 #include <unistd.h>
 
 enum { MAX = 65536 };
-static struct { uint64_t address; dgm_counter executed, taken; } branch[MAX];
+static struct {
+    uint64_t address;
+    dgm_counter executed, taken;
+} branch[MAX];
 static unsigned n;
 
 static void block(dgm_watch *w, dgm_block *b) {
@@ -27,5 +30,8 @@ static void finish(dgm_watch *w, bool last) {
                 dgm_counter_read(w, branch[i].executed), dgm_counter_read(w, branch[i].taken));
 }
 
-const dgm_tool dgm_tool_main = {.version = DGM_TOOL_VERSION, .name = "branches",
-    .summary = "how often branches are taken", .block = block, .finish = finish};
+const dgm_tool dgm_tool_main = {.version = DGM_TOOL_VERSION,
+                                .name = "branches",
+                                .summary = "how often branches are taken",
+                                .block = block,
+                                .finish = finish};

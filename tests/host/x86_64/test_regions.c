@@ -42,9 +42,9 @@ static IrRef pick(const IrRef *from, unsigned n) {
 }
 
 static const IrOp vec_ops[] = {
-    IR_add,    IR_sub,    IR_mul,    IR_smin,  IR_umax,   IR_and,    IR_andn,   IR_xor,
-    IR_shl,    IR_sar,    IR_vcmp,   IR_bsl,   IR_ziplo,  IR_uzpe,   IR_trno,   IR_vext,
-    IR_tbl,    IR_sqadd,  IR_uqsub,  IR_shadd, IR_urhadd, IR_vdot,   IR_shli,   IR_sari,
+    IR_add,    IR_sub,    IR_mul,    IR_smin,  IR_umax,   IR_and,    IR_andn,    IR_xor,
+    IR_shl,    IR_sar,    IR_vcmp,   IR_bsl,   IR_ziplo,  IR_uzpe,   IR_trno,    IR_vext,
+    IR_tbl,    IR_sqadd,  IR_uqsub,  IR_shadd, IR_urhadd, IR_vdot,   IR_shli,    IR_sari,
     IR_vtrunc, IR_vumull, IR_vsextl, IR_not,   IR_popcnt, IR_vuqxtn, IR_aes_mix, IR_neg};
 static const IrOp float_ops[] = {IR_fadd, IR_fsub, IR_fmul,    IR_fdiv, IR_fma,
                                  IR_fmin, IR_fmax, IR_fmaxnum, IR_fneg, IR_fsqrt};
@@ -87,12 +87,8 @@ static void some_float_op(IrRegion *r, Values *k) {
 
 static void some_move(IrRegion *r, Values *k) {
     switch (rnd() % 8) {
-    case 0:
-        k->vec[k->n_vec++] = ir_op1(r, IR_vzext, IR_V128, pick(k->f64, k->n_f64));
-        break;
-    case 1:
-        k->vec[k->n_vec++] = ir_op1(r, IR_splat, IR_F32X4, pick(k->f32, k->n_f32));
-        break;
+    case 0: k->vec[k->n_vec++] = ir_op1(r, IR_vzext, IR_V128, pick(k->f64, k->n_f64)); break;
+    case 1: k->vec[k->n_vec++] = ir_op1(r, IR_splat, IR_F32X4, pick(k->f32, k->n_f32)); break;
     case 2: k->f64[k->n_f64++] = ir_op1(r, IR_s2f, IR_F64, pick(k->i64, k->n_i64)); break;
     case 3: k->i64[k->n_i64++] = ir_op1(r, IR_bitcast, IR_I64, pick(k->f64, k->n_f64)); break;
     case 4: k->f64[k->n_f64++] = ir_op1(r, IR_fcvt, IR_F64, pick(k->f32, k->n_f32)); break;
@@ -104,8 +100,8 @@ static void some_move(IrRegion *r, Values *k) {
         break;
     }
     case 6:
-        k->i64[k->n_i64++] = ir_emit(r, IR_f2s, IR_I64, pick(k->f64, k->n_f64), 0, 0,
-                                     (unsigned)(rnd() % 5), 0, 0);
+        k->i64[k->n_i64++] =
+            ir_emit(r, IR_f2s, IR_I64, pick(k->f64, k->n_f64), 0, 0, (unsigned)(rnd() % 5), 0, 0);
         break;
     default:
         k->f32[k->n_f32++] =
@@ -170,7 +166,8 @@ static void on_fpe(int sig, siginfo_t *info, void *ucontext) {
     }
 }
 
-static uint64_t run(const Host *host, HostCtx *ctx, const HostOutput *out, Box *box, const State *start) {
+static uint64_t run(const Host *host, HostCtx *ctx, const HostOutput *out, Box *box,
+                    const State *start) {
     running.host = host, running.ctx = ctx, running.out = out;
     memset(&box->hot, 0, sizeof box->hot);
     for (unsigned i = 0; i < JUMP_CACHE_ENTRIES; i++) box->hot.jump_cache[i].pc = ~0ull;
@@ -184,8 +181,8 @@ static uint64_t run(const Host *host, HostCtx *ctx, const HostOutput *out, Box *
 }
 
 static void random_regions(void **unused) {
-    static const char *const limits[] = {
-        NULL, "avx512", "avx512,avx2,fma", "avx512,avx2,fma,avx", "avx512,avx2,fma,avx,sse4"};
+    static const char *const limits[] = {NULL, "avx512", "avx512,avx2,fma", "avx512,avx2,fma,avx",
+                                         "avx512,avx2,fma,avx,sse4"};
     for (unsigned i = 0; i < N_V; i++)
         fields[i] = (IrField){"v", (uint16_t)(offsetof(State, v) + 16 * i), IR_V128, -1, -1};
     for (unsigned i = 0; i < N_X; i++)
