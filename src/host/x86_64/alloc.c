@@ -491,6 +491,8 @@ static __attribute__((noinline)) void put_memory(X86 *x, const Bank *b, unsigned
         unsigned reg = x86_use(x, v, b->vec);
         if (b->vec)
             vec_op(x, ir_is_vec(t) ? V_movaps_st : V_movq_st, reg, 0, vrm_of(m), 0);
+        else if (LIKELY(bytes >= 4))
+            mov_store(x, bytes == 8 ? 64 : 32, m, reg);
         else
             mov_store(x, (int)bytes * 8, m, reg);
     }

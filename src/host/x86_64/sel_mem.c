@@ -52,6 +52,15 @@ Mem x86_address(X86 *x, IrRef v) {
     return address(x, v, in, has_disp ? in->imm : 0);
 }
 
+// op_rm of an address that a register holds, as nearly all are: less for the compiler to ask.
+static inline void op_guest(X86 *x, int w, unsigned op, unsigned reg, Mem m, bool bytes) {
+    if (m.base < 0) __builtin_unreachable();
+    if (LIKELY(m.index < 0))
+        op_rm(x, 0, w, op, reg, mem_at(m.base, m.disp), bytes);
+    else
+        op_rm(x, 0, w, op, reg, m, bytes);
+}
+
 static void load_vec(X86 *x, IrRef v, const IrInst *in) {
     Mem m = x86_address(x, v);
     unsigned bytes = ir_bytes(in->aux);
@@ -85,8 +94,8 @@ static void load(X86 *x, IrRef v, const IrInst *in) {
     }
     unsigned d = x86_def_int(x, v);
     x86_record_fault(x);
-    op_rm(x, 0, sext || bits == 64 ? w : 32, op[sext][__builtin_ctz((unsigned)bits) - 3], d, m,
-          false);
+    op_guest(x, sext || bits == 64 ? w : 32, op[sext][__builtin_ctz((unsigned)bits) - 3], d, m,
+             false);
 }
 
 static void store_vec(X86 *x, IrRef v, const IrInst *in) {
@@ -133,7 +142,7 @@ static void store(X86 *x, IrRef v, const IrInst *in) {
     }
     unsigned s = x86_use_int(x, in->b);
     x86_record_fault(x);
-    mov_store(x, bits, m, s);
+    op_guest(x, bits, bits == 8 ? 0x88 : 0x89, s, m, bits == 8);
 }
 
 // lock cmpxchg of `bits`; the old value, in rax, becomes v.
