@@ -193,6 +193,7 @@ struct dgm_block { // one segment of a region
     unsigned n_insns;
     uint32_t start, end; // of its IR
     Request *first, **last;
+    const dgm_block *of; // in a further round of a loop: that of the first, which tools are shown
     bool failed;
     dgm_block *next;
 };

@@ -188,6 +188,19 @@ static void read_segment(const IrRegion *r, dgm_block *b, const GuestLift *how, 
     b->address = b->insns[0].address;
 }
 
+// A segment at its address came before: these are the same instructions, in the loop's next round.
+static void round_of(dgm_block *b, const dgm_block *first) {
+    b->of = first;
+    b->address = first->address;
+    b->insns = first->insns;
+    b->n_insns = first->n_insns;
+}
+
+static const dgm_block *segment_at(const dgm_block *b, uint64_t address) {
+    while (b && b->address != address) b = b->next;
+    return b;
+}
+
 // The count stands behind the mark of the first instruction.
 dgm_block *plan_blocks(Watches *ws, const IrRegion *r, const GuestLift *how) {
     arena_reset(&ws->work);
@@ -201,7 +214,11 @@ dgm_block *plan_blocks(Watches *ws, const IrRegion *r, const GuestLift *how) {
             continue; // nothing is executed: a fetch that fails, an undefined instruction
         dgm_block *b = segment_new(ws, r, i - 1);
         if (!b) return NULL;
-        read_segment(r, b, how, holds, &info);
+        const dgm_block *known = segment_at(first, (uint64_t)r->insts[b->start].imm);
+        if (known)
+            round_of(b, known);
+        else
+            read_segment(r, b, how, holds, &info);
         *last = b;
         last = &b->next;
     }

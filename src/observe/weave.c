@@ -447,12 +447,15 @@ static void after_access(Weave *w, const IrInst *in, IrRef made) {
 }
 
 static void at_branch(Weave *w, const IrInst *in) {
-    About a = {.taken = konst(w, 1), .address = konst(w, w->b->insns[w->insn].address)};
+    const dgm_insn *n = &w->b->insns[w->insn];
+    About a = {.taken = konst(w, 1), .address = konst(w, n->address)};
+    bool goes_on = in->op == IR_exit_if && (uint64_t)in->imm != n->target; // when taken: a loop's
     if (in->op == IR_exit_ind)
         a.target = in->a;
     else
-        a.target = konst(w, (uint64_t)in->imm);
+        a.target = konst(w, goes_on ? n->target : (uint64_t)in->imm);
     if (in->op == IR_exit_if) a.taken = ir_op1(w->to, IR_zext, IR_I64, in->a);
+    if (goes_on) a.taken = ir_op2(w->to, IR_xor, IR_I64, a.taken, konst(w, 1));
     for (const Request *q = w->b->first; q; q = q->next) {
         if (q->when != AT_BRANCH || q->insn != w->insn) continue;
         if (q->kind == ASK_RECORD)
@@ -532,8 +535,9 @@ static void begin_segment(Weave *w, Observed *out) {
         if (q->kind != ASK_COUNT) continue;
         uint16_t insn = (uint16_t)(b->insns[q->insn].address - w->from->pc);
         uint16_t segment = w->in_place ? insn : (uint16_t)(b->address - w->from->pc);
-        out->undo[out->n_undo++] = (WatchUndo){
-            .insn = insn, .segment = segment, .counter = q->counter, .n = (uint32_t)q->n};
+        if (!b->of)
+            out->undo[out->n_undo++] = (WatchUndo){
+                .insn = insn, .segment = segment, .counter = q->counter, .n = (uint32_t)q->n};
         if (w->in_place || !first_alike(b, q)) continue;
         uint64_t sum = 0;
         for (const Request *p = q; p; p = p->next)
@@ -650,14 +654,21 @@ static void drop_counts(IrRegion *r) {
     r->n_counts = 0;
 }
 
+static void show(Watches *ws, dgm_block *b, const GuestLift *how) {
+    for (dgm_watch *t = ws->first; t; t = t->next)
+        if (t->tool->block && !(how->unwatched & t->thread_bit)) filter_show(t, b);
+}
+
 bool observe_region(Watches *ws, IrRegion *r, const GuestLift *how, bool counting, Observed *out) {
     *out = (Observed){.region = r};
     dgm_block *blocks = ws->wants_blocks ? plan_blocks(ws, r, how) : NULL;
     bool asked = false;
     unsigned before = 0;
     for (dgm_block *b = blocks; b; before += b->n_insns, b = b->next) {
-        for (dgm_watch *t = ws->first; t; t = t->next)
-            if (t->tool->block && !(how->unwatched & t->thread_bit)) filter_show(t, b);
+        if (b->of)
+            b->first = b->of->first;
+        else
+            show(ws, b, how);
         if (b->failed) return false;
         asked |= b->first != NULL;
         for (const Request *q = b->first; q; q = q->next)
