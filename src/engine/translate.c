@@ -233,6 +233,17 @@ static void lift_onto_workbench(Machine *m, const GuestLift *how) {
     m->guest->lift(r, how);
 }
 
+// No tool wants anything of what was lifted: it becomes what it is without them. But they were not
+// shown what lies behind it.
+static bool lift_unwatched(Machine *m, GuestLift *how) {
+    uint32_t shown_bytes = m->region.size_bytes;
+    GuestLift plain = *how;
+    plain.watch = false;
+    plain.count = m->count;
+    lift_onto_workbench(m, &plain);
+    return m->region.size_bytes <= shown_bytes;
+}
+
 // The region at how->pc on the workbench, as the attached tools want it. NULL with a message.
 static IrRegion *lift(Machine *m, GuestLift *how, Observed *seen) {
     IrRegion *r = &m->region;
@@ -244,6 +255,11 @@ static IrRegion *lift(Machine *m, GuestLift *how, Observed *seen) {
         }
         lift_onto_workbench(m, how);
         if (how->watch && !r->failed) ok = observe_region(m->watches, r, how, m->count, seen);
+        bool plain = how->watch && !r->failed && ok && !seen->cut && !seen->asked;
+        if (plain && !lift_unwatched(m, how)) {
+            lift_onto_workbench(m, how);
+            ok = observe_region(m->watches, r, how, m->count, seen);
+        }
         if (r->failed || !ok)
             return err_set(&m->err, -ENOMEM, "translating %#lx: out of memory", how->pc), NULL;
     }

@@ -283,6 +283,7 @@ typedef struct Observed {
     uint32_t n_undo;
     unsigned
         cut; // not 0: lift again, so many instructions at most: a tool may write registers there
+    bool asked; // somebody wants something here
 } Observed;
 // Shows the region to the tools. False when out of memory.
 bool observe_region(Watches *ws, IrRegion *r, const GuestLift *how, bool counting, Observed *out);

@@ -662,7 +662,6 @@ static void show(Watches *ws, dgm_block *b, const GuestLift *how) {
 bool observe_region(Watches *ws, IrRegion *r, const GuestLift *how, bool counting, Observed *out) {
     *out = (Observed){.region = r};
     dgm_block *blocks = ws->wants_blocks ? plan_blocks(ws, r, how) : NULL;
-    bool asked = false;
     unsigned before = 0;
     for (dgm_block *b = blocks; b; before += b->n_insns, b = b->next) {
         if (b->of)
@@ -670,14 +669,14 @@ bool observe_region(Watches *ws, IrRegion *r, const GuestLift *how, bool countin
         else
             show(ws, b, how);
         if (b->failed) return false;
-        asked |= b->first != NULL;
+        out->asked |= b->first != NULL;
         for (const Request *q = b->first; q; q = q->next)
             if (writes_registers(q) && before + q->insn &&
                 (!out->cut || before + q->insn < out->cut))
                 out->cut = before + q->insn;
     }
     if (out->cut) return true;
-    if (asked)
+    if (out->asked)
         weave(ws, r, blocks, counting, out);
     else if (!counting)
         drop_counts(r);
