@@ -208,6 +208,7 @@ enum IrMem { // aux2 of load, store, cas, rmw
     IR_WITHIN16 = 64, // accesses across a 16-byte boundary do
     IR_HIDDEN = 128,  // the guest makes no access here: nobody is told of it
 };
+enum { IR_EARLY = 1 }; // aux of count, budget, slot_add
 typedef enum IrRmw {
     IR_RMW_ADD,
     IR_RMW_AND,

@@ -19,6 +19,8 @@ typedef struct Weave {
     bool counting;
     unsigned n_records; // since room was made for them
     bool in_place;      // counts are not put together
+    bool early;         // ... those of a loop's rounds are: nobody looks in between
+    const dgm_block *blocks;
     const dgm_block *b; // the segment that we are in, and where in it
     int insn;
     bool failed;
@@ -38,9 +40,9 @@ static IrRef slot_get(Weave *w, uint32_t slot) {
 static void slot_put(Weave *w, uint32_t slot, IrRef v) {
     ir_append(w->to, (IrInst){.op = IR_slot_put, .a = v, .imm = slot});
 }
-static void slot_add(Weave *w, uint32_t slot, uint64_t n) {
+static void slot_add(Weave *w, uint32_t slot, uint64_t n, unsigned aux) {
     IrRef v = konst(w, n);
-    ir_append(w->to, (IrInst){.op = IR_slot_add, .a = v, .imm = slot});
+    ir_append(w->to, (IrInst){.op = IR_slot_add, .aux = (uint8_t)aux, .a = v, .imm = slot});
 }
 
 // ---- calls ----
@@ -280,7 +282,7 @@ static void enter_function(Weave *w, CallSite *site) {
     poke(w, top, next + offsetof(ContextFrame, back), back);
     poke(w, top, next + offsetof(ContextFrame, sp), sp);
     poke(w, top, next + offsetof(ContextFrame, node), node);
-    slot_add(w, c->slot + CONTEXT_TOP, next);
+    slot_add(w, c->slot + CONTEXT_TOP, next, 0);
 }
 
 static void leave_function(Weave *w, CallSite *site, IrRef to) {
@@ -290,7 +292,7 @@ static void leave_function(Weave *w, CallSite *site, IrRef to) {
     slot_put(w, c->slot + CONTEXT_WHERE_TO, to);
     IrRef fits = peek(w, top, offsetof(ContextFrame, back));
     context_call_if(w, ir_icmp(w->to, IR_NE, fits, to), context_leave, site);
-    slot_add(w, c->slot + CONTEXT_TOP, -sizeof(ContextFrame));
+    slot_add(w, c->slot + CONTEXT_TOP, -sizeof(ContextFrame), 0);
 }
 
 static void call_indirect(Weave *w, CallSite *site, IrRef to) {
@@ -449,7 +451,8 @@ static void after_access(Weave *w, const IrInst *in, IrRef made) {
 static void at_branch(Weave *w, const IrInst *in) {
     const dgm_insn *n = &w->b->insns[w->insn];
     About a = {.taken = konst(w, 1), .address = konst(w, n->address)};
-    bool goes_on = in->op == IR_exit_if && (uint64_t)in->imm != n->target; // when taken: a loop's
+    // A loop that goes on with its next round has an exit where it is not taken.
+    bool goes_on = in->op == IR_exit_if && n->target && (uint64_t)in->imm != n->target;
     if (in->op == IR_exit_ind)
         a.target = in->a;
     else
@@ -476,7 +479,7 @@ static void before_insn(Weave *w) {
         About insn = {0};
         switch ((RequestKind)q->kind) {
         case ASK_COUNT:
-            if (w->in_place) slot_add(w, q->counter, q->n);
+            if (w->in_place) slot_add(w, q->counter, q->n, 0);
             break;
         case ASK_SET: slot_put(w, q->counter, konst(w, q->n)); break;
         case ASK_CALL:
@@ -525,6 +528,24 @@ static bool looked_at(const dgm_block *b) {
     return false;
 }
 
+// A loop's rounds, where nothing is asked for but counts.
+static bool only_counts(const dgm_block *blocks) {
+    bool rounds = false;
+    for (const dgm_block *b = blocks; b; b = b->next) {
+        rounds |= b->of != NULL;
+        for (const Request *q = b->first; q; q = q->next)
+            if (q->kind != ASK_COUNT) return false;
+    }
+    return rounds;
+}
+
+static bool counted_before(const Weave *w, uint32_t counter) {
+    for (const dgm_block *b = w->blocks; b != w->b; b = b->next)
+        for (const Request *q = b->first; q; q = q->next)
+            if (q->counter == counter) return true;
+    return false;
+}
+
 // Everything of a segment that happens once: its counts, room for its records.
 static void begin_segment(Weave *w, Observed *out) {
     const dgm_block *b = w->b;
@@ -542,12 +563,13 @@ static void begin_segment(Weave *w, Observed *out) {
         uint64_t sum = 0;
         for (const Request *p = q; p; p = p->next)
             if (alike(p, q)) sum += p->n;
-        slot_add(w, q->counter, sum);
+        slot_add(w, q->counter, sum, w->early && counted_before(w, q->counter) ? IR_EARLY : 0);
     }
 }
 
 static void copy(Weave *w, uint32_t i) {
     IrInst in = w->from->insts[i];
+    if (in.op == IR_count && !w->early) in.aux = 0;
     unsigned n_args = ir_op_info[in.op].n_args;
     if (n_args > 0) in.a = w->renamed[in.a];
     if (n_args > 1) in.b = w->renamed[in.b];
@@ -629,7 +651,12 @@ static void weave(Watches *ws, const IrRegion *r, const dgm_block *blocks, bool 
     to->hot = r->hot;
     to->entry_made = r->entry_made;
     memcpy(to->kept, r->kept, sizeof to->kept);
-    Weave w = {.ws = ws, .from = r, .to = to, .counting = counting};
+    Weave w = {.ws = ws,
+               .from = r,
+               .to = to,
+               .counting = counting,
+               .blocks = blocks,
+               .early = only_counts(blocks)};
     unsigned n = 0;
     for (const dgm_block *b = blocks; b; b = b->next)
         for (const Request *q = b->first; q; q = q->next) n++;

@@ -93,6 +93,43 @@ class Test:
         for k in ("instructions", "loads", "stores"):
             assert a[k] == b[k] == c[k], (k, a[k], b[k], c[k])
 
+    def vectors(self, extra, argv, interval):
+        """bbv's intervals: for each the instructions by block."""
+        bb, blocks = self.path("r.bb"), self.path("r.blocks")
+        self.run([*extra, "--tool", f"bbv:interval={interval},out={bb},blocks={blocks}"], argv)
+        with open(blocks) as f:
+            rows = [line.split() for line in f]
+        which = {int(r[0]): (int(r[1], 16) % (1 << 32 if int(r[1], 16) < 1 << 32 else 4096), r[2]) for r in rows}  # the vDSO moves
+        with open(bb) as f:
+            entries = [[e.split(":") for e in line[2:].split(" :")] for line in f]
+        return [{which[int(e[0])]: int(e[1]) for e in line} for line in entries]
+
+    def test_counts_of_unrolled_loops(self):
+        """Loops that are left in every round, also by faults: the counts of their rounds are made at once, and exact."""
+        argv = [self.path("rounds")]
+        subprocess.run(["aarch64-linux-gnu-gcc", "-O2", "-static", "-w", os.path.join(HERE, "rounds.c"), "-o", argv[0]], check=True)
+        branches = self.so(os.path.join(HERE, "branches.c"))
+        want = None
+        for extra in (["--host", "interp"], ["--single-tier", "cold"], ["--single-tier", "hot", "--verify"],
+                      ["--single-tier", "hot", "--host-limit", "sse4"], ["--single-tier", "restless"], []):
+            got = [self.tool("count", options, argv, extra) for options in ("", "blocks", "memory", "functions", "all")]
+            got = [{k: g.get(k) for k in ("instructions", "blocks", "loads", "stores", "classes")} for g in got]
+            got += [self.vectors(extra, argv, n) for n in (1000, 30011, 10000000)]
+            taken = collections.Counter()
+            for line in self.run([*extra, "--tool", branches], argv).stderr.decode().splitlines():
+                address, executed, jumped = line.split()
+                taken[address[-3:] if len(address) > 8 else address] += int(executed) << 32 | int(jumped)
+            got.append(+taken)
+            want = want or got
+            for g, w in zip(got, want):
+                assert g == w, (extra, str(g)[:300], str(w)[:300])
+
+    def test_counts_of_loops_under_signals(self):
+        """Signals at any time: what is counted in registers, in memory and by function stays the same number."""
+        for extra in (["--single-tier", "hot"], ["--single-tier", "restless"], []):
+            got = self.tool("count", "functions,memory,top=100000", [self.program("loops"), "1"], extra)
+            assert sum(f["instructions"] for f in got["functions"]) == got["instructions"], (extra, got["instructions"])
+
     def test_functions_and_threads_add_up(self):
         a = self.tool("count", "all,top=100000", [self.program("threads")])
         assert sum(t["instructions"] for t in a["threads"]) == a["instructions"] and len(a["threads"]) > 2

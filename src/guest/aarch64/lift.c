@@ -48,6 +48,11 @@ static void segment_end(const Segment *s, Lift *l, uint32_t n) {
     if (s->counted) l->r->insts[s->counted].imm = n - s->first;
 }
 
+// Nobody looks at a loop's count between its rounds.
+static void counts_are_early(IrRegion *r) {
+    for (uint32_t i = 1; i < r->n_counts; i++) r->insts[r->counts[i]].aux = IR_EARLY;
+}
+
 // For who watches: a segment is not left in its middle.
 static bool goes_on_watched(const GuestLift *how, const Segment *s, uint32_t n) {
     return n < how->max_insns || (n > s->first && n < MAX_WATCHED_INSNS && how->extend);
@@ -66,7 +71,7 @@ void a64_lift_block(IrRegion *r, const GuestLift *how) {
     if (how->flags) ir_make_flags(r, how->flags);
     Segment segment;
     segment_begin(&segment, &l, how, 0);
-    uint32_t bytes = 0, n = 0;
+    uint32_t bytes = 0, n = 0, rounds = 1;
     const uint8_t *code = how->pc & 3 ? NULL : fetch_run(how, how->pc, &bytes);
     if (!code) {
         ir_insn(r, l.pc, 4);
@@ -89,6 +94,7 @@ void a64_lift_block(IrRegion *r, const GuestLift *how) {
         end = MAX(end, at + 4);
         if (l.repeats) {
             l.pc = how->pc;
+            rounds++;
             at = 0u - 4;
         }
         if (l.repeats || l.n_joins != branches) {
@@ -100,6 +106,7 @@ void a64_lift_block(IrRegion *r, const GuestLift *how) {
     if (!l.ended) ir_exit(r, l.pc);
     ir_block_end(r);
     segment_end(&segment, &l, n);
+    if (rounds > 1) counts_are_early(r);
     r->n_insns = n;
     r->size_bytes = end ? end : bytes;
 }

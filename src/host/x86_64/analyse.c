@@ -381,6 +381,12 @@ static bool visit_other(Walk *w, uint32_t i, const IrInst *in) {
         if (in->op == IR_fl_fcmp && compared_again(w, i, in)) return false;
         break;
     case IR_CTL:
+        if (in->op == IR_budget && in->aux == IR_EARLY && w->x->n_early) break;
+        if (in->op == IR_budget) {
+            barrier(w, i);
+            asks(w);
+            break;
+        }
         if (in->op == IR_exit_ind && in->aux != IR_JUMP_RET) x->may_loop = true;
         barrier(w, i);
         flags_wanted(w);

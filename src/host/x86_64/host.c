@@ -192,7 +192,7 @@ void x86_record_fault(X86 *x) {
     x->out->faults[x->out->n_faults++] =
         (HostFault){.host_off = (uint16_t)(x->at - x->start),
                     .guest_off = (uint16_t)(x86_guest_pc(x) - x->r->pc),
-                    .fix = x->active + 1}; // which, until x86_emit_fault_fixes()
+                    .fix = x86_fault_fix(x)}; // until x86_emit_fault_fixes()
 }
 
 Cold *x86_cold_at(X86 *x, uint8_t *rel32, void (*emit)(X86 *, const Cold *)) {
@@ -348,12 +348,14 @@ static void select_pure(X86 *x, IrRef v, const IrInst *in) {
 // Flags that the next segment may want stay.
 static inline void count(X86 *x, const IrInst *in) {
     int reg = x->h->count_reg;
+    int64_t n = in->imm;
+    if (UNLIKELY(x->n_early)) n = (int64_t)x86_early_sum(x, in, (uint64_t)n);
     if (UNLIKELY(reg < 0))
         x86_fail(x, "a count that was not announced");
-    else if (UNLIKELY(in->imm > 128))
-        lea(x, 64, (unsigned)reg, mem_at(reg, (int32_t)-in->imm));
-    else if (in->imm)
-        e32(x, x->h->count_down | (uint32_t)-in->imm << 24);
+    else if (UNLIKELY(n > 128))
+        lea(x, 64, (unsigned)reg, mem_at(reg, (int32_t)-n));
+    else if (n)
+        e32(x, x->h->count_down | (uint32_t)-n << 24);
 }
 
 static inline void select_one(X86 *x, uint32_t live, const IrInst *insts) {
@@ -387,7 +389,7 @@ static inline void select_one(X86 *x, uint32_t live, const IrInst *insts) {
     case SEL_EXIT: x86_exit(x, in); return;
     case SEL_COUNT: count(x, in); return;
     case SEL_LEAVE: x86_sel_ctl(x, v); return;
-    case SEL_SLOT_AT: lea(x, 64, x86_def_int(x, v), x86_slot_mem(in)); return;
+    case SEL_SLOT_AT: lea(x, 64, x86_def_int(x, v), x86_slot_mem((uint32_t)in->imm)); return;
     case SEL_BY_EFFECT: break;
     default: __builtin_unreachable();
     }
@@ -447,6 +449,7 @@ static HostError compile(HostCtx *h, const IrRegion *r, HostCode *room, HostOutp
     x->at = x->start =
         room->follows ? room->at : (uint8_t *)ALIGN_UP((uintptr_t)room->at, CODE_ALIGN);
     x->limit = room->end - SLACK / 2;
+    x86_early_begin(x);
     x86_analyse(x);
     x->next_sunk = (int8_t)(x->n_sunk - 1);
     x->n_forms = x->n_sunk;

@@ -43,6 +43,7 @@ void x86_emit_counted(X86 *x, HostLink *l) {
 
 static void emit_counted_stub(X86 *x, const Cold *c) {
     HostLink *l = (HostLink *)(uintptr_t)c->imm;
+    x86_exit_pays(x, c, l);
     l->unlinked = (int32_t)(x->at - (l->patch + 4));
     x86_emit_counted(x, l);
 }
@@ -60,7 +61,9 @@ static void leaves_by(X86 *x, HostLink *l) {
         return;
     }
     Cold *c = x86_cold_at(x, l->patch, emit_counted_stub);
-    if (c) c->imm = (int64_t)(uintptr_t)l;
+    if (!c) return;
+    c->imm = (int64_t)(uintptr_t)l;
+    c->owed_at = x86_exit_owes(x, l);
 }
 
 static void jump_to_link(X86 *x, int cc, uint64_t target_pc) {
@@ -68,6 +71,7 @@ static void jump_to_link(X86 *x, int cc, uint64_t target_pc) {
     l->calls = x->call_return;
     l->counts = x->r->hot;
     l->sunk = x->active >= 0 && (cc >= 0 || x->r->hot);
+    if (cc < 0 && x86_owed_at(x)) x86_pay_back(x, x->owed_at);
     if (cc < 0) { // ends the block: may become a nop as a whole
         l->falls_through = true;
         x86_align_patch(x, 0, 5);
@@ -213,6 +217,7 @@ static void trap(X86 *x, const IrInst *in) {
 
 static void emit_budget_stub(X86 *x, const Cold *c) {
     alu_ri(x, 64, ALU_ADD, (unsigned)x->h->count_reg, (int32_t)(c->imm >> 32));
+    x86_make_flags_of(x, (int)c->v - 1);
     mov_imm(x, RAX, x->r->pc + (uint32_t)c->imm);
     jmp_to(x, x->h->budget_out);
 }
@@ -222,20 +227,31 @@ static void budget(X86 *x, const IrInst *in) {
         x86_fail(x, "a budget that was not announced");
         return;
     }
-    alu_ri(x, 64, ALU_SUB, (unsigned)x->h->count_reg, (int32_t)in->imm);
-    Cold *c = x86_cold(x, CC_S, emit_budget_stub);
-    if (c) c->imm = in->imm << 32 | (int64_t)(uint32_t)(x86_guest_pc(x) - x->r->pc);
+    int64_t n = (int64_t)x86_early_sum(x, in, (uint64_t)in->imm);
+    if (in->aux == IR_EARLY && !n) return;
+    alu_ri(x, 64, ALU_SUB, (unsigned)x->h->count_reg, (int32_t)n);
+    x86_flags_asked(x);
+    Cold *c = x86_cold(x, CC_L, emit_budget_stub);
+    if (c) {
+        c->imm = n << 32 | (int64_t)(uint32_t)(x86_guest_pc(x) - x->r->pc);
+        c->v = (IrRef)(x->active + 1);
+    }
     x86_flags_lost(x);
 }
 
-Mem x86_slot_mem(const IrInst *in) {
-    return mem_state(-(int32_t)sizeof(VcpuHot) - STATE_BIAS - 8 * (int32_t)(in->imm + 1));
+Mem x86_slot_mem(uint32_t slot) {
+    return mem_state(-(int32_t)sizeof(VcpuHot) - STATE_BIAS - 8 * (int32_t)(slot + 1));
 }
 
 static void slot_write(X86 *x, const IrInst *in) {
-    Mem m = x86_slot_mem(in);
+    Mem m = x86_slot_mem((uint32_t)in->imm);
     uint64_t c;
-    bool small = ir_const_value(x->r, in->a, &c) && (int64_t)c == (int32_t)c;
+    bool constant = ir_const_value(x->r, in->a, &c);
+    if (in->op == IR_slot_add && constant) {
+        c = x86_early_sum(x, in, c);
+        if (in->aux == IR_EARLY && !c) return;
+    }
+    bool small = constant && (int64_t)c == (int32_t)c;
     if (in->op == IR_slot_put && small) {
         mov_store_imm(x, 64, m, (int32_t)c);
     } else if (in->op == IR_slot_put) {
@@ -536,7 +552,7 @@ void x86_sel_ctl(X86 *x, IrRef v) {
     case IR_exit_ind: exit_indirect(x, in); break;
     case IR_trap: trap(x, in); break;
     case IR_budget: budget(x, in); break;
-    case IR_slot_get: mov_load(x, 64, x86_def_int(x, v), x86_slot_mem(in)); break;
+    case IR_slot_get: mov_load(x, 64, x86_def_int(x, v), x86_slot_mem((uint32_t)in->imm)); break;
     case IR_slot_add:
     case IR_slot_put: slot_write(x, in); break;
     case IR_poke: poke(x, in); break;

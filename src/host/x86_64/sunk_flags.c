@@ -332,8 +332,16 @@ static void make_flags(X86 *x, const SunkFlags *s) {
     if (over) rel32_to(over, x->at);
 }
 
+void x86_make_flags_of(X86 *x, int active) {
+    if (active >= 0) make_flags(x, &x->sunk[active]);
+}
+
 void x86_make_flags(X86 *x) {
-    if (x->active >= 0) make_flags(x, &x->sunk[x->active]);
+    x86_make_flags_of(x, x->active);
+}
+
+void x86_flags_asked(X86 *x) {
+    if (x->active >= 0 && x->sunk[x->active].lost) x86_fail(x, "flags are lost");
 }
 
 typedef enum InEflags { NOT_THERE, THERE, THERE_BUT_CARRY } InEflags;
@@ -353,6 +361,7 @@ static InEflags in_eflags(const X86 *x, const SunkFlags *s) {
 static void emit_sunk_exit(X86 *x, const Cold *c) {
     HostLink *l = (HostLink *)(uintptr_t)c->imm;
     const SunkFlags *s = &x->sunk[c->v];
+    x86_exit_pays(x, c, l);
     if (l->counts) l->unlinked = (int32_t)(x->at - (l->patch + 4));
     if (c->args[0] == THERE_BUT_CARRY) e8(x, 0xF9); // stc: C is 0
     if (c->args[0])
@@ -375,9 +384,10 @@ static void emit_sunk_exit(X86 *x, const Cold *c) {
 
 void x86_sunk_exit(X86 *x, uint8_t *rel32, HostLink *l) {
     const SunkFlags *s = &x->sunk[x->active];
-    if (s->lost) x86_fail(x, "flags are lost");
+    x86_flags_asked(x);
     Cold *c = x86_cold_at(x, rel32, emit_sunk_exit);
     if (!c) return;
+    c->owed_at = x86_exit_owes(x, l);
     c->imm = (int64_t)(uintptr_t)l;
     c->v = (IrRef)x->active;
     c->args[0] = (uint8_t)in_eflags(x, s);
@@ -386,18 +396,26 @@ void x86_sunk_exit(X86 *x, uint8_t *rel32, HostLink *l) {
     x->out->counts[l - x->out->links].context = x->out->n_made;
 }
 
+// A fault's fix, until its code is there: which flags, and which counts are owed.
+enum { FIX_FLAGS_BITS = 7 };
+
+int32_t x86_fault_fix(const X86 *x) {
+    return (x->active + 1) | (int32_t)(x86_owed_at(x) << FIX_FLAGS_BITS);
+}
+
+// Those alike follow each other.
 void x86_emit_fault_fixes(X86 *x) {
-    if (!x->n_sunk) return;
-    int32_t at[MAX_SUNK_FORMS] = {0};
+    int32_t last = 0, at = 0;
     for (uint32_t i = 0; i < x->out->n_faults; i++) {
         HostFault *f = &x->out->faults[i];
         if (!f->fix) continue;
-        int32_t *fix = &at[f->fix - 1];
-        if (!*fix) {
-            *fix = (int32_t)(x->at - x->start);
-            make_flags(x, &x->sunk[f->fix - 1]);
+        if (f->fix != last) {
+            last = f->fix;
+            at = (int32_t)(x->at - x->start);
+            if (last >> FIX_FLAGS_BITS) x86_pay_back(x, (IrRef)(last >> FIX_FLAGS_BITS));
+            x86_make_flags_of(x, (last & ((1 << FIX_FLAGS_BITS) - 1)) - 1);
             jmp_to(x, x->h->fault_out);
         }
-        f->fix = *fix;
+        f->fix = at;
     }
 }

@@ -143,6 +143,7 @@ typedef struct Cold {
     uint8_t *from; // the jump's rel32 that leads here, or NULL: a trap does
     uint8_t *back; // where the cold code returns to
     uint32_t trap; // offset of the code from which it does
+    IrRef owed_at; // of an exit: counts that it pays back are those owed here; 0: none
     void (*emit)(X86 *, const struct Cold *);
     IrRef v;
     uint8_t args[3], result; // registers: of operands and of the result (see x86_cold_eval)
@@ -199,6 +200,8 @@ struct X86 {
     bool overflow;
     int8_t n_sunk, next_sunk, n_forms,
         active;           // active: of sunk, what the flags are now; -1: they are stored
+    uint32_t n_early;     // counts to come that were added before (early_counts.c)
+    IrRef owed_at;        // the last that was compiled, 0: none
     bool may_loop;        // jumps backwards or indirectly; returns check on their own
     uint64_t call_return; // a frame was pushed: the exit is a call that returns to this guest pc
     const V128 *vconsts;  // copy of the region's constants, near the code
@@ -363,7 +366,7 @@ enum { X86_SENTINELS = 8, X86_SENTINEL_PC = 1 };        // frames above the retu
 void x86_store_operand(X86 *x, unsigned slot, IrRef v); // sel_ctl.c: to hot.scratch
 void x86_load_result(X86 *x, IrRef v);                  // sel_ctl.c: from hot.scratch
 void x86_cas16(X86 *x, IrRef v);                        // sel_ctl.c
-Mem x86_slot_mem(const IrInst *in);                     // sel_ctl.c: of the slot that it names
+Mem x86_slot_mem(uint32_t slot);                        // sel_ctl.c: of the slot that it names
 // Compiles v by calling the evaluator, in line.
 void x86_fallback(X86 *x, IrRef v);
 // A 128-bit constant near the code (for rip-relative operands).
@@ -381,6 +384,9 @@ void x86_emit_counted(X86 *x, HostLink *l); // sel_ctl.c: to where it leads whil
 // ---- sunk_flags.c ----
 // At a put of flags: true when nothing is to be stored.
 bool x86_put_flags(X86 *x, IrRef put);
+void x86_make_flags_of(X86 *x, int active);              // -1: they are stored
+void x86_flags_asked(X86 *x);                            // whoever comes may ask for them
+int32_t x86_fault_fix(const X86 *x);                     // for a fault here
 void x86_make_flags(X86 *x);                             // the block is left: they are stored
 void x86_flags_follow(X86 *x, unsigned field, IrRef v);  // v is about to be put into the field
 void x86_sunk_exit(X86 *x, uint8_t *rel32, HostLink *l); // where a jump that leaves goes first
@@ -424,5 +430,18 @@ static inline void x86_flags_lost(X86 *x) {
 
 // Guest addresses of memory ops, ready for encoding: [base + index << scale + disp].
 Mem x86_address(X86 *x, IrRef v); // of load/store/cas/rmw v; registers locked
+
+// ---- early_counts.c ----
+void x86_early_begin(X86 *x); // before the backward pass
+uint64_t x86_early_sum(X86 *x, const IrInst *in, uint64_t n);
+void x86_pay_back(X86 *x, IrRef at);
+void x86_exit_pays(X86 *x, const Cold *c, HostLink *l);
+static inline IrRef x86_owed_at(const X86 *x) { // where anything is owed now, or 0
+    return x->n_early ? x->owed_at : 0;
+}
+// An exit that always leaves has paid.
+static inline IrRef x86_exit_owes(const X86 *x, const HostLink *l) {
+    return l->falls_through ? 0 : x86_owed_at(x);
+}
 
 #endif
