@@ -48,7 +48,7 @@ Machine *machine_new(const MachineConfig *c, DgmErr *err) {
     m->count = c->count || m->budgeted || wanted & DGM_COUNTS;
     m->verify = c->verify;
     m->hot_from = HOT_FROM_DISPATCHES;
-    m->tier = m->budgeted || !m->host->counts ? TIER_COLD : c->tier;
+    m->tier = m->host->counts ? c->tier : TIER_COLD;
     m->loops_wait = tier_makes_both(m->tier);
     m->perf_map = c->perf_map;
     m->log = c->log;
