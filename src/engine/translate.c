@@ -244,25 +244,31 @@ static bool lift_unwatched(Machine *m, GuestLift *how) {
     return m->region.size_bytes <= shown_bytes;
 }
 
-// The region at how->pc on the workbench, as the attached tools want it. NULL with a message.
-static IrRegion *lift(Machine *m, GuestLift *how, Observed *seen) {
-    IrRegion *r = &m->region;
+// What the tools see. They may want it to end sooner, or to be no unrolled loop.
+static bool lift_and_show(Machine *m, GuestLift *how, Observed *seen) {
     *seen = (Observed){0};
-    for (bool ok = true, again = true; again; again = seen->cut) {
+    do {
+        how->once |= seen->once;
         if (seen->cut) {
             how->max_insns = seen->cut;
             how->extend = false;
         }
         lift_onto_workbench(m, how);
-        if (how->watch && !r->failed) ok = observe_region(m->watches, r, how, m->count, seen);
-        bool plain = how->watch && !r->failed && ok && !seen->cut && !seen->asked;
-        if (plain && !lift_unwatched(m, how)) {
-            lift_onto_workbench(m, how);
-            ok = observe_region(m->watches, r, how, m->count, seen);
-        }
-        if (r->failed || !ok)
-            return err_set(&m->err, -ENOMEM, "translating %#lx: out of memory", how->pc), NULL;
-    }
+        if (m->region.failed) return false;
+        if (how->watch && !observe_region(m->watches, &m->region, how, m->count, seen))
+            return false;
+    } while (seen->cut || seen->once);
+    return true;
+}
+
+// The region at how->pc on the workbench, as the attached tools want it. NULL with a message.
+static IrRegion *lift(Machine *m, GuestLift *how, Observed *seen) {
+    IrRegion *r = &m->region;
+    bool ok = lift_and_show(m, how, seen);
+    if (ok && how->watch && !seen->asked && !lift_unwatched(m, how))
+        ok = lift_and_show(m, how, seen);
+    if (r->failed || !ok)
+        return err_set(&m->err, -ENOMEM, "translating %#lx: out of memory", how->pc), NULL;
     if (seen->region) r = (IrRegion *)(uintptr_t)seen->region;
     if (m->budgeted) count_becomes_budget(r);
     if (log_on(&m->log, LOG_GUEST, how->pc)) log_guest_code(m, r);

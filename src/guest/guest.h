@@ -29,7 +29,8 @@ typedef struct GuestLift {
     bool watch;  // in: for who sees everything: every instruction has its mark, a segment ends at
                  // branches only, what the limit is may be passed to finish one
     bool extend; // in: go on past conditional branches: a segment ends at each exit_if
-    bool hot;    // in: for IrRegion.hot
+    bool hot;    // in: for IrRegion.hot, and a loop is unrolled
+    bool once;   // in: it is not
     const IrFlagsMade *flags; // in: what flags hold at entry; NULL: they are in state
     // in: how code is read. Returns a pointer to `bytes` readable bytes of guest memory at pc, or
     // NULL when they cannot be fetched (the lifter then ends the block with IR_TRAP_FETCH at that

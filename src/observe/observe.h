@@ -282,8 +282,10 @@ typedef struct Observed {
     WatchUndo *undo;        // on `work`
     uint32_t n_undo;
     unsigned
-        cut; // not 0: lift again, so many instructions at most: a tool may write registers there
+        cut;    // not 0: lift again, so many instructions at most: a tool may write registers there
     bool asked; // somebody wants something here
+    bool once;  // lift again, and not unrolled: that pays for counts only, and nobody may look at
+                // these in between
 } Observed;
 // Shows the region to the tools. False when out of memory.
 bool observe_region(Watches *ws, IrRegion *r, const GuestLift *how, bool counting, Observed *out);

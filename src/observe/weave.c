@@ -19,7 +19,7 @@ typedef struct Weave {
     bool counting;
     unsigned n_records; // since room was made for them
     bool in_place;      // counts are not put together
-    bool early;         // ... those of a loop's rounds are: nobody looks in between
+    bool early;         // ... those of a loop's rounds are
     const dgm_block *blocks;
     const dgm_block *b; // the segment that we are in, and where in it
     int insn;
@@ -449,16 +449,12 @@ static void after_access(Weave *w, const IrInst *in, IrRef made) {
 }
 
 static void at_branch(Weave *w, const IrInst *in) {
-    const dgm_insn *n = &w->b->insns[w->insn];
-    About a = {.taken = konst(w, 1), .address = konst(w, n->address)};
-    // A loop that goes on with its next round has an exit where it is not taken.
-    bool goes_on = in->op == IR_exit_if && n->target && (uint64_t)in->imm != n->target;
+    About a = {.taken = konst(w, 1), .address = konst(w, w->b->insns[w->insn].address)};
     if (in->op == IR_exit_ind)
         a.target = in->a;
     else
-        a.target = konst(w, goes_on ? n->target : (uint64_t)in->imm);
+        a.target = konst(w, (uint64_t)in->imm);
     if (in->op == IR_exit_if) a.taken = ir_op1(w->to, IR_zext, IR_I64, in->a);
-    if (goes_on) a.taken = ir_op2(w->to, IR_xor, IR_I64, a.taken, konst(w, 1));
     for (const Request *q = w->b->first; q; q = q->next) {
         if (q->when != AT_BRANCH || q->insn != w->insn) continue;
         if (q->kind == ASK_RECORD)
@@ -528,17 +524,6 @@ static bool looked_at(const dgm_block *b) {
     return false;
 }
 
-// A loop's rounds, where nothing is asked for but counts.
-static bool only_counts(const dgm_block *blocks) {
-    bool rounds = false;
-    for (const dgm_block *b = blocks; b; b = b->next) {
-        rounds |= b->of != NULL;
-        for (const Request *q = b->first; q; q = q->next)
-            if (q->kind != ASK_COUNT) return false;
-    }
-    return rounds;
-}
-
 static bool counted_before(const Weave *w, uint32_t counter) {
     for (const dgm_block *b = w->blocks; b != w->b; b = b->next)
         for (const Request *q = b->first; q; q = q->next)
@@ -569,7 +554,6 @@ static void begin_segment(Weave *w, Observed *out) {
 
 static void copy(Weave *w, uint32_t i) {
     IrInst in = w->from->insts[i];
-    if (in.op == IR_count && !w->early) in.aux = 0;
     unsigned n_args = ir_op_info[in.op].n_args;
     if (n_args > 0) in.a = w->renamed[in.a];
     if (n_args > 1) in.b = w->renamed[in.b];
@@ -651,12 +635,8 @@ static void weave(Watches *ws, const IrRegion *r, const dgm_block *blocks, bool 
     to->hot = r->hot;
     to->entry_made = r->entry_made;
     memcpy(to->kept, r->kept, sizeof to->kept);
-    Weave w = {.ws = ws,
-               .from = r,
-               .to = to,
-               .counting = counting,
-               .blocks = blocks,
-               .early = only_counts(blocks)};
+    Weave w = {.ws = ws, .from = r, .to = to, .counting = counting, .blocks = blocks};
+    for (const dgm_block *b = blocks; b; b = b->next) w.early |= b->of != NULL;
     unsigned n = 0;
     for (const dgm_block *b = blocks; b; b = b->next)
         for (const Request *q = b->first; q; q = q->next) n++;
@@ -681,6 +661,12 @@ static void drop_counts(IrRegion *r) {
     r->n_counts = 0;
 }
 
+static bool only_counts(const dgm_block *b) {
+    for (const Request *q = b->first; q; q = q->next)
+        if (q->kind != ASK_COUNT) return false;
+    return true;
+}
+
 static void show(Watches *ws, dgm_block *b, const GuestLift *how) {
     for (dgm_watch *t = ws->first; t; t = t->next)
         if (t->tool->block && !(how->unwatched & t->thread_bit)) filter_show(t, b);
@@ -690,19 +676,23 @@ bool observe_region(Watches *ws, IrRegion *r, const GuestLift *how, bool countin
     *out = (Observed){.region = r};
     dgm_block *blocks = ws->wants_blocks ? plan_blocks(ws, r, how) : NULL;
     unsigned before = 0;
+    bool rounds = false, counts = true;
     for (dgm_block *b = blocks; b; before += b->n_insns, b = b->next) {
         if (b->of)
             b->first = b->of->first;
         else
             show(ws, b, how);
         if (b->failed) return false;
+        rounds |= b->of != NULL;
+        counts &= only_counts(b);
         out->asked |= b->first != NULL;
         for (const Request *q = b->first; q; q = q->next)
             if (writes_registers(q) && before + q->insn &&
                 (!out->cut || before + q->insn < out->cut))
                 out->cut = before + q->insn;
     }
-    if (out->cut) return true;
+    out->once = rounds && !counts;
+    if (out->cut || out->once) return true;
     if (out->asked)
         weave(ws, r, blocks, counting, out);
     else if (!counting)

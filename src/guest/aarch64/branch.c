@@ -64,9 +64,9 @@ static void link_register(Lift *l) {
     ir_emit(l->r, IR_call_hint, IR_VOID, back, 0, 0, 0, 0, 0);
 }
 
-// B <label>. Who watches wants to see it, and what goes on has no exit that would say so.
+// B <label>
 bool lift_b(Lift *l, const Args_b *a) {
-    if (l->may_repeat && !l->watch && target(l, a->imm26) == l->r->pc) return l->repeats = true;
+    if (l->may_repeat && target(l, a->imm26) == l->r->pc) return l->repeats = true;
     return branch_to(l, target(l, a->imm26));
 }
 

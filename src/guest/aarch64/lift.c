@@ -87,7 +87,7 @@ void a64_lift_block(IrRegion *r, const GuestLift *how) {
         unsigned branches = l.n_joins;
         memcpy(&l.insn, code + at, 4); // A64 instructions are little-endian, as every host so far
         if (n > segment.first) ir_insn(r, l.pc, 4);
-        l.may_repeat = how->hot && n + 1 + at / 4 < how->max_insns;
+        l.may_repeat = how->hot && !how->once && n + 1 + at / 4 < how->max_insns;
         lift_one(&l);
         n += !l.not_executed;
         l.pc += 4;
