@@ -57,14 +57,15 @@ static bool find_owed(const IrRegion *r, IrRef at, Owed *o) {
     return true;
 }
 
-// Of each counter all but the first are early, and who leaves in between can pay back.
+// Of a hot region: of each counter all but the first are early, and who leaves in between can pay
+// back.
 void x86_early_begin(X86 *x) {
     const IrRegion *r = x->r;
     Owed first = {0};
     uint64_t all = 0, n;
     int64_t counter;
     uint32_t n_early = 0;
-    for (IrRef i = 1; r->hot && i < r->n_insts; i++) {
+    for (IrRef i = 1; i < r->n_insts; i++) {
         const IrInst *in = &r->insts[i];
         bool access = in->op == IR_load || in->op == IR_store;
         if (access ? in->aux2 & (IR_ALIGNED | IR_WITHIN16) : ir_op_effect[in->op] == IR_MEM) return;

@@ -449,7 +449,7 @@ static HostError compile(HostCtx *h, const IrRegion *r, HostCode *room, HostOutp
     x->at = x->start =
         room->follows ? room->at : (uint8_t *)ALIGN_UP((uintptr_t)room->at, CODE_ALIGN);
     x->limit = room->end - SLACK / 2;
-    x86_early_begin(x);
+    if (r->hot) x86_early_begin(x);
     x86_analyse(x);
     x->next_sunk = (int8_t)(x->n_sunk - 1);
     x->n_forms = x->n_sunk;

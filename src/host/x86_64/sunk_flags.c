@@ -396,15 +396,9 @@ void x86_sunk_exit(X86 *x, uint8_t *rel32, HostLink *l) {
     x->out->counts[l - x->out->links].context = x->out->n_made;
 }
 
-// A fault's fix, until its code is there: which flags, and which counts are owed.
-enum { FIX_FLAGS_BITS = 7 };
-
-int32_t x86_fault_fix(const X86 *x) {
-    return (x->active + 1) | (int32_t)(x86_owed_at(x) << FIX_FLAGS_BITS);
-}
-
 // Those alike follow each other.
 void x86_emit_fault_fixes(X86 *x) {
+    if (!x->n_sunk && !x->owed_at) return;
     int32_t last = 0, at = 0;
     for (uint32_t i = 0; i < x->out->n_faults; i++) {
         HostFault *f = &x->out->faults[i];

@@ -386,7 +386,6 @@ void x86_emit_counted(X86 *x, HostLink *l); // sel_ctl.c: to where it leads whil
 bool x86_put_flags(X86 *x, IrRef put);
 void x86_make_flags_of(X86 *x, int active);              // -1: they are stored
 void x86_flags_asked(X86 *x);                            // whoever comes may ask for them
-int32_t x86_fault_fix(const X86 *x);                     // for a fault here
 void x86_make_flags(X86 *x);                             // the block is left: they are stored
 void x86_flags_follow(X86 *x, unsigned field, IrRef v);  // v is about to be put into the field
 void x86_sunk_exit(X86 *x, uint8_t *rel32, HostLink *l); // where a jump that leaves goes first
@@ -438,6 +437,11 @@ void x86_pay_back(X86 *x, IrRef at);
 void x86_exit_pays(X86 *x, const Cold *c, HostLink *l);
 static inline IrRef x86_owed_at(const X86 *x) { // where anything is owed now, or 0
     return x->n_early ? x->owed_at : 0;
+}
+// The fix of a fault here, until its code is made: which flags, and which counts are owed.
+enum { FIX_FLAGS_BITS = 7 };
+static inline int32_t x86_fault_fix(const X86 *x) {
+    return (x->active + 1) | (int32_t)(x86_owed_at(x) << FIX_FLAGS_BITS);
 }
 // An exit that always leaves has paid.
 static inline IrRef x86_exit_owes(const X86 *x, const HostLink *l) {
