@@ -1,7 +1,8 @@
 // cache.c - the block table: blocks by guest (pc, mode), by guest page and by host pc.
 //
-// By guest pc: an open hash at most half full whose entries hold the pc, so that a look-up is one
-// cache miss. Blocks that lie near each other in the guest lie near each other in the table too. A
+// By guest pc: an open hash at most half full whose entries hold the hash, so that a look-up of
+// what is not there is one cache miss, in eight bytes: much of what a new block costs is memory
+// that is new. Blocks that lie near each other in the guest lie near each other in the table too. A
 // removal closes the gap it makes: a guest that rewrites one page again and again would else leave
 // ever longer runs of marks to search through. By page: a chained hash of 4 KiB guest pages (a
 // block never crosses one). By host pc: code is handed out upwards, so the array of blocks in order
@@ -15,9 +16,10 @@
 enum { FIRST_ENTRIES = 1 << 12, PAGE_BUCKETS = 1 << 12, PAGE_SHIFT = 12, MAX_BLOCKS = 1 << 24 };
 
 typedef struct Entry {
-    uint64_t pc;
-    Block *block; // NULL: free
+    uint32_t slot;  // slot_of() the block's pc
+    uint32_t block; // its place in by_code, or behind LOADED in loaded, plus 1; 0: free
 } Entry;
+#define LOADED 0x80000000u
 
 struct BlockTable {
     Entry *entries;
@@ -27,6 +29,8 @@ struct BlockTable {
     Block **by_code;  // MAX_BLOCKS reserved
     uint32_t n_there; // pages for so many are there
     _Atomic uint32_t n_by_code;
+    Block **loaded; // those of images: MAX_BLOCKS reserved when there is one, else NULL
+    uint32_t n_loaded;
 };
 
 // A window of entries for each KiB of guest code, about four for each block there.
@@ -54,6 +58,7 @@ BlockTable *block_table_new(void) {
 void block_table_free(BlockTable *t) {
     if (!t) return;
     pages_free(t->by_code, MAX_BLOCKS * sizeof *t->by_code);
+    pages_free(t->loaded, MAX_BLOCKS * sizeof *t->loaded);
     pages_free(t->entries, t->n_entries * sizeof *t->entries);
     free(t);
 }
@@ -61,12 +66,17 @@ void block_table_free(BlockTable *t) {
 void block_table_clear(BlockTable *t) {
     memset(t->entries, 0, t->n_entries * sizeof *t->entries);
     memset(t->pages, 0, sizeof t->pages);
-    t->n_used = 0;
+    t->n_used = t->n_loaded = 0;
     atomic_store(&t->n_by_code, 0);
 }
 
+static Block *block_of(const BlockTable *t, const Entry *e) {
+    uint32_t i = e->block - 1;
+    return i & LOADED ? t->loaded[i & ~LOADED] : t->by_code[i];
+}
+
 static void put(Entry *entries, uint32_t n, Entry e) {
-    uint32_t i = slot_of(e.pc) & (n - 1);
+    uint32_t i = e.slot & (n - 1);
     while (entries[i].block) i = (i + 1) & (n - 1);
     entries[i] = e;
 }
@@ -91,29 +101,50 @@ static void populate(BlockTable *t) {
     t->n_there += STEP_BYTES / sizeof *t->by_code;
 }
 
-bool block_table_add(BlockTable *t, Block *b) {
-    uint32_t n = atomic_load(&t->n_by_code);
+// Its place among those that were made, or loaded. False: out of room.
+static bool number(BlockTable *t, Block *b, uint32_t *place) {
+    uint32_t n = b->loaded ? t->n_loaded : atomic_load(&t->n_by_code);
     if (n == MAX_BLOCKS) return false;
-    if (n == t->n_there && n && !b->loaded) populate(t);
+    if (!b->loaded) {
+        if (n == t->n_there && n) populate(t);
+        t->by_code[n] = b;
+        *place = n;
+        return true;
+    }
+    if (!t->loaded) t->loaded = pages_reserve(MAX_BLOCKS * sizeof *t->loaded);
+    if (!t->loaded) return false;
+    t->loaded[n] = b;
+    *place = n | LOADED;
+    return true;
+}
+
+bool block_table_add(BlockTable *t, Block *b) {
     // a table that cannot grow still works until it is all but full
     if (t->n_used >= t->n_entries / 2 && !grow(t) && t->n_used >= t->n_entries - 1) return false;
-    put(t->entries, t->n_entries, (Entry){b->pc, b});
+    uint32_t place;
+    if (!number(t, b, &place)) return false;
+    put(t->entries, t->n_entries, (Entry){slot_of(b->pc), place + 1});
     t->n_used++;
     Block **slot = &t->pages[page_bucket(b->pc)];
     b->next_in_page = *slot;
     *slot = b;
-    if (b->loaded) return true; // its image knows where its code is
-    t->by_code[n] = b;
+    if (b->loaded) { // its image knows where its code is
+        t->n_loaded++;
+        return true;
+    }
     // A full barrier here would wait for all that has just been written to other blocks.
-    atomic_store_explicit(&t->n_by_code, n + 1, memory_order_release);
+    atomic_store_explicit(&t->n_by_code, place + 1, memory_order_release);
     return true;
 }
 
 static Entry *find(const BlockTable *t, uint64_t pc, uint32_t mode) {
-    for (uint32_t i = slot_of(pc);; i++) {
+    uint32_t slot = slot_of(pc);
+    for (uint32_t i = slot;; i++) {
         Entry *e = &t->entries[i & (t->n_entries - 1)];
         if (!e->block) return NULL;
-        if (e->pc == pc && e->block->mode == mode) return e;
+        if (e->slot != slot) continue;
+        const Block *b = block_of(t, e);
+        if (b->pc == pc && b->mode == mode) return e;
     }
 }
 
@@ -121,13 +152,9 @@ void block_table_prefetch(const BlockTable *t, uint64_t pc) {
     __builtin_prefetch(&t->entries[slot_of(pc) & (t->n_entries - 1)]);
 }
 
-void block_table_prefetch_block(const BlockTable *t, uint64_t pc) {
-    __builtin_prefetch(t->entries[slot_of(pc) & (t->n_entries - 1)].block);
-}
-
 Block *block_table_find(const BlockTable *t, uint64_t pc, uint32_t mode) {
     Entry *e = find(t, pc, mode);
-    return e ? e->block : NULL;
+    return e ? block_of(t, e) : NULL;
 }
 
 uint32_t block_table_made(const BlockTable *t) {
@@ -149,8 +176,8 @@ Block *block_table_find_host(const BlockTable *t, uint64_t host_pc) {
 static void take_out(BlockTable *t, Entry *e) {
     uint32_t mask = t->n_entries - 1, free_at = (uint32_t)(e - t->entries);
     for (uint32_t i = (free_at + 1) & mask; t->entries[i].block; i = (i + 1) & mask) {
-        uint32_t distance = (i - slot_of(t->entries[i].pc)) & mask; // from its slot
-        if (distance < ((i - free_at) & mask)) continue;            // the gap lies before its slot
+        uint32_t distance = (i - t->entries[i].slot) & mask; // from its slot
+        if (distance < ((i - free_at) & mask)) continue;     // the gap lies before its slot
         t->entries[free_at] = t->entries[i];
         free_at = i;
     }

@@ -352,9 +352,8 @@ BlockTable *block_table_new(void); // cache.c
 void block_table_free(BlockTable *t);
 void block_table_clear(BlockTable *t);
 bool block_table_add(BlockTable *t, Block *b);
-// It will be looked for soon: its entry, and, when that is near, the block.
+// It will be looked for soon.
 void block_table_prefetch(const BlockTable *t, uint64_t pc);
-void block_table_prefetch_block(const BlockTable *t, uint64_t pc);
 Block *block_table_find(const BlockTable *t, uint64_t pc, uint32_t mode);
 // Blocks in order of their making since the last clear, also those that were removed.
 uint32_t block_table_made(const BlockTable *t);

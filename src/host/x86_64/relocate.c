@@ -160,6 +160,9 @@ static void freeze_link(Freezer *f, const HostLink *l, const HostPlace *to, Host
     *out = (HostFrozenLink){.target_pc = l->target_pc,
                             .patch = in_cold ? cold_place(f, l->patch) : hot_place(f, l->patch),
                             .stub = cold_place(f, unlinked)};
+    if (f->failed) return;
+    uint8_t *stub = f->image + out->stub;
+    if (stub[0] == X86_SHORT_STUB) stub[1] = (uint8_t)(stub[1] / (sizeof *l / X86_LINK_UNIT));
     uint32_t rel = (to ? to->hot : out->stub) - (out->patch + 4);
     memcpy(f->image + out->patch, &rel, sizeof rel);
     if (l->falls_through) f->image[out->patch - 1] = 0xE9;

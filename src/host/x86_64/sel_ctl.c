@@ -13,20 +13,47 @@ void x86_align_patch(X86 *x, unsigned skip, unsigned bytes) {
     nops(x, at > 8 - bytes ? 8 - at : 0);
 }
 
-// Until it is linked a link leads to a stub, which is made when all code is there: most of a
-// block's cold code is such stubs.
-enum { STUB_TO_COME = -1 };
+enum { STUB_TO_COME = INT32_MIN }; // HostLink.unlinked
 
+static void to_stub_here(X86 *x, HostLink *l) {
+    l->unlinked = (int32_t)(x->at - (l->patch + 4));
+    rel32_to(l->patch, x->at);
+    moves(x, l->patch, 0);
+}
+
+static void whole_link_stub(X86 *x, HostLink *l) {
+    to_stub_here(x, l);
+    mov_address(x, RAX, l);
+    jmp_to(x, x->h->link_out);
+}
+
+// mov cl, place; jmp to what follows the last of them: the address of all links, of which cl says
+// the one. Freezing knows this form.
+static void short_link_stub(X86 *x, HostLink *l, unsigned n_behind) {
+    enum { BYTES = 4, JMP = 0xEB };
+    to_stub_here(x, l);
+    unsigned place = l->index * (unsigned)(sizeof *l / X86_LINK_UNIT);
+    e32(x, X86_SHORT_STUB | place << 8 | JMP << 16 | n_behind * BYTES << 24);
+}
+
+// Until it is linked a link leads to a stub, which is made when all code is there: most of a
+// block's cold code is such stubs, and much of what translating costs is memory that is new.
 void x86_link_stubs(X86 *x) {
+    enum { MOST_SHORT = 32 };
+    unsigned n = 0;
+    for (uint32_t i = 0; i < x->out->n_links; i++) n += x->out->links[i].unlinked == STUB_TO_COME;
+    bool is_short = n > 1 && x->out->n_links <= MOST_SHORT;
     for (uint32_t i = 0; i < x->out->n_links && x->at < x->limit; i++) {
         HostLink *l = &x->out->links[i];
         if (l->unlinked != STUB_TO_COME) continue;
-        l->unlinked = (int32_t)(x->at - (l->patch + 4));
-        rel32_to(l->patch, x->at);
-        moves(x, l->patch, 0);
-        mov_address(x, RAX, l);
-        jmp_to(x, x->h->link_out);
+        if (is_short)
+            short_link_stub(x, l, --n);
+        else
+            whole_link_stub(x, l);
     }
+    if (!is_short || x->at >= x->limit) return;
+    mov_address(x, RAX, x->out->links);
+    jmp_to(x, x->h->link_of_all_out);
 }
 
 void x86_emit_counted(X86 *x, HostLink *l) {

@@ -133,6 +133,10 @@ static void leave_stubs(X86 *x) {
     mov_load(x, 64, RSP, mem_state(HOT_DISP(host_sp)));
     mov_imm(x, RAX, HOST_EXIT_FAULT);
     jmp_to(x, leave_only);
+    h->link_of_all_out = x->at; // rax: the block's links; cl: which
+    movzx_rr(x, 8, RCX, RCX);
+    shift_i(x, 32, SH_SHL, RCX, (unsigned)__builtin_ctz(X86_LINK_UNIT));
+    alu_rr(x, 64, ALU_ADD, RAX, RCX);
     h->link_out = x->at; // rax: the HostLink
     mov_store(x, 64, mem_state(HOT_DISP(exit_link)), RAX);
     mov_load(x, 64, RCX, mem_at(RAX, offsetof(HostLink, target_pc)));

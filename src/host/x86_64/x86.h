@@ -115,8 +115,8 @@ struct HostCtx {
     SelfImage self;
     Val fresh[SMALL_REGION]; // what values are before anything is known
     // generated once: see stubs.c
-    const uint8_t *enter, *leave, *link_out, *interrupt_out, *lookup_out, *budget_out, *fault_out,
-        *helper_fault_out, *vectors_fault_out, *return_miss, *return_empty;
+    const uint8_t *enter, *leave, *link_out, *link_of_all_out, *interrupt_out, *lookup_out,
+        *budget_out, *fault_out, *helper_fault_out, *vectors_fault_out, *return_miss, *return_empty;
     const uint8_t
         *call_eval; // saves everything, evaluates the EvalDesc at rax, restores everything
     const uint8_t *save_vecs, *load_vecs, *save_ints,
@@ -189,6 +189,11 @@ typedef enum Selects {
     SEL_SLOT_AT
 } Selects;
 enum { LIVE_KIND_SHIFT = 24, LIVE_REF = (1 << LIVE_KIND_SHIFT) - 1 };
+
+// A short stub of a link begins with this (mov cl, imm8) and the link's place among the block's, in
+// units: in images a link is of one, else of more.
+enum { X86_SHORT_STUB = 0xB1, X86_LINK_UNIT = sizeof(HostFrozenLink) };
+_Static_assert(sizeof(HostLink) % X86_LINK_UNIT == 0, "stubs count links by these");
 
 // HostOutput.relocs: offset from code_base, and this bit where 8 bytes are an address.
 #define X86_RELOC_ADDRESS 0x80000000u
