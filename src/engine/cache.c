@@ -102,7 +102,7 @@ static void populate(BlockTable *t) {
 }
 
 // Its place among those that were made, or loaded. False: out of room.
-static bool number(BlockTable *t, Block *b, uint32_t *place) {
+static inline bool number(BlockTable *t, Block *b, uint32_t *place) {
     uint32_t n = b->loaded ? t->n_loaded : atomic_load(&t->n_by_code);
     if (n == MAX_BLOCKS) return false;
     if (!b->loaded) {

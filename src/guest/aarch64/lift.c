@@ -80,28 +80,29 @@ void a64_lift_block(IrRegion *r, const GuestLift *how) {
     }
     uint32_t at = 0, end = 0;
     const uint32_t most = how->watch ? UINT32_MAX : how->max_insns;
-    const bool joins = !how->watch && !how->hot;
+    const bool may_repeat = how->hot && !how->once, joins = !how->watch && !how->hot;
     for (; at < bytes && !l.ended && n < most; at += 4) {
         // A block ends where one of its branches goes: a block of its own will do for both ways.
         if (joins ? l.pc == l.join : how->watch && !goes_on_watched(how, &segment, n)) break;
         unsigned branches = l.n_joins;
         memcpy(&l.insn, code + at, 4); // A64 instructions are little-endian, as every host so far
         if (n > segment.first) ir_insn(r, l.pc, 4);
-        l.may_repeat = how->hot && !how->once && n + 1 + at / 4 < how->max_insns;
+        l.may_repeat = may_repeat && n + 1 + at / 4 < how->max_insns;
         lift_one(&l);
         n += !l.not_executed;
         l.pc += 4;
         end = MAX(end, at + 4);
-        if (l.repeats) {
+        if (UNLIKELY(l.repeats)) {
+            l.repeats = false;
             l.pc = how->pc;
             rounds++;
             at = 0u - 4;
+            branches = UINT32_MAX; // and a segment ends
         }
-        if (l.repeats || l.n_joins != branches) {
+        if (l.n_joins != branches) {
             segment_end(&segment, &l, n);
             segment_begin(&segment, &l, how, n);
         }
-        l.repeats = false;
     }
     if (!l.ended) ir_exit(r, l.pc);
     ir_block_end(r);

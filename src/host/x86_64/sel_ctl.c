@@ -40,8 +40,7 @@ static void short_link_stub(X86 *x, HostLink *l, unsigned n_behind) {
 // block's cold code is such stubs, and much of what translating costs is memory that is new.
 void x86_link_stubs(X86 *x) {
     enum { MOST_SHORT = 32 };
-    unsigned n = 0;
-    for (uint32_t i = 0; i < x->out->n_links; i++) n += x->out->links[i].unlinked == STUB_TO_COME;
+    unsigned n = x->n_stubs;
     bool is_short = n > 1 && x->out->n_links <= MOST_SHORT;
     for (uint32_t i = 0; i < x->out->n_links && x->at < x->limit; i++) {
         HostLink *l = &x->out->links[i];
@@ -85,6 +84,7 @@ static void leaves_by(X86 *x, HostLink *l) {
     }
     if (!l->counts) {
         l->unlinked = STUB_TO_COME;
+        x->n_stubs++;
         return;
     }
     Cold *c = x86_cold_at(x, l->patch, emit_counted_stub);

@@ -205,6 +205,7 @@ struct X86 {
     bool overflow;
     int8_t n_sunk, next_sunk, n_forms,
         active;           // active: of sunk, what the flags are now; -1: they are stored
+    uint32_t n_stubs;     // of links, to come
     uint32_t n_early;     // counts to come that were added before (early_counts.c)
     IrRef owed_at;        // the last that was compiled, 0: none
     bool may_loop;        // jumps backwards or indirectly; returns check on their own
