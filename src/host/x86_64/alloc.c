@@ -131,7 +131,7 @@ static const uint8_t int_order[] = {RDX, R11, RCX, RAX};
 // Of the integer temporaries, which are asked for all the time, one that is free is found without a
 // branch, and without a look at the values in them. -1: none is.
 static int free_int_temp(X86 *x) {
-    // By a set of their slots (INT_SLOTS): the first of int_order that is in it.
+    // By a set of their places in int_slot: the first of int_order that is in it.
     static const uint8_t first[16] = {0,   RAX, RCX, RCX, RDX, RDX, RDX, RDX,
                                       R11, R11, R11, R11, RDX, RDX, RDX, RDX};
     __m128i until = _mm_loadu_si128((const __m128i *)x->int_until);
