@@ -71,7 +71,8 @@ void a64_lift_block(IrRegion *r, const GuestLift *how) {
     if (how->flags) ir_make_flags(r, how->flags);
     Segment segment;
     segment_begin(&segment, &l, how, 0);
-    uint32_t bytes = 0, n = 0, rounds = 1;
+    uint32_t bytes = 0, n = 0;
+    bool unrolled = false;
     const uint8_t *code = how->pc & 3 ? NULL : fetch_run(how, how->pc, &bytes);
     if (!code) {
         ir_insn(r, l.pc, 4);
@@ -95,7 +96,7 @@ void a64_lift_block(IrRegion *r, const GuestLift *how) {
         if (UNLIKELY(l.repeats)) {
             l.repeats = false;
             l.pc = how->pc;
-            rounds++;
+            unrolled = true;
             at = 0u - 4;
             branches = UINT32_MAX; // and a segment ends
         }
@@ -107,7 +108,7 @@ void a64_lift_block(IrRegion *r, const GuestLift *how) {
     if (!l.ended) ir_exit(r, l.pc);
     ir_block_end(r);
     segment_end(&segment, &l, n);
-    if (rounds > 1) counts_are_early(r);
+    if (unrolled) counts_are_early(r);
     r->n_insns = n;
     r->size_bytes = end ? end : bytes;
 }

@@ -338,18 +338,14 @@ void x86_take_int(X86 *x, unsigned reg) {
     if (b->val[reg]) evacuate(x, b, reg);
 }
 
-void x86_live_until(X86 *x, IrRef v, uint32_t until) {
-    Val *val = &x->val[v];
-    if (val->last_use >= until) return;
-    val->last_use = until;
-    if (val->reg >= 0 && x->int_val[val->reg & 15] == v)
-        x->int_until[int_slot[val->reg & 15]] = until;
-}
-
 void x86_alias(X86 *x, IrRef v, IrRef src) {
     IrRef root = x86_root(x, src);
     x->val[v].root = root;
-    x86_live_until(x, root, x->val[v].last_use);
+    Val *val = &x->val[root];
+    if (val->last_use >= x->val[v].last_use) return;
+    val->last_use = x->val[v].last_use;
+    if (val->reg >= 0 && val->reg < 16 && x->int_val[val->reg] == root)
+        x->int_until[int_slot[val->reg]] = val->last_use;
 }
 
 int x86_lodged(const X86 *x, IrRef v) {
@@ -491,8 +487,6 @@ static __attribute__((noinline)) void put_memory(X86 *x, const Bank *b, unsigned
         unsigned reg = x86_use(x, v, b->vec);
         if (b->vec)
             vec_op(x, ir_is_vec(t) ? V_movaps_st : V_movq_st, reg, 0, vrm_of(m), 0);
-        else if (LIKELY(bytes >= 4))
-            mov_store(x, bytes == 8 ? 64 : 32, m, reg);
         else
             mov_store(x, (int)bytes * 8, m, reg);
     }

@@ -381,8 +381,8 @@ static bool visit_other(Walk *w, uint32_t i, const IrInst *in) {
         if (in->op == IR_fl_fcmp && compared_again(w, i, in)) return false;
         break;
     case IR_CTL:
-        if (in->op == IR_budget && in->aux == IR_EARLY && w->x->n_early) break;
         if (in->op == IR_budget) {
+            if (in->aux == IR_EARLY && x->n_early) break; // no code: nobody leaves here
             barrier(w, i);
             asks(w);
             break;

@@ -38,9 +38,9 @@ static uint64_t *sum_of(Owed *o, int64_t counter) {
     return i < o->n ? &o->of[i].sum : NULL;
 }
 
-// Behind the instruction at `at`. False: there are too many counters.
-static bool find_owed(const IrRegion *r, IrRef at, Owed *o) {
-    o->n = 0;
+// Behind the instruction at `at`; x86_early_begin() has seen that there is room.
+static Owed owed_behind(const IrRegion *r, IrRef at) {
+    Owed owed = {0}, *o = &owed;
     for (IrRef i = 1; i < r->n_insts; i++) {
         int64_t counter;
         uint64_t n;
@@ -49,12 +49,10 @@ static bool find_owed(const IrRegion *r, IrRef at, Owed *o) {
         if (i > at) {
             if (sum) *sum += n;
         } else if (!sum) {
-            if (o->n == MAX_COUNTERS) return false;
-            o->of[o->n].counter = counter;
-            o->of[o->n++].sum = 0;
+            o->of[o->n++].counter = counter;
         }
     }
-    return true;
+    return owed;
 }
 
 // Of a hot region: of each counter all but the first are early, and who leaves in between can pay
@@ -91,17 +89,15 @@ uint64_t x86_early_sum(X86 *x, const IrInst *in, uint64_t n) {
         x->n_early--;
         return 0;
     }
-    Owed o;
+    Owed o = owed_behind(x->r, x->now);
     int64_t counter;
     uint64_t own;
-    if (adds(x->r, in, &counter, &own) && find_owed(x->r, x->now, &o)) n += *sum_of(&o, counter);
-    return n;
+    return adds(x->r, in, &counter, &own) ? n + *sum_of(&o, counter) : n;
 }
 
 // At this place of the region. Keeps EFLAGS, and all registers but rax.
 void x86_pay_back(X86 *x, IrRef at) {
-    Owed o;
-    find_owed(x->r, at, &o);
+    Owed o = owed_behind(x->r, at);
     for (unsigned i = 0; i < o.n; i++) {
         int32_t n = (int32_t)o.of[i].sum;
         if (!n) continue;
@@ -121,9 +117,5 @@ void x86_pay_back(X86 *x, IrRef at) {
 void x86_exit_pays(X86 *x, const Cold *c, HostLink *l) {
     if (!c->owed_at) return;
     x86_pay_back(x, c->owed_at);
-    x86_align_patch(x, 1, 4);
-    e8(x, 0xE9);
-    l->patch = x->at;
-    x->at += 4;
-    rel32_to(l->patch, x->at);
+    x86_jump_here(x, l);
 }

@@ -148,6 +148,7 @@ static inline void movsx_load(X86 *x, int w, int from, unsigned d, Mem m) {
 static inline void lea(X86 *x, int w, unsigned d, Mem m) {
     op_rm(x, 0, w, 0x8D, d, m, false);
 }
+
 // ---- arithmetic ----
 typedef enum Alu { ALU_ADD, ALU_OR, ALU_ADC, ALU_SBB, ALU_AND, ALU_SUB, ALU_XOR, ALU_CMP } Alu;
 static inline void alu_rr(X86 *x, int w, Alu op, unsigned d, unsigned s) {

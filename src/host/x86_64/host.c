@@ -185,10 +185,7 @@ HostLink *x86_new_link(X86 *x, uint64_t target_pc) {
 }
 
 void x86_record_fault(X86 *x) {
-    if (x->active >= 0 && x->sunk[x->active].lost) {
-        x86_fail(x, "flags are lost");
-        return;
-    }
+    x86_flags_asked(x);
     x->out->faults[x->out->n_faults++] =
         (HostFault){.host_off = (uint16_t)(x->at - x->start),
                     .guest_off = (uint16_t)(x86_guest_pc(x) - x->r->pc),

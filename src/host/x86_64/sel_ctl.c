@@ -21,17 +21,23 @@ static void to_stub_here(X86 *x, HostLink *l) {
     moves(x, l->patch, 0);
 }
 
-static void whole_link_stub(X86 *x, HostLink *l) {
-    to_stub_here(x, l);
+void x86_leave_by(X86 *x, const HostLink *l) {
     mov_address(x, RAX, l);
     jmp_to(x, x->h->link_out);
 }
 
+void x86_jump_here(X86 *x, HostLink *l) {
+    x86_align_patch(x, 1, 4);
+    e8(x, 0xE9);
+    l->patch = x->at;
+    x->at += 4;
+    rel32_to(l->patch, x->at);
+}
+
 // mov cl, place; jmp to what follows the last of them: the address of all links, of which cl says
 // the one. Freezing knows this form.
-static void short_link_stub(X86 *x, HostLink *l, unsigned n_behind) {
+static void short_link_stub(X86 *x, const HostLink *l, unsigned n_behind) {
     enum { BYTES = 4, JMP = 0xEB };
-    to_stub_here(x, l);
     unsigned place = l->index * (unsigned)(sizeof *l / X86_LINK_UNIT);
     e32(x, X86_SHORT_STUB | place << 8 | JMP << 16 | n_behind * BYTES << 24);
 }
@@ -45,10 +51,11 @@ void x86_link_stubs(X86 *x) {
     for (uint32_t i = 0; i < x->out->n_links && x->at < x->limit; i++) {
         HostLink *l = &x->out->links[i];
         if (l->unlinked != STUB_TO_COME) continue;
+        to_stub_here(x, l);
         if (is_short)
             short_link_stub(x, l, --n);
         else
-            whole_link_stub(x, l);
+            x86_leave_by(x, l);
     }
     if (!is_short || x->at >= x->limit) return;
     mov_address(x, RAX, x->out->links);
@@ -63,8 +70,7 @@ void x86_emit_counted(X86 *x, HostLink *l) {
     jmp_mem(x, mem_at(RAX, offsetof(HostCount, entry)));
     short_here(x, hot);
     c->entry = c->stub = x->at;
-    mov_address(x, RAX, l);
-    jmp_to(x, x->h->link_out);
+    x86_leave_by(x, l);
 }
 
 static void emit_counted_stub(X86 *x, const Cold *c) {
@@ -98,8 +104,8 @@ static void jump_to_link(X86 *x, int cc, uint64_t target_pc) {
     l->calls = x->call_return;
     l->counts = x->r->hot;
     l->sunk = x->active >= 0 && (cc >= 0 || x->r->hot);
-    if (cc < 0 && x86_owed_at(x)) x86_pay_back(x, x->owed_at);
     if (cc < 0) { // ends the block: may become a nop as a whole
+        if (x86_owed_at(x)) x86_pay_back(x, x->owed_at);
         l->falls_through = true;
         x86_align_patch(x, 0, 5);
         e8(x, 0xE9);

@@ -340,10 +340,6 @@ void x86_make_flags(X86 *x) {
     x86_make_flags_of(x, x->active);
 }
 
-void x86_flags_asked(X86 *x) {
-    if (x->active >= 0 && x->sunk[x->active].lost) x86_fail(x, "flags are lost");
-}
-
 typedef enum InEflags { NOT_THERE, THERE, THERE_BUT_CARRY } InEflags;
 
 // As a rule the exit's condition is of the very comparison.
@@ -372,14 +368,9 @@ static void emit_sunk_exit(X86 *x, const Cold *c) {
         x86_emit_counted(x, l);
         return;
     }
-    x86_align_patch(x, 1, 4);
-    e8(x, 0xE9);
-    l->patch = x->at;
-    x->at += 4;
-    rel32_to(l->patch, x->at);
+    x86_jump_here(x, l);
     l->unlinked = 0;
-    mov_address(x, RAX, l);
-    jmp_to(x, x->h->link_out);
+    x86_leave_by(x, l);
 }
 
 void x86_sunk_exit(X86 *x, uint8_t *rel32, HostLink *l) {

@@ -319,8 +319,6 @@ unsigned x86_tmp_int(X86 *x);
 unsigned x86_tmp_vec(X86 *x);
 // This very temporary, its value moved out of the way.
 void x86_take_int(X86 *x, unsigned reg);
-// v is needed up to this instruction at least.
-void x86_live_until(X86 *x, IrRef v, uint32_t until);
 // v shares src's register: no code.
 void x86_alias(X86 *x, IrRef v, IrRef src);
 // Where v lies in memory, when it is not in a register (memory-homed or spilled): [rbp + *disp].
@@ -385,13 +383,19 @@ const V128 *x86_pool_at(const HostCtx *h, const void *address);
 const V128 *x86_pool_get(HostCtx *h, uint64_t lo, uint64_t hi);
 void x86_record_fault(X86 *x); // the access that is emitted next can fault
 HostLink *x86_new_link(X86 *x, uint64_t target_pc);
+// sel_ctl.c: the dispatcher is told of the link; a jump in cold code that the link patches, to what
+// follows until then.
+void x86_leave_by(X86 *x, const HostLink *l);
+void x86_jump_here(X86 *x, HostLink *l);
 void x86_emit_counted(X86 *x, HostLink *l); // sel_ctl.c: to where it leads while it is counted
 
 // ---- sunk_flags.c ----
+static inline void x86_flags_asked(X86 *x) { // whoever comes may ask for them
+    if (x->active >= 0 && x->sunk[x->active].lost) x86_fail(x, "flags are lost");
+}
 // At a put of flags: true when nothing is to be stored.
 bool x86_put_flags(X86 *x, IrRef put);
 void x86_make_flags_of(X86 *x, int active);              // -1: they are stored
-void x86_flags_asked(X86 *x);                            // whoever comes may ask for them
 void x86_make_flags(X86 *x);                             // the block is left: they are stored
 void x86_flags_follow(X86 *x, unsigned field, IrRef v);  // v is about to be put into the field
 void x86_sunk_exit(X86 *x, uint8_t *rel32, HostLink *l); // where a jump that leaves goes first
