@@ -228,8 +228,9 @@ def patterns(rows):
 # ---- the search tree ----
 
 class Trie:
-    """words[]: LEAF | index into leaves[], or base | shift << 20 | width << 25 of the next level."""
-    LEAF = 1 << 31
+    """words[]: LEAF | index into leaves[], LEAF | ROW | row when the bits looked at so far say it all,
+    or base | shift << 20 | width << 25 of the next level."""
+    LEAF, ROW = 1 << 31, 1 << 30
     ENOUGH = 3  # rows a leaf may test one after the other
 
     def __init__(self, rows, width, root_bits):
@@ -238,8 +239,9 @@ class Trie:
         self.rows = rows
         self.width = width
         root = self.split(list(range(len(rows))), width - root_bits, root_bits)
+        seen = ((1 << root_bits) - 1) << width - root_bits
         for v, members in enumerate(root):
-            self.words[v] = self.node(tuple(members))
+            self.words[v] = self.node(tuple(members), seen)
 
     def split(self, members, shift, width):
         """For each value of the window, the rows that may match there."""
@@ -256,9 +258,10 @@ class Trie:
                 sub = (sub - 1) & free
         return out
 
-    def node(self, members):
-        if members in self.node_memo:
-            return self.node_memo[members]
+    def node(self, members, seen):
+        """seen: the bits that were looked at on the way here."""
+        if (members, seen) in self.node_memo:
+            return self.node_memo[members, seen]
         best = None
         if len(members) > self.ENOUGH:
             for width in range(1, 7):
@@ -274,17 +277,23 @@ class Trie:
                     if best is None or score < best[0]:
                         best = (score, shift, width, parts)
         if best is None:
-            word = self.leaf(members)
+            word = self.leaf(members, seen)
         else:
             _, shift, width, parts = best
-            children = [self.node(tuple(p)) for p in parts]
+            seen_there = seen | ((1 << width) - 1) << shift
+            children = [self.node(tuple(p), seen_there) for p in parts]
             base = len(self.words)
             self.words += children
             word = base | shift << 20 | width << 25
-        self.node_memo[members] = word
+        self.node_memo[members, seen] = word
         return word
 
-    def leaf(self, members):
+    def leaf(self, members, seen):
+        first = self.rows[members[0]] if members else None
+        if not members:
+            return self.LEAF | self.ROW
+        if not first.constrained and not first.mask & ~seen:
+            return self.LEAF | self.ROW | first.index
         if members not in self.leaf_memo:
             self.leaf_memo[members] = len(self.leaves)
             self.leaves += [self.rows[i] for i in members] + [None]
@@ -373,13 +382,11 @@ def write_h(out, rows, prefix):
         out(f'bool lift_{name}(Lift *l, const Args_{name} *a);')
     out(f'\n// The row of an instruction, {P}_ROW_none when there is none.')
     out(f'unsigned {prefix}_decode(uint32_t insn);')
-    out('// Calls its lifter; false: undefined after all.')
+    out('// Calls its lifter; false: undefined after all, or the CPU lacks what it needs.')
     out(f'bool {prefix}_lift_row(Lift *l, unsigned row, uint32_t insn);')
     out(f'extern const DecodeRow {prefix}_rows[{P}_ROW_COUNT];')
     out(f'extern const DecodeField {prefix}_row_fields[];')
-    out(f'extern const char {prefix}_row_texts[];')
-    out(f'// What a row needs of the CPU, and whether it has a lifter: what lifting looks at.')
-    out(f'extern const uint64_t {prefix}_row_features[{P}_ROW_COUNT];\n\n#endif')
+    out(f'extern const char {prefix}_row_texts[];\n\n#endif')
 
 
 def write_constraints(out, rows, prefix):
@@ -427,10 +434,6 @@ def write_tables(out, rows, prefix):
     for t in texts:
         out(f'    "{t}\\0"')
     out('    "";\n')
-    out(f'const uint64_t {prefix}_row_features[{P}_ROW_COUNT] = {{\n    0,')
-    for r in rows:
-        out(f'    {feature_expr(r.feature, prefix)},')
-    out('};\n')
 
 
 def write_lift(out, rows, prefix):
@@ -444,6 +447,8 @@ def write_lift(out, rows, prefix):
         init += [f'.{k} = {v}' for k, v in r.consts.items()]
         body = ', '.join(init) or '0'
         out(f'    case {P}_ROW_{r.name}:')
+        if r.feature != 'base':
+            out(f'        if (!lift_has(l, {feature_expr(r.feature, prefix)})) return false;')
         out(f'        return lift_{r.lifter}(l, &(Args_{r.lifter}){{{body}}});')
     out('    default: return false;\n    }\n}')
 
@@ -467,6 +472,7 @@ def write_c(out, rows, prefix, width, headers):
     uint32_t n = tree[insn >> {width - root_bits}];
     while (!(n & 0x80000000u))
         n = tree[(n & 0xfffff) + (insn >> (n >> 20 & 31) & ((1u << (n >> 25)) - 1))];
+    if (n & 0x40000000) return n & 0xffff;
     n &= 0x7fffffff;
     while ((insn & leaves[n].mask) != leaves[n].value ||
            (leaves[n].constrained && !constraint_holds(leaves[n].row, insn)))

@@ -89,6 +89,16 @@ static __attribute__((noinline)) IrRef append_with_room(IrRegion *r, IrHead head
     return write_inst(r, head, a, b, c, imm);
 }
 
+// v, or when there is none an instruction without operands. Nobody foresees which, so there is no
+// branch: it is written in any case, and stays or not.
+static inline IrRef known_or(IrRegion *r, IrRef v, IrHead head, int64_t imm) {
+    if (UNLIKELY(r->n_insts == r->cap_insts)) make_room(r);
+    IrRef n = r->n_insts, none = v ? 0 : n;
+    write_inst(r, head, 0, 0, 0, imm);
+    r->n_insts = n + !v;
+    return v | none;
+}
+
 // Appends without folding. Inlined, so that an instruction is written field by field where it
 // stays: a copy of freshly written small fields waits for them to leave the host's store buffer.
 // Best the last thing that a function does: then it need not save registers for the rare call.
@@ -98,13 +108,13 @@ static inline __attribute__((always_inline)) IrRef append(IrRegion *r, IrHead he
     return write_inst(r, head, a, b, c, imm);
 }
 
-static inline IrHead head_of(IrOp op, IrType t, unsigned aux, unsigned aux2) {
-    return op | (IrHead)t << 8 | (aux & 255) << 16 | aux2 << 24;
+static inline IrHead mark_head(const IrRegion *r) {
+    return ir_head(IR_insn, IR_VOID, r->insn_bytes, 0);
 }
 
 static inline void mark(IrRegion *r) {
     if (!r->insn_bytes) return;
-    append(r, head_of(IR_insn, IR_VOID, r->insn_bytes, 0), 0, 0, 0, (int64_t)r->insn_pc);
+    append(r, mark_head(r), 0, 0, 0, (int64_t)r->insn_pc);
     r->insn_bytes = 0;
 }
 
@@ -153,7 +163,7 @@ IrRef ir_count(IrRegion *r, uint32_t n) {
 
 IrRef ir_append(IrRegion *r, IrInst in) {
     announce(r, (IrOp)in.op, in.imm);
-    return append(r, head_of((IrOp)in.op, in.type, in.aux, in.aux2), in.a, in.b, in.c, in.imm);
+    return append(r, ir_head((IrOp)in.op, in.type, in.aux, in.aux2), in.a, in.b, in.c, in.imm);
 }
 
 // ---- constants ----
@@ -166,10 +176,9 @@ static bool is_const(const IrRegion *r, IrRef v, uint64_t value) {
 IrRef ir_const(IrRegion *r, IrType t, uint64_t value) {
     value &= bits_mask(ir_elem_bits(t));
     IrRef *slot = &r->recent_consts[(value ^ value >> 7 ^ t) % ARRAY_LEN(r->recent_consts)];
-    const IrInst *in = &r->insts[*slot];
-    if (*slot && in->type == t && (uint64_t)in->imm == value) return *slot;
-    if (UNLIKELY(r->n_insts == r->cap_insts)) make_room(r);
-    return *slot = write_inst(r, head_of(IR_const, t, 0, 0), 0, 0, 0, (int64_t)value);
+    const IrInst *in = &r->insts[*slot]; // insts[0] has no type
+    bool same = (in->type == t) & ((uint64_t)in->imm == value);
+    return *slot = known_or(r, same ? *slot : 0, ir_head(IR_const, t, 0, 0), (int64_t)value);
 }
 
 IrRef ir_vconst(IrRegion *r, IrType t, uint64_t lo, uint64_t hi) {
@@ -181,7 +190,7 @@ IrRef ir_vconst(IrRegion *r, IrType t, uint64_t lo, uint64_t hi) {
         r->vconsts = pool;
         r->vconsts[r->n_vconsts++] = (V128){.d = {lo, hi}};
     }
-    return append(r, head_of(IR_const, t, 0, 0), 0, 0, 0, i);
+    return append(r, ir_head(IR_const, t, 0, 0), 0, 0, 0, i);
 }
 
 static bool fold_constants(IrRegion *r, const IrInst *in, IrRef *out) {
@@ -453,6 +462,12 @@ IrRef ir_emit_head(IrRegion *r, IrHead head, IrRef a, IrRef b, IrRef c, int64_t 
     return append(r, head, a, b, c, imm);
 }
 
+IrRef ir_icmp(IrRegion *r, IrCc cc, IrRef a, IrRef b) {
+    IrHead head = ir_head(IR_icmp, IR_I1, cc, 0);
+    bool rules = r->insts[a].op == IR_const || a == b;
+    return rules ? emit_folded(r, head, a, b, 0, 0) : append(r, head, a, b, 0, 0);
+}
+
 IrRef ir_add_const(IrRegion *r, IrRef v, uint64_t k) {
     const IrInst *in = &r->insts[v];
     IrType t = in->type;
@@ -466,33 +481,37 @@ IrRef ir_add_const(IrRegion *r, IrRef v, uint64_t k) {
     } else {
         c = ir_const(r, t, k);
     }
-    return append(r, head_of(IR_add, t, 0, 0), a, c, 0, 0);
+    return append(r, ir_head(IR_add, t, 0, 0), a, c, 0, 0);
 }
 
 // ---- guest state ----
 
 // The register's value as another type of the same size; v is what is known of it, or 0.
 static IrRef get_whole(IrRegion *r, unsigned field, IrType full, IrType t, IrRef v) {
-    if (!v) v = r->current[field] = append(r, head_of(IR_get, full, 0, 0), 0, 0, 0, field);
+    if (!v) v = r->current[field] = append(r, ir_head(IR_get, full, 0, 0), 0, 0, 0, field);
     return ir_type(r, v) == t || ir_is_vec(t) || t == IR_FLAGS ? v : ir_op1(r, IR_bitcast, t, v);
 }
 
-// What is not known, or of another type.
-static __attribute__((noinline)) IrRef get_anew(IrRegion *r, unsigned field, IrType t) {
+// What is known as another type, or not known and wanted as another than it has.
+static __attribute__((noinline)) IrRef get_as(IrRegion *r, unsigned field, IrType t) {
     IrRef v = r->current[field];
     IrType full = r->fields[field].type;
-    if (t == full || ir_bytes(t) == ir_bytes(full)) return get_whole(r, field, full, t, v);
+    if (ir_bytes(t) == ir_bytes(full)) return get_whole(r, field, full, t, v);
     if (ir_is_vec(full)) {
         if (v) return ir_emit(r, IR_vget, t, v, 0, 0, 0, 0, 0);
-        return append(r, head_of(IR_get, t, 0, 0), 0, 0, 0, field);
+        return append(r, ir_head(IR_get, t, 0, 0), 0, 0, 0, field);
     }
-    if (v && r->insts[v].op == IR_zext && ir_type(r, r->insts[v].a) == t) return r->insts[v].a;
-    return ir_op1(r, IR_trunc, t, get_whole(r, field, full, full, v));
+    const IrInst *in = &r->insts[v = get_whole(r, field, full, full, v)];
+    if (in->op == IR_get) return append(r, ir_head(IR_trunc, t, 0, 0), v, 0, 0, 0);
+    if (in->op == IR_zext && ir_type(r, in->a) == t) return in->a;
+    return ir_op1(r, IR_trunc, t, v);
 }
 
 IrRef ir_get(IrRegion *r, unsigned field, IrType t) {
     IrRef v = r->current[field];
-    return v && ir_type(r, v) == t ? v : get_anew(r, field, t);
+    uint8_t of_known = ir_type(r, v), full = r->fields[field].type;
+    if ((v ? of_known : full) != t) return get_as(r, field, t);
+    return r->current[field] = known_or(r, v, ir_head(IR_get, t, 0, 0), field);
 }
 
 void ir_put(IrRegion *r, unsigned field, IrRef v) {
@@ -503,25 +522,30 @@ void ir_put(IrRegion *r, unsigned field, IrRef v) {
 
 // ---- memory and helpers ----
 
-IrRef ir_load(IrRegion *r, IrType t, IrType mem, unsigned mem_flags, IrRef addr, int64_t disp) {
+static __attribute__((noinline)) IrRef access_with_room(IrRegion *r, IrHead head, IrRef addr,
+                                                        IrRef v, int64_t disp) {
     announce_mem(r);
-    return append(r, head_of(IR_load, t, mem, mem_flags), addr, 0, 0, disp);
+    return append(r, head, addr, v, 0, disp);
 }
 
-void ir_store(IrRegion *r, IrType mem, unsigned mem_flags, IrRef addr, int64_t disp, IrRef v) {
-    announce_mem(r);
-    append(r, head_of(IR_store, IR_VOID, mem, mem_flags), addr, v, 0, disp);
+// As announce_mem() and append() have it, with one question for room.
+IrRef ir_access(IrRegion *r, IrHead head, IrRef addr, IrRef v, int64_t disp) {
+    if (UNLIKELY(r->cap_insts - r->n_insts < 2)) return access_with_room(r, head, addr, v, disp);
+    r->n_mem++;
+    if (r->insn_bytes) write_inst(r, mark_head(r), 0, 0, 0, (int64_t)r->insn_pc);
+    r->insn_bytes = 0;
+    return write_inst(r, head, addr, v, 0, disp);
 }
 
 IrRef ir_cas(IrRegion *r, IrType t, IrType mem, unsigned mem_flags, IrRef addr, IrRef expected,
              IrRef desired) {
     announce_mem(r);
-    return append(r, head_of(IR_cas, t, mem, mem_flags), addr, expected, desired, 0);
+    return append(r, ir_head(IR_cas, t, mem, mem_flags), addr, expected, desired, 0);
 }
 
 IrRef ir_rmw(IrRegion *r, IrType t, IrType mem, unsigned mem_flags, IrRmw op, IrRef addr, IrRef v) {
     announce_mem(r);
-    return append(r, head_of(IR_rmw, t, mem, mem_flags), addr, v, 0, op);
+    return append(r, ir_head(IR_rmw, t, mem, mem_flags), addr, v, 0, op);
 }
 
 IrRef ir_call(IrRegion *r, IrType t, const IrHelper *h, unsigned n_args, const IrRef *args,
@@ -533,7 +557,7 @@ IrRef ir_call(IrRegion *r, IrType t, const IrHelper *h, unsigned n_args, const I
     *c = (IrCall){.helper = h, .n_args = n_args, .imm = imm};
     for (unsigned i = 0; i < n_args; i++) c->args[i] = args[i];
     announce_mem(r);
-    IrRef v = append(r, head_of(IR_call, t, 0, 0), 0, 0, 0, r->n_calls++);
+    IrRef v = append(r, ir_head(IR_call, t, 0, 0), 0, 0, 0, r->n_calls++);
     if (h->writes_state) memset(r->current, 0, sizeof r->current);
     return v;
 }
@@ -671,13 +695,18 @@ void ir_exit(IrRegion *r, uint64_t pc) {
     append(r, IR_exit, 0, 0, 0, (int64_t)pc);
 }
 
+void ir_call_hint(IrRegion *r, IrRef back) {
+    announce_exit(r, 0);
+    append(r, IR_call_hint, back, 0, 0, 0);
+}
+
 void ir_exit_ind(IrRegion *r, IrJumpKind kind, IrRef pc) {
-    append(r, head_of(IR_exit_ind, IR_VOID, kind, 0), pc, 0, 0, 0);
+    append(r, ir_head(IR_exit_ind, IR_VOID, kind, 0), pc, 0, 0, 0);
 }
 
 void ir_trap(IrRegion *r, IrTrap kind, unsigned value, uint64_t pc) {
     mark(r);
-    append(r, head_of(IR_trap, IR_VOID, kind, value), 0, 0, 0, (int64_t)pc);
+    append(r, ir_head(IR_trap, IR_VOID, kind, value), 0, 0, 0, (int64_t)pc);
 }
 
 // ---- what is known at entry ----

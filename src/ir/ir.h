@@ -373,10 +373,13 @@ void ir_block_end(IrRegion *r);
 // The general form: appends (or folds to an existing value) and returns the value. What is small
 // goes in one register: nothing of a call is passed in memory.
 typedef uint32_t IrHead; // op | type << 8 | aux << 16 | aux2 << 24: how IrInst begins
+static inline IrHead ir_head(IrOp op, IrType t, unsigned aux, unsigned aux2) {
+    return op | (IrHead)t << 8 | (aux & 255) << 16 | aux2 << 24;
+}
 IrRef ir_emit_head(IrRegion *r, IrHead head, IrRef a, IrRef b, IrRef c, int64_t imm);
 static inline IrRef ir_emit(IrRegion *r, IrOp op, IrType t, IrRef a, IrRef b, IrRef c, unsigned aux,
                             unsigned aux2, int64_t imm) {
-    return ir_emit_head(r, op | (IrHead)t << 8 | (aux & 255) << 16 | aux2 << 24, a, b, c, imm);
+    return ir_emit_head(r, ir_head(op, t, aux, aux2), a, b, c, imm);
 }
 static inline const IrInst *ir_at(const IrRegion *r, IrRef v) {
     return &r->insts[v];
@@ -412,17 +415,27 @@ static inline void ir_insn(IrRegion *r, uint64_t pc, unsigned size_bytes) {
     r->insn_bytes = (uint8_t)size_bytes;
     if (r->mark_all) ir_mark(r);
 }
-IrRef ir_load(IrRegion *r, IrType t, IrType mem, unsigned mem_flags, IrRef addr, int64_t disp);
-void ir_store(IrRegion *r, IrType mem, unsigned mem_flags, IrRef addr, int64_t disp, IrRef v);
+// A load or store; what begins it is put together where it is known.
+IrRef ir_access(IrRegion *r, IrHead head, IrRef addr, IrRef v, int64_t disp);
+static inline IrRef ir_load(IrRegion *r, IrType t, IrType mem, unsigned mem_flags, IrRef addr,
+                            int64_t disp) {
+    return ir_access(r, ir_head(IR_load, t, mem, mem_flags), addr, 0, disp);
+}
+static inline void ir_store(IrRegion *r, IrType mem, unsigned mem_flags, IrRef addr, int64_t disp,
+                            IrRef v) {
+    ir_access(r, ir_head(IR_store, IR_VOID, mem, mem_flags), addr, v, disp);
+}
 IrRef ir_cas(IrRegion *r, IrType t, IrType mem, unsigned mem_flags, IrRef addr, IrRef expected,
              IrRef desired);
 IrRef ir_rmw(IrRegion *r, IrType t, IrType mem, unsigned mem_flags, IrRmw op, IrRef addr, IrRef v);
 IrRef ir_call(IrRegion *r, IrType t, const IrHelper *h, unsigned n_args, const IrRef *args,
               uint64_t imm);
+IrRef ir_icmp(IrRegion *r, IrCc cc, IrRef a, IrRef b);
 // Condition cc of flags: folds to icmp/fcmp of the operands when their operation is at hand.
 IrRef ir_cond(IrRegion *r, IrCond cc, IrRef flags);
 IrRef ir_exit_if(IrRegion *r, IrRef cond, uint64_t pc);
 void ir_exit(IrRegion *r, uint64_t pc);
+void ir_call_hint(IrRegion *r, IrRef back);
 void ir_exit_ind(IrRegion *r, IrJumpKind kind, IrRef pc);
 void ir_trap(IrRegion *r, IrTrap kind, unsigned value, uint64_t pc);
 
@@ -451,9 +464,6 @@ static inline IrRef ir_op2(IrRegion *r, IrOp op, IrType t, IrRef a, IrRef b) {
 }
 static inline IrRef ir_op3(IrRegion *r, IrOp op, IrType t, IrRef a, IrRef b, IrRef c) {
     return ir_emit(r, op, t, a, b, c, 0, 0, 0);
-}
-static inline IrRef ir_icmp(IrRegion *r, IrCc cc, IrRef a, IrRef b) {
-    return ir_emit(r, IR_icmp, IR_I1, a, b, 0, cc, 0, 0);
 }
 static inline IrRef ir_select(IrRegion *r, IrRef p, IrRef a, IrRef b) {
     return ir_emit(r, IR_select, ir_type(r, a), p, a, b, 0, 0, 0);

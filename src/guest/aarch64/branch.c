@@ -28,7 +28,7 @@ static bool repeat_if(Lift *l, IrRef cond, uint64_t pc) {
     const IrInst *c = ir_at(l->r, cond);
     if (!l->may_repeat || pc != l->r->pc || c->op != IR_icmp) return false;
     ir_exit_if(l->r, negated(l, c), l->pc + 4);
-    return l->repeats = true;
+    return l->repeats = l->turns = true;
 }
 
 // The conditional ways: taken to pc, else on. What follows a loop is not often next.
@@ -38,7 +38,7 @@ static bool branch_if(Lift *l, IrRef cond, uint64_t pc) {
     if (!exit_if_either(l, cond, pc, !goes_on)) ir_exit_if(l->r, cond, pc);
     if (goes_on) {
         l->join = l->n_joins++ ? MIN(l->join, pc) : pc;
-        return true;
+        return l->turns = true;
     }
     ir_exit(l->r, l->pc + 4);
     l->ended = true;
@@ -61,12 +61,12 @@ static bool branch_ind(Lift *l, IrJumpKind kind, IrRef pc) {
 static void link_register(Lift *l) {
     IrRef back = lift_i64(l, l->pc + 4);
     lift_put_reg(l, 30, back);
-    ir_emit(l->r, IR_call_hint, IR_VOID, back, 0, 0, 0, 0, 0);
+    ir_call_hint(l->r, back);
 }
 
 // B <label>
 bool lift_b(Lift *l, const Args_b *a) {
-    if (l->may_repeat && target(l, a->imm26) == l->r->pc) return l->repeats = true;
+    if (l->may_repeat && target(l, a->imm26) == l->r->pc) return l->repeats = l->turns = true;
     return branch_to(l, target(l, a->imm26));
 }
 

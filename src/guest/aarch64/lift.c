@@ -14,7 +14,7 @@ enum { CODE_PAGE_BYTES = 4096, MAX_WATCHED_INSNS = 512 };
 // The instruction that starts at l->pc.
 static void lift_one(Lift *l) {
     unsigned row = a64_decode(l->insn);
-    if (lift_has(l, a64_row_features[row]) && a64_lift_row(l, row, l->insn)) return;
+    if (a64_lift_row(l, row, l->insn)) return;
     // What this build lacks is said to be lacking, also where the CPU would not have it either.
     bool lacking = row != A64_ROW_none && !a64_rows[row].implemented;
     lift_trap(l, lacking ? IR_TRAP_UNIMPLEMENTED : IR_TRAP_UNDEFINED, 0, l->pc);
@@ -80,31 +80,32 @@ void a64_lift_block(IrRegion *r, const GuestLift *how) {
         bytes = 4;
     }
     uint32_t at = 0, end = 0;
-    const uint32_t most = how->watch ? UINT32_MAX : how->max_insns;
-    const bool may_repeat = how->hot && !how->once, joins = !how->watch && !how->hot;
-    for (; at < bytes && !l.ended && n < most; at += 4) {
+    const bool watch = how->watch, joins = !watch && !how->hot, hot = how->hot && !how->once;
+    for (; at < bytes && !l.ended; at += 4) {
         // A block ends where one of its branches goes: a block of its own will do for both ways.
-        if (joins ? l.pc == l.join : how->watch && !goes_on_watched(how, &segment, n)) break;
-        unsigned branches = l.n_joins;
+        if (l.pc == l.join && joins) break;
+        if (watch && !goes_on_watched(how, &segment, n)) break;
         memcpy(&l.insn, code + at, 4); // A64 instructions are little-endian, as every host so far
         if (n > segment.first) ir_insn(r, l.pc, 4);
-        l.may_repeat = may_repeat && n + 1 + at / 4 < how->max_insns;
+        if (hot) l.may_repeat = n + 1 + at / 4 < how->max_insns;
         lift_one(&l);
-        n += !l.not_executed;
+        n++;
         l.pc += 4;
-        end = MAX(end, at + 4);
-        if (UNLIKELY(l.repeats)) {
+        if (!l.turns) continue;
+        l.turns = false;
+        if (l.repeats) {
             l.repeats = false;
-            l.pc = how->pc;
             unrolled = true;
+            end = MAX(end, at + 4);
+            if (!watch) bytes = MIN(bytes, (how->max_insns - n) * 4);
+            l.pc = how->pc;
             at = 0u - 4;
-            branches = UINT32_MAX; // and a segment ends
         }
-        if (l.n_joins != branches) {
-            segment_end(&segment, &l, n);
-            segment_begin(&segment, &l, how, n);
-        }
+        segment_end(&segment, &l, n);
+        segment_begin(&segment, &l, how, n);
     }
+    n -= l.not_executed;
+    end = MAX(end, at);
     if (!l.ended) ir_exit(r, l.pc);
     ir_block_end(r);
     segment_end(&segment, &l, n);

@@ -33,6 +33,7 @@ struct Lift {
     unsigned n_joins;  // how many these are
     bool may_repeat;   // a jump to the block's start may go on there: a loop is unrolled
     bool repeats;      // ... and does
+    bool turns;        // behind this instruction a segment ends: it may leave the block, or repeats
 };
 
 static inline bool lift_has(const Lift *l, uint64_t features) {
@@ -125,7 +126,9 @@ IrRef lift_extend(Lift *l, IrType t, unsigned n, unsigned option, unsigned shift
 bool a64_bitmask(unsigned sf, unsigned n, unsigned imms, unsigned immr, uint64_t *wmask,
                  uint64_t *tmask);
 // The element type of 1 << size bytes: I8 I16 I32 I64, V128 for 4.
-IrType lift_mem_type(unsigned log2_bytes);
+static inline IrType lift_mem_type(unsigned log2_bytes) {
+    return log2_bytes == 4 ? IR_V128 : (IrType)(IR_I8 + log2_bytes);
+}
 
 // ---- addresses (operands.c) ----
 // The five ways a load or store finds its address and what becomes of the base register.
@@ -138,7 +141,13 @@ typedef struct A64Addr {
     unsigned n; // the base register
 } A64Addr;
 // Base register n (SP) with a constant offset.
-A64Addr lift_addr(Lift *l, unsigned n, A64Index index, int64_t offset);
+static inline A64Addr lift_addr(Lift *l, unsigned n, A64Index index, int64_t offset) {
+    return (A64Addr){.base = lift_xsp(l, n),
+                     .disp = index == INDEX_POST ? 0 : offset,
+                     .writeback = index != INDEX_OFFSET,
+                     .step = offset,
+                     .n = n};
+}
 // Base register n (SP) plus register m extended as `option` and shifted left.
 A64Addr lift_addr_reg(Lift *l, unsigned n, unsigned m, unsigned option, unsigned shift);
 // After all accesses: writes the base register back when the form says so.

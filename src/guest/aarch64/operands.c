@@ -39,19 +39,6 @@ bool a64_bitmask(unsigned sf, unsigned n, unsigned imms, unsigned immr, uint64_t
     return true;
 }
 
-IrType lift_mem_type(unsigned log2_bytes) {
-    static const IrType t[] = {IR_I8, IR_I16, IR_I32, IR_I64, IR_V128};
-    return t[log2_bytes];
-}
-
-A64Addr lift_addr(Lift *l, unsigned n, A64Index index, int64_t offset) {
-    A64Addr at = {.base = lift_xsp(l, n), .n = n};
-    at.disp = index == INDEX_POST ? 0 : offset;
-    at.writeback = index != INDEX_OFFSET;
-    at.step = offset;
-    return at;
-}
-
 A64Addr lift_addr_reg(Lift *l, unsigned n, unsigned m, unsigned option, unsigned shift) {
     IrRef offset = lift_extend(l, IR_I64, m, option, shift);
     return (A64Addr){.base = ir_add(l->r, lift_xsp(l, n), offset), .n = n};

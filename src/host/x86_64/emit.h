@@ -341,7 +341,7 @@ static inline VecRm vrm_of(Mem m) {
     return (VecRm){.mem = true, .base = m.base, .index = m.index, .scale = m.scale, .disp = m.disp};
 }
 static inline void vec_op(X86 *x, Vop op, unsigned d, unsigned s1, VecRm rm, unsigned imm) {
-    x->at = vec_encode(x->at, x->h->level, op, d, s1, rm, imm);
+    x->at = vec_encode(x->at, rm, x->h->level, op, d, s1, imm);
     moves_rip(x, op, rm);
 }
 #endif

@@ -43,7 +43,8 @@ const char *vec_name(Vop op) {
 }
 
 // ModRM, SIB and displacement. disp8_log2: EVEX's scale. tail: bytes of immediate that follow.
-static uint8_t *encode_rm(uint8_t *p, unsigned reg, VecRm rm, unsigned disp8_log2, unsigned tail) {
+static inline uint8_t *encode_rm(uint8_t *p, unsigned reg, VecRm rm, unsigned disp8_log2,
+                                 unsigned tail) {
     reg = (reg & 7) << 3;
     if (!rm.mem) {
         *p++ = (uint8_t)(0xC0 | reg | (rm.reg & 7));
@@ -79,8 +80,9 @@ static uint8_t *encode_rm(uint8_t *p, unsigned reg, VecRm rm, unsigned disp8_log
     return p;
 }
 
-static uint8_t *encode(uint8_t *p, VecLevel level, Vop op, unsigned dst, unsigned s1, VecRm rm,
-                       unsigned imm, unsigned mask) {
+static inline __attribute__((always_inline)) uint8_t *encode(uint8_t *p, VecRm rm, VecLevel level,
+                                                             Vop op, unsigned dst, unsigned s1,
+                                                             unsigned imm, unsigned mask) {
     const VecRow *row = &rows[op];
     unsigned tail = row->flags & I ? 1 : 0;
     unsigned reg = dst, vvvv = row->kind == R3 ? s1 : 0;
@@ -132,18 +134,18 @@ static uint8_t *encode(uint8_t *p, VecLevel level, Vop op, unsigned dst, unsigne
     return p;
 }
 
-uint8_t *vec_encode(uint8_t *p, VecLevel level, Vop op, unsigned dst, unsigned s1, VecRm rm,
+uint8_t *vec_encode(uint8_t *p, VecRm rm, VecLevel level, Vop op, unsigned dst, unsigned s1,
                     unsigned imm) {
-    return encode(p, level, op, dst, s1, rm, imm, 0);
+    return encode(p, rm, level, op, dst, s1, imm, 0);
 }
 
 uint8_t *vec_encode_masked(uint8_t *p, VecMask mask, Vop op, unsigned dst, unsigned s1, unsigned rm,
                            unsigned imm) {
     unsigned zeroing = op == V_vcmpps_k || op == V_vcmpph_k ? 0 : 0x80; // a comparison always is
-    return encode(p, VEC_AVX512, op, dst, s1, vrm_reg(rm), imm, zeroing | mask);
+    return encode(p, vrm_reg(rm), VEC_AVX512, op, dst, s1, imm, zeroing | mask);
 }
 
 uint8_t *vec_encode_silent(uint8_t *p, Vop op, unsigned dst, unsigned rm) {
     enum { SAE = 0x10 }; // EVEX.b, beside the mask
-    return encode(p, VEC_AVX512, op, dst, 0, vrm_reg(rm), 0, SAE);
+    return encode(p, vrm_reg(rm), VEC_AVX512, op, dst, 0, 0, SAE);
 }

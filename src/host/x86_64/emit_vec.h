@@ -53,8 +53,9 @@ static inline VecRm vrm_rip(const void *address) {
 }
 
 // dst = s1 op rm [, imm]. Two-operand rows ignore s1; store rows take the stored register as dst
-// and the destination as rm. imm is ignored by rows without one.
-uint8_t *vec_encode(uint8_t *p, VecLevel level, Vop op, unsigned dst, unsigned s1, VecRm rm,
+// and the destination as rm. imm is ignored by rows without one. (rm comes early: so it goes in
+// registers, and nobody waits for its parts to leave the store buffer.)
+uint8_t *vec_encode(uint8_t *p, VecRm rm, VecLevel level, Vop op, unsigned dst, unsigned s1,
                     unsigned imm);
 
 // dst = s1 op rm [, imm] of registers, only in the lanes of a mask register; no exceptions are

@@ -423,7 +423,6 @@ static HostError compile(HostCtx *h, const IrRegion *r, HostCode *room, HostOutp
     X86 state;
     X86 *x = &state;
     memset(x, 0, offsetof(X86, mem_val) + r->n_fields * sizeof *x->mem_val);
-    x->n_cold = 0;
     x->active = -1;
     x->h = h;
     x->r = r;

@@ -9,7 +9,7 @@ static VecLevel level(const X86 *x) {
 static void put(X86 *x, Vop op, unsigned d, unsigned a, VecRm m, unsigned imm) {
     if (op == V_ucomiss || op == V_ucomisd || op == V_comiss || op == V_comisd || op == V_ptest)
         x86_flags_lost(x);
-    x->at = vec_encode(x->at, x->h->level, op, d, a, m, imm);
+    x->at = vec_encode(x->at, m, x->h->level, op, d, a, imm);
     moves_rip(x, op, m);
 }
 static bool rm_is_gpr(Vop op) {

@@ -201,11 +201,14 @@ enum { MAX_COLD = 512, MAX_SUNK = 16, MAX_SUNK_FORMS = 64 };
 struct X86 {
     HostCtx *h;
     const IrRegion *r;
+    HostOutput *out;
+    DgmErr *err;
     uint8_t *at, *start, *limit; // code; limit leaves room for the largest single instruction
     bool overflow;
     int8_t n_sunk, next_sunk, n_forms,
-        active;           // active: of sunk, what the flags are now; -1: they are stored
-    uint32_t n_stubs;     // of links, to come
+        active;       // active: of sunk, what the flags are now; -1: they are stored
+    uint32_t n_stubs; // of links, to come
+    uint32_t n_cold;
     uint32_t n_early;     // counts to come that were added before (early_counts.c)
     IrRef owed_at;        // the last that was compiled, 0: none
     bool may_loop;        // jumps backwards or indirectly; returns check on their own
@@ -231,9 +234,6 @@ struct X86 {
     IrRef int_spilled[N_INT_SPILLS], vec_spilled[N_VEC_SPILLS]; // whose the slots are
     SunkFlags sunk[MAX_SUNK_FORMS]; // last first; then what becomes of them as registers change
     Cold cold[MAX_COLD];
-    uint32_t n_cold;
-    HostOutput *out;
-    DgmErr *err;
 };
 
 // The 4 bytes at `at` (a distance to somewhere else than the same piece of code) or the 8 there (an

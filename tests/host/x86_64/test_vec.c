@@ -102,8 +102,8 @@ static void gpr_mem(X86 *x, bool store, unsigned reg, int32_t disp) { // mov r64
     raw(x, &disp, 4);
 }
 static void xmm_mem(X86 *x, bool store, unsigned reg, int32_t disp) {
-    x->at = vec_encode(x->at, x->h->level, store ? V_movups_st : V_movups, reg, 0,
-                       vrm_mem(RDI, disp), 0);
+    x->at = vec_encode(x->at, vrm_mem(RDI, disp), x->h->level, store ? V_movups_st : V_movups, reg,
+                       0, 0);
 }
 const V128 *x86_const128(X86 *x, uint64_t lo, uint64_t hi) {
     Trial *t = trial_of(x);

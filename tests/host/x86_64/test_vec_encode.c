@@ -93,7 +93,7 @@ typedef struct Case {
 static void add(Buf *code, Buf *cases, VecLevel level, Vop op, unsigned dst, unsigned s1,
                 VecRm rm) {
     uint8_t bytes[32];
-    uint8_t *end = vec_encode(bytes, level, op, dst, s1, rm, 0x1);
+    uint8_t *end = vec_encode(bytes, rm, level, op, dst, s1, 0x1);
     assert_true(end - bytes <= VEC_MAX_BYTES);
     Case c = {
         (uint32_t)code->len, (uint32_t)(end - bytes), op, level, (uint8_t)dst, (uint8_t)s1, rm};
