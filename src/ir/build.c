@@ -108,13 +108,9 @@ static inline __attribute__((always_inline)) IrRef append(IrRegion *r, IrHead he
     return write_inst(r, head, a, b, c, imm);
 }
 
-static inline IrHead mark_head(const IrRegion *r) {
-    return ir_head(IR_insn, IR_VOID, r->insn_bytes, 0);
-}
-
 static inline void mark(IrRegion *r) {
     if (!r->insn_bytes) return;
-    append(r, mark_head(r), 0, 0, 0, (int64_t)r->insn_pc);
+    append(r, ir_head(IR_insn, IR_VOID, r->insn_bytes, 0), 0, 0, 0, (int64_t)r->insn_pc);
     r->insn_bytes = 0;
 }
 
@@ -522,19 +518,18 @@ void ir_put(IrRegion *r, unsigned field, IrRef v) {
 
 // ---- memory and helpers ----
 
-static __attribute__((noinline)) IrRef access_with_room(IrRegion *r, IrHead head, IrRef addr,
-                                                        IrRef v, int64_t disp) {
+static __attribute__((noinline)) IrRef access_marked(IrRegion *r, IrHead head, IrRef addr, IrRef v,
+                                                     int64_t disp) {
     announce_mem(r);
     return append(r, head, addr, v, 0, disp);
 }
 
-// As announce_mem() and append() have it, with one question for room.
+// These are so many that a mark for each would be a tenth of all: it stays to be made.
 IrRef ir_access(IrRegion *r, IrHead head, IrRef addr, IrRef v, int64_t disp) {
-    if (UNLIKELY(r->cap_insts - r->n_insts < 2)) return access_with_room(r, head, addr, v, disp);
+    uint64_t behind = r->insn_pc - r->pc;
+    if (UNLIKELY(behind >= IR_MAX_BEHIND)) return access_marked(r, head, addr, v, disp);
     r->n_mem++;
-    if (r->insn_bytes) write_inst(r, mark_head(r), 0, 0, 0, (int64_t)r->insn_pc);
-    r->insn_bytes = 0;
-    return write_inst(r, head, addr, v, 0, disp);
+    return append(r, head, addr, v, r->insn_bytes ? (IrRef)behind + 1 : 0, disp);
 }
 
 IrRef ir_cas(IrRegion *r, IrType t, IrType mem, unsigned mem_flags, IrRef addr, IrRef expected,

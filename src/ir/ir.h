@@ -12,8 +12,9 @@
 // opt/ tidies, ir_verify() checks (debug builds), and a host compiles it or host/interp evaluates
 // it.
 //
-// Exactness: between two `insn` marks all MEM ops come before all puts (ir_verify checks), so at
-// every op that can fault guest state is exactly that before the instruction.
+// Exactness: between two `insn` marks all MEM ops come before all puts (ir_verify checks; loads and
+// stores may say their instruction themselves), so at every op that can fault guest state is
+// exactly that before the instruction.
 //
 // Ownership: a region's memory belongs to its arena; ir_region_reset() keeps it for the next one.
 // Thread-safety: one region, one thread.
@@ -251,7 +252,7 @@ typedef struct IrInst {
     uint8_t op;  // IrOp
     IrType type; // of the result
     uint8_t aux, aux2;
-    IrRef a, b, c;
+    IrRef a, b, c; // c of a load or store: see ir_insn_pc
     int64_t imm;
 } IrInst;
 
@@ -395,6 +396,15 @@ static inline bool ir_const_value(const IrRegion *r, IrRef v, uint64_t *out) {
     return true;
 }
 
+// A load or store may say itself of which guest instruction it is, instead of a mark: c is by how
+// many bytes that one lies behind the region's start, plus 1; 0: the mark before it says so.
+enum { IR_MAX_BEHIND = 0xffff };
+static inline bool ir_insn_pc(const IrInst *in, uint64_t region_pc, uint64_t *pc) {
+    if ((in->op != IR_load && in->op != IR_store) || !in->c) return false;
+    *pc = region_pc + in->c - 1;
+    return true;
+}
+
 // v + k, of v's type (I8..I64): what ir_add(r, v, ir_const(...)) gives, in fewer steps.
 IrRef ir_add_const(IrRegion *r, IrRef v, uint64_t k);
 
@@ -409,7 +419,8 @@ void ir_put(IrRegion *r, unsigned field, IrRef v);
 void ir_make_flags(IrRegion *r, const IrFlagsMade *made);
 // Appends the mark of the guest instruction that began last, if it has none.
 void ir_mark(IrRegion *r);
-// A guest instruction begins; its mark is appended when something in it can fault, call or trap.
+// A guest instruction begins; its mark is appended when something in it can fault, call or trap,
+// but for loads and stores (ir_insn_pc).
 static inline void ir_insn(IrRegion *r, uint64_t pc, unsigned size_bytes) {
     r->insn_pc = pc;
     r->insn_bytes = (uint8_t)size_bytes;

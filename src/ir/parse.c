@@ -234,7 +234,7 @@ static bool address(Parser *p, IrInst *in) {
     return expect(p, "]");
 }
 
-// mem=TYPE, names of IrMem bits, aux=N, aux2=N.
+// mem=TYPE, names of IrMem bits, insn=N, aux=N, aux2=N.
 static bool words(Parser *p, IrInst *in) {
     while (!at_end(p)) {
         char name[24];
@@ -243,6 +243,9 @@ static bool words(Parser *p, IrInst *in) {
         if (accept(p, "=")) {
             if (!strcmp(name, "mem")) {
                 if (!type_name(p, &in->aux)) return false;
+            } else if (!strcmp(name, "insn") && (in->op == IR_load || in->op == IR_store)) {
+                if (!small_number(p, IR_MAX_BEHIND - 1, &n)) return false;
+                in->c = (IrRef)n + 1;
             } else if (!strcmp(name, "aux")) {
                 if (!small_number(p, 255, &n)) return false;
                 in->aux = (uint8_t)n;

@@ -143,6 +143,8 @@ static void print_mem_words(const IrInst *in, Buf *out) {
         else
             buf_printf(out, " bit%u", bit);
     }
+    uint64_t behind;
+    if (ir_insn_pc(in, 0, &behind)) buf_printf(out, " insn=%" PRIu64, behind);
 }
 
 static void print_call(const IrRegion *r, const IrInst *in, Buf *out) {

@@ -185,6 +185,9 @@ static void verifier(void **state) {
     refuse("put x0, %1\n%4 = load.i64 [%1] mem=i64\nexit 0\n",
            "after instruction 3 changed guest state");
     refuse("put x0, %1\ninsn 0x1004, 4\n%4 = load.i64 [%1] mem=i64\nexit 0\n", NULL);
+    refuse("put x0, %1\n%4 = load.i64 [%1] mem=i64 insn=4\nexit 0\n", NULL);
+    refuse("%3 = load.i64 [%1] mem=i64 insn=4\nput x0, %3\nstore [%1], %3 mem=i64 insn=4\nexit 0\n",
+           "after instruction 4 changed guest state");
     refuse("put x0, %1\nfence.full\nexit 0\n", NULL);
     refuse("put x0, %1\nprefetch.once %1, #16\nexit 0\n", NULL);
     // dominance: neither arm dominates the join, the entry dominates all

@@ -92,9 +92,9 @@ void a64_lift_block(IrRegion *r, const GuestLift *how) {
         n++;
         l.pc += 4;
         if (!l.turns) continue;
-        l.turns = false;
-        if (l.repeats) {
-            l.repeats = false;
+        bool again = l.repeats;
+        l.turns = l.repeats = false;
+        if (again) {
             unrolled = true;
             end = MAX(end, at + 4);
             if (!watch) bytes = MIN(bytes, (how->max_insns - n) * 4);
@@ -103,6 +103,7 @@ void a64_lift_block(IrRegion *r, const GuestLift *how) {
         }
         segment_end(&segment, &l, n);
         segment_begin(&segment, &l, how, n);
+        if (again) ir_mark(r); // the same instruction may have been the last that said where it is
     }
     n -= l.not_executed;
     end = MAX(end, at);

@@ -130,7 +130,7 @@ typedef struct Run {
     char *state;
     VcpuHot *hot;
     uint64_t exit;    // HOST_EXIT_* when a run ends
-    uint64_t insn_pc; // of the last `insn`
+    uint64_t insn_pc; // of the last `insn`, or of the last access that said it
 } Run;
 
 static void set_pc(const Run *run, uint64_t pc) {
@@ -255,7 +255,7 @@ static const Code *run_region(Run *run, const Code *c) {
         case IR_fp_setflags: hot->fp.flags = values[in->a].w[0]; break;
         case IR_fp_setmode: hot->fp.mode = values[in->a].w[0]; break;
         case IR_load:
-        case IR_store:
+        case IR_store: ir_insn_pc(in, c->pc, &run->insn_pc); __attribute__((fallthrough));
         case IR_cas:
         case IR_rmw:
             if (!access_memory(run, in, values, out)) {

@@ -173,6 +173,8 @@ void x86_fail(X86 *x, const char *why) {
 
 uint64_t x86_guest_pc(const X86 *x) {
     const IrInst *first = x->r->insts, *in = first + x->now;
+    uint64_t pc;
+    if (ir_insn_pc(in, x->r->pc, &pc)) return pc;
     while (in->op != IR_insn && in > first) in--;
     return in->op == IR_insn ? (uint64_t)in->imm : x->r->pc;
 }
