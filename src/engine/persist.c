@@ -230,26 +230,27 @@ static bool sort_and_link(Saving *s) {
     uint32_t *to = s->to;
     for (uint32_t i = 0; i < s->n; i++) {
         const Block *b = s->block[i];
-        s->compiled[i] = (HostCompiled){.entry = b->entry,
-                                        .cold = b->more->kept->cold,
+        const BlockKept *k = block_more(s->m, b)->kept;
+        s->compiled[i] = (HostCompiled){.entry = block_entry(s->m, b),
+                                        .cold = k->cold,
                                         .code_bytes = b->code_bytes,
-                                        .cold_bytes = b->more->kept->cold_bytes,
+                                        .cold_bytes = k->cold_bytes,
                                         .links = block_links(b),
                                         .to = to,
-                                        .relocs = b->more->kept->relocs,
+                                        .relocs = k->relocs,
                                         .n_links = b->n_links,
-                                        .n_relocs = b->more->kept->n_relocs};
-        for (uint32_t k = 0; k < b->n_links; k++)
-            *to++ = find_saved(s, block_links(b)[k].target_pc, b->mode);
+                                        .n_relocs = k->n_relocs};
+        for (uint32_t n = 0; n < b->n_links; n++)
+            *to++ = find_saved(s, block_links(b)[n].target_pc, b->mode);
     }
     return true;
 }
 
 static uint32_t n_counts(const Machine *m, const Block *b) {
-    const uint32_t *ends = block_count_ends(m, b);
+    const uint16_t *ends = block_count_ends(m, b);
     uint32_t n = 0;
     if (ends)
-        while (ends[n++] != UINT32_MAX) continue;
+        while (ends[n++] != UINT16_MAX) continue;
     return n;
 }
 
@@ -271,7 +272,7 @@ static void add_blocks(Saving *s, CacheBody *h) {
                         .n_links = b->n_links,
                         .n_faults = b->n_faults,
                         .mode = (uint8_t)b->mode};
-        h->n_faults += c.n_faults;
+        h->n_faults += c.n_faults + faults_fixed(block_faults(b), b->n_faults);
         buf_add(&s->body, &c, sizeof c);
     }
     free(first_link);
@@ -322,7 +323,7 @@ static void add_counts(Saving *s, CacheBody *h) {
     }
     for (uint32_t k = 0; k < s->n; k++) {
         const Block *b = s->block[s->order[k]];
-        uint32_t bytes = n_counts(s->m, b) * (uint32_t)sizeof(uint32_t);
+        uint32_t bytes = n_counts(s->m, b) * (uint32_t)sizeof(uint16_t);
         if (bytes) buf_add(&s->body, block_count_ends(s->m, b), bytes);
     }
 }
@@ -332,17 +333,17 @@ static void add_tables(Saving *s, CacheBody *h) {
     for (uint32_t k = 0; k < s->n; k++) {
         uint32_t i = s->order[k];
         const Block *b = s->block[i];
-        for (uint32_t j = 0; j < b->n_faults; j++) {
-            HostFault f = b->faults[j];
-            if (f.fix)
-                f.fix += (int32_t)(s->place[i].cold - s->place[i].hot) -
-                         (int32_t)(b->more->kept->cold - b->entry);
-            buf_add(&s->body, &f, sizeof f);
+        int32_t moved = (int32_t)(s->place[i].cold - s->place[i].hot) -
+                        (int32_t)(s->compiled[i].cold - s->compiled[i].entry);
+        buf_add(&s->body, block_faults(b), b->n_faults * sizeof(HostFault));
+        for (uint32_t j = 0; j < faults_fixed(block_faults(b), b->n_faults); j++) {
+            HostFix fix = block_fixes(b)[j] + moved;
+            buf_add(&s->body, &fix, sizeof fix);
         }
     }
     h->traps = (uint32_t)s->body.len;
     for (uint32_t i = 0; i < s->n; i++) {
-        const BlockTraps *t = s->block[i]->more->traps;
+        const BlockTraps *t = block_more(s->m, s->block[i])->traps;
         for (uint32_t j = 0; t && j < t->n; j++, h->n_traps++)
             buf_add(&s->body,
                     &(HostTrap){s->place[i].hot + t->trap[j].at, s->place[i].cold + t->trap[j].to},
@@ -518,7 +519,7 @@ void persist_save(Machine *m) {
 
 void persist_note(Machine *m, Block *b) {
     Persist *p = m->persist;
-    BlockKept *k = b->more->kept;
+    BlockKept *k = block_more(m, b)->kept;
     k->block = b;
     k->next = NULL;
     if (p->newest)
