@@ -38,15 +38,6 @@ typedef struct Personality {
     void (*poll)(Vcpu *);
 } Personality;
 
-// Of a block that may be kept on disk (persist.h): what freezing it takes.
-typedef struct BlockKept {
-    struct BlockKept *next; // that was made behind this one, and is not saved yet
-    struct Block *block;
-    const uint8_t *cold;
-    uint32_t cold_bytes, n_relocs;
-    uint32_t relocs[];
-} BlockKept;
-
 // Of a block with floating point.
 typedef struct BlockTraps {
     const uint8_t *cold;
@@ -57,7 +48,6 @@ typedef struct BlockTraps {
 // What few blocks have; zeros when it is not there.
 typedef struct BlockMore {
     const BlockTraps *traps;      // NULL: none
-    BlockKept *kept;              // NULL: not to be kept
     const struct WatchUndo *undo; // n_undo: what tools have counted too much when a fault leaves it
     uint32_t n_undo;
     struct Block *hot; // the hot one in its place; NULL: none
@@ -96,6 +86,15 @@ typedef struct Block {
 static inline HostLink *block_links(const Block *b) {
     return (HostLink *)(uintptr_t)(b + 1);
 }
+// Of a block that may be kept on disk (persist.h): what freezing it takes.
+typedef struct BlockKept {
+    MetaRef next; // that was made behind this one, and is not saved yet
+    MetaRef block;
+    uint32_t cold; // from the start of the code cache
+    uint16_t cold_bytes, n_relocs;
+    uint32_t relocs[];
+} BlockKept;
+
 static inline const HostFault *block_faults(const Block *b) { // sorted by host_off
     return (const HostFault *)(block_links(b) + b->n_links);
 }

@@ -150,16 +150,17 @@ static bool reloc_room(Machine *m) {
     return (m->relocs = malloc(MAX_RELOCS * sizeof *m->relocs));
 }
 
-// When there is no room, the block is not kept.
-static void note_kept(Machine *m, const HostOutput *out, Block *b) {
+// When there is no room, or it is too large, the block is not kept.
+static void note_kept(Machine *m, const HostOutput *out, const Block *b) {
+    if (out->unfreezable || !b->size_bytes || out->cold_bytes > UINT16_MAX) return;
     BlockKept *k = meta_alloc(&m->meta, sizeof *k + out->n_relocs * sizeof *k->relocs);
-    BlockMore *more = block_make_more(m, b);
-    if (!k || !more) return;
-    k->cold = out->cold;
-    k->cold_bytes = out->cold_bytes;
-    k->n_relocs = out->n_relocs;
+    if (!k) return;
+    *k = (BlockKept){.block = meta_ref(&m->meta, b),
+                     .cold = (uint32_t)((const uint8_t *)out->cold - m->cache),
+                     .cold_bytes = (uint16_t)out->cold_bytes,
+                     .n_relocs = (uint16_t)out->n_relocs};
     memcpy(k->relocs, out->relocs, out->n_relocs * sizeof *k->relocs);
-    more->kept = k;
+    persist_note(m, k);
 }
 
 HostCode translate_room(Machine *m, size_t bytes) {
@@ -230,7 +231,7 @@ static HostError compile(Machine *m, const IrRegion *r, uint32_t key, const Obse
         return HOST_NO_ROOM;
     m->cache_at = code.at;
     m->cold_at = code.cold;
-    if (keep && !out->unfreezable && r->size_bytes) note_kept(m, out, b);
+    if (keep) note_kept(m, out, b);
     *made = b;
     return HOST_OK;
 }
@@ -405,8 +406,6 @@ Block *block_make(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t max_insns) {
         return err_set(&m->err, -ENOMEM, "translating %#lx: out of memory", pc), NULL;
     m->falls_into_next = b;
     if (key == mode) link_to_known(m, b);
-    const BlockMore *more = block_more(m, b);
-    if (more && more->kept) persist_note(m, b);
     if (m->perf_map) name_to_perf(m, b);
     return b;
 }

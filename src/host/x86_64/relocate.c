@@ -134,13 +134,6 @@ static void freeze_address(Freezer *f, uint32_t place) {
     memcpy(insn + 7, (const uint8_t[]){0x0F, 0x1F, 0x00}, 3);
 }
 
-static bool is_link(const Freezer *f, const uint8_t *at) {
-    const HostCompiled *c = f->c;
-    for (uint32_t i = 0; i < c->n_links; i++)
-        if (x86_patch(f->h, &c->links[i]) == at) return true;
-    return false;
-}
-
 static void freeze_place(Freezer *f, uint32_t reloc) {
     const HostCompiled *c = f->c;
     const uint8_t *at = f->h->code_base + (reloc & ~X86_RELOC_ADDRESS);
@@ -148,7 +141,7 @@ static void freeze_place(Freezer *f, uint32_t reloc) {
     uint32_t place = in_cold ? cold_place(f, at) : hot_place(f, at);
     if (reloc & X86_RELOC_ADDRESS)
         freeze_address(f, place);
-    else if (!is_link(f, at))
+    else
         freeze_rel32(f, at, place, in_cold);
 }
 

@@ -18,8 +18,7 @@ enum { STUB_TO_COME = INT32_MIN }; // HostLink.unlinked
 static void to_stub_here(X86 *x, HostLink *l) {
     uint8_t *patch = x86_patch(x->h, l);
     l->unlinked = (int32_t)(x->at - (patch + 4));
-    rel32_to(patch, x->at);
-    moves(x, patch, 0);
+    rel32_to(patch, x->at); // freezing sets it anew: it does not count as what moves
 }
 
 void x86_leave_by(X86 *x, const HostLink *l) {
