@@ -27,9 +27,8 @@ struct BlockTable {
     uint32_t n_entries; // a power of two
     uint32_t n_used;    // entries that are not free
     MetaRef pages[PAGE_BUCKETS];
-    MetaRef
-        *by_code;   // MAX_BLOCKS reserved; without those of images, which know where their code is
-    uint8_t *there; // pages up to here are
+    MetaRef *by_code; // MAX_BLOCKS reserved; images know themselves where the code of theirs is
+    uint8_t *there;   // up to here its pages are there
     _Atomic uint32_t n_by_code;
 };
 

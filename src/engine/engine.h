@@ -86,15 +86,6 @@ typedef struct Block {
 static inline HostLink *block_links(const Block *b) {
     return (HostLink *)(uintptr_t)(b + 1);
 }
-// Of a block that may be kept on disk (persist.h): what freezing it takes.
-typedef struct BlockKept {
-    MetaRef next; // that was made behind this one, and is not saved yet
-    MetaRef block;
-    uint32_t cold; // from the start of the code cache
-    uint16_t cold_bytes, n_relocs;
-    uint32_t relocs[];
-} BlockKept;
-
 static inline const HostFault *block_faults(const Block *b) { // sorted by host_off
     return (const HostFault *)(block_links(b) + b->n_links);
 }
@@ -110,6 +101,15 @@ static inline uint32_t faults_fixed(const HostFault *f, size_t n) {
 static inline Block *block_of_link(const HostLink *l) {
     return (Block *)(uintptr_t)(l - l->index) - 1;
 }
+
+// Of a block that may be kept on disk (persist.h): what freezing it takes.
+typedef struct BlockKept {
+    MetaRef next; // that was made behind this one, and is not saved yet
+    MetaRef block;
+    uint32_t cold; // from the start of the code cache
+    uint16_t cold_bytes, n_relocs;
+    uint32_t relocs[];
+} BlockKept;
 
 typedef struct MachineStats {
     uint64_t blocks, guest_insns, guest_bytes, host_bytes, ir_insts;

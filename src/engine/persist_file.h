@@ -46,6 +46,8 @@ typedef struct CacheBody {
     uint32_t pad[2];
 } CacheBody;
 
+_Static_assert(sizeof(HostFault) == 4 && sizeof(HostFix) == 4, "faults counts words");
+
 typedef struct CacheRange {
     uint32_t pc, bytes;
 } CacheRange;

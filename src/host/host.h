@@ -53,7 +53,7 @@ typedef struct HostCount {
 typedef struct HostFault {
     uint16_t host_off; // from the block's entry: *end* of the instruction range for calls, start of
                        // it for accesses
-    uint16_t guest_off : 15; // guest pc - region pc
+    uint16_t guest_off : 15; // guest pc - region pc: regions are shorter than a page
     uint16_t fixed : 1;      // it has a HostFix: few do
 } HostFault;
 
