@@ -87,10 +87,6 @@ typedef struct Arena {
 } Arena;
 // Memory is zeroed and 16-byte aligned. NULL when the host has no more.
 void *arena_alloc(Arena *a, size_t bytes);
-// What was allocated last ends here already; nothing behind was written.
-static inline void arena_trim(Arena *a, void *end) {
-    a->at = (char *)ALIGN_UP((uintptr_t)end, 16);
-}
 char *arena_printf(Arena *a, const char *fmt, ...) PRINTF_LIKE(2, 3);
 // Forgets the contents but keeps the first chunk for the next round.
 void arena_reset(Arena *a);

@@ -16,21 +16,20 @@
 enum { FIRST_ENTRIES = 1 << 12, PAGE_BUCKETS = 1 << 12, PAGE_SHIFT = 12, MAX_BLOCKS = 1 << 24 };
 
 typedef struct Entry {
-    uint32_t slot;  // slot_of() the block's pc
-    uint32_t block; // its place in by_code, or behind LOADED in loaded, plus 1; 0: free
+    uint32_t slot; // slot_of() the block's pc
+    MetaRef block; // 0: free
 } Entry;
-#define LOADED 0x80000000u
 
 struct BlockTable {
+    const Meta *meta;
+    const uint8_t *code;
     Entry *entries;
     uint32_t n_entries; // a power of two
     uint32_t n_used;    // entries that are not free
-    Block *pages[PAGE_BUCKETS];
-    Block **by_code;  // MAX_BLOCKS reserved
-    uint32_t n_there; // pages for so many are there
+    MetaRef pages[PAGE_BUCKETS];
+    MetaRef *by_code; // MAX_BLOCKS reserved; images know themselves where the code of theirs is
+    uint8_t *there;   // up to here its pages are there
     _Atomic uint32_t n_by_code;
-    Block **loaded; // those of images: MAX_BLOCKS reserved when there is one, else NULL
-    uint32_t n_loaded;
 };
 
 // A window of entries for each KiB of guest code, about four for each block there.
@@ -41,24 +40,25 @@ static uint32_t page_bucket(uint64_t pc) {
     return (uint32_t)((pc >> PAGE_SHIFT) * 0x9e3779b97f4a7c15ull >> 40) % PAGE_BUCKETS;
 }
 
-BlockTable *block_table_new(void) {
+BlockTable *block_table_new(const Meta *meta, const uint8_t *code) {
     BlockTable *t = calloc(1, sizeof *t);
     if (!t) return NULL;
+    t->meta = meta;
+    t->code = code;
     t->n_entries = FIRST_ENTRIES;
-    t->n_there = 4096 / sizeof *t->by_code;
     t->entries = pages_alloc(t->n_entries * sizeof *t->entries);
     t->by_code = pages_reserve(MAX_BLOCKS * sizeof *t->by_code);
     if (!t->entries || !t->by_code) {
         block_table_free(t);
         return NULL;
     }
+    t->there = (uint8_t *)t->by_code + 4096;
     return t;
 }
 
 void block_table_free(BlockTable *t) {
     if (!t) return;
     pages_free(t->by_code, MAX_BLOCKS * sizeof *t->by_code);
-    pages_free(t->loaded, MAX_BLOCKS * sizeof *t->loaded);
     pages_free(t->entries, t->n_entries * sizeof *t->entries);
     free(t);
 }
@@ -66,13 +66,8 @@ void block_table_free(BlockTable *t) {
 void block_table_clear(BlockTable *t) {
     memset(t->entries, 0, t->n_entries * sizeof *t->entries);
     memset(t->pages, 0, sizeof t->pages);
-    t->n_used = t->n_loaded = 0;
+    t->n_used = 0;
     atomic_store(&t->n_by_code, 0);
-}
-
-static Block *block_of(const BlockTable *t, const Entry *e) {
-    uint32_t i = e->block - 1;
-    return i & LOADED ? t->loaded[i & ~LOADED] : t->by_code[i];
 }
 
 static void put(Entry *entries, uint32_t n, Entry e) {
@@ -93,47 +88,26 @@ static bool grow(BlockTable *t) {
     return true;
 }
 
-// Pages of by_code are asked for some at a time, as those of code.
-static void populate(BlockTable *t) {
-    enum { STEP_BYTES = 64 << 10 };
-    uint8_t *at = (uint8_t *)(t->by_code + t->n_there);
-    madvise(at, STEP_BYTES, MADV_POPULATE_WRITE); // before Linux 5.14 faults do it
-    t->n_there += STEP_BYTES / sizeof *t->by_code;
-}
-
-// Its place among those that were made, or loaded. False: out of room.
-static inline bool number(BlockTable *t, Block *b, uint32_t *place) {
-    uint32_t n = b->loaded ? t->n_loaded : atomic_load(&t->n_by_code);
+static bool add_by_code(BlockTable *t, MetaRef block) {
+    uint32_t n = atomic_load(&t->n_by_code);
     if (n == MAX_BLOCKS) return false;
-    if (!b->loaded) {
-        if (n == t->n_there && n) populate(t);
-        t->by_code[n] = b;
-        *place = n;
-        return true;
-    }
-    if (!t->loaded) t->loaded = pages_reserve(MAX_BLOCKS * sizeof *t->loaded);
-    if (!t->loaded) return false;
-    t->loaded[n] = b;
-    *place = n | LOADED;
+    pages_ahead((uint8_t *)(t->by_code + n), sizeof block, &t->there, (uint8_t *)t->by_code,
+                (uint8_t *)(t->by_code + MAX_BLOCKS));
+    t->by_code[n] = block;
+    // A full barrier here would wait for all that has just been written to other blocks.
+    atomic_store_explicit(&t->n_by_code, n + 1, memory_order_release);
     return true;
 }
 
 bool block_table_add(BlockTable *t, Block *b) {
     // a table that cannot grow still works until it is all but full
     if (t->n_used >= t->n_entries / 2 && !grow(t) && t->n_used >= t->n_entries - 1) return false;
-    uint32_t place;
-    if (!number(t, b, &place)) return false;
-    put(t->entries, t->n_entries, (Entry){slot_of(b->pc), place + 1});
+    MetaRef ref = meta_ref(t->meta, b), *page = &t->pages[page_bucket(b->pc)];
+    b->next_in_page = *page;
+    if (!b->loaded && !add_by_code(t, ref)) return false;
+    put(t->entries, t->n_entries, (Entry){slot_of(b->pc), ref});
     t->n_used++;
-    Block **slot = &t->pages[page_bucket(b->pc)];
-    b->next_in_page = *slot;
-    *slot = b;
-    if (b->loaded) { // its image knows where its code is
-        t->n_loaded++;
-        return true;
-    }
-    // A full barrier here would wait for all that has just been written to other blocks.
-    atomic_store_explicit(&t->n_by_code, place + 1, memory_order_release);
+    *page = ref;
     return true;
 }
 
@@ -143,7 +117,7 @@ static Entry *find(const BlockTable *t, uint64_t pc, uint32_t mode) {
         Entry *e = &t->entries[i & (t->n_entries - 1)];
         if (!e->block) return NULL;
         if (e->slot != slot) continue;
-        const Block *b = block_of(t, e);
+        const Block *b = meta_at(t->meta, e->block);
         if (b->pc == pc && b->mode == mode) return e;
     }
 }
@@ -154,22 +128,23 @@ void block_table_prefetch(const BlockTable *t, uint64_t pc) {
 
 Block *block_table_find(const BlockTable *t, uint64_t pc, uint32_t mode) {
     Entry *e = find(t, pc, mode);
-    return e ? block_of(t, e) : NULL;
+    return e ? meta_at(t->meta, e->block) : NULL;
 }
 
 uint32_t block_table_made(const BlockTable *t) {
     return atomic_load(&((BlockTable *)(uintptr_t)t)->n_by_code);
 }
 const Block *block_table_nth(const BlockTable *t, uint32_t i) {
-    return t->by_code[i];
+    return meta_at(t->meta, t->by_code[i]);
 }
 
 Block *block_table_find_host(const BlockTable *t, uint64_t host_pc) {
-    uint32_t made = atomic_load(&((BlockTable *)t)->n_by_code);
-    size_t n = COUNT_BEFORE(made, i, (uintptr_t)t->by_code[i]->entry <= host_pc);
+    uint32_t made = block_table_made(t);
+    uint64_t at = host_pc - (uintptr_t)t->code;
+    size_t n = COUNT_BEFORE(made, i, block_table_nth(t, (uint32_t)i)->entry <= at);
     if (!n) return NULL;
-    Block *b = t->by_code[n - 1];
-    return host_pc < (uintptr_t)b->entry + b->code_bytes ? b : NULL;
+    Block *b = meta_at(t->meta, t->by_code[n - 1]);
+    return at - b->entry < b->code_bytes ? b : NULL;
 }
 
 // Frees an entry and moves those behind it up, so that each is still reached from its slot.
@@ -187,8 +162,8 @@ static void take_out(BlockTable *t, Entry *e) {
 
 static void remove_in_bucket(BlockTable *t, uint32_t bucket, uint64_t lo, uint64_t hi,
                              void (*fn)(void *ctx, Block *b), void *ctx) {
-    for (Block **at = &t->pages[bucket]; *at;) {
-        Block *b = *at;
+    for (MetaRef *at = &t->pages[bucket]; *at;) {
+        Block *b = meta_at(t->meta, *at);
         // A block of no bytes stands for a pc whose code could not be fetched.
         if (b->pc < hi && b->pc + MAX(b->size_bytes, 1u) > lo) {
             *at = b->next_in_page;

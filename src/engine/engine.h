@@ -38,15 +38,6 @@ typedef struct Personality {
     void (*poll)(Vcpu *);
 } Personality;
 
-// Of a block that may be kept on disk (persist.h): what freezing it takes.
-typedef struct BlockKept {
-    struct BlockKept *next; // that was made behind this one, and is not saved yet
-    struct Block *block;
-    const uint8_t *cold;
-    uint32_t cold_bytes, n_relocs;
-    uint32_t relocs[];
-} BlockKept;
-
 // Of a block with floating point.
 typedef struct BlockTraps {
     const uint8_t *cold;
@@ -57,23 +48,34 @@ typedef struct BlockTraps {
 // What few blocks have; zeros when it is not there.
 typedef struct BlockMore {
     const BlockTraps *traps;      // NULL: none
-    BlockKept *kept;              // NULL: not to be kept
     const struct WatchUndo *undo; // n_undo: what tools have counted too much when a fault leaves it
     uint32_t n_undo;
     struct Block *hot; // the hot one in its place; NULL: none
     HostCount *counts; // of a hot one: beside its links
 } BlockMore;
 
-// A translated block; behind it its links, faults, and in a machine that counts the instructions up
-// to the end of each segment (block_count_ends). Owned by the machine; freed by machine_flush only.
-// There are many: 64 bytes.
+// What the engine notes of blocks lies in one region, for much of what a new block costs is memory
+// that is new, and so 32 bits refer to it: bytes from its start; 0: nothing.
+typedef uint32_t MetaRef;
+typedef struct Meta {
+    uint8_t *base, *at, *there, *end; // up to `there` the pages are there
+} Meta;
+static inline void *meta_at(const Meta *t, MetaRef ref) {
+    return ref ? t->base + ref : NULL;
+}
+static inline MetaRef meta_ref(const Meta *t, const void *p) {
+    return p ? (MetaRef)((const uint8_t *)p - t->base) : 0;
+}
+
+// A translated block; behind it its links, faults, their fixes, and in a machine that counts the
+// instructions up to the end of each segment (block_count_ends). Owned by the machine; freed by
+// machine_flush only. There are many: 40 bytes.
 typedef struct Block {
     uint64_t pc;
-    const uint8_t *entry;
-    HostLink *incoming; // links of other blocks that jump here
-    struct Block *next_in_page;
-    const HostFault *faults; // sorted by host_off
-    BlockMore *more;         // NULL: nothing
+    uint32_t entry;       // from the start of the code cache
+    MetaRef incoming;     // links of other blocks that jump here
+    MetaRef next_in_page; // a Block
+    MetaRef more;         // a BlockMore
     uint32_t mode;
     uint32_t code_bytes : 30;
     bool dead : 1;   // invalidated; must not be linked to
@@ -84,17 +86,30 @@ typedef struct Block {
 static inline HostLink *block_links(const Block *b) {
     return (HostLink *)(uintptr_t)(b + 1);
 }
-// What runs in its place: the hot one, or itself.
-static inline Block *block_hot(Block *b) {
-    return b->more && b->more->hot ? b->more->hot : b;
+static inline const HostFault *block_faults(const Block *b) { // sorted by host_off
+    return (const HostFault *)(block_links(b) + b->n_links);
+}
+static inline const HostFix *block_fixes(const Block *b) {
+    return (const HostFix *)(block_faults(b) + b->n_faults);
+}
+// How many of n are fixed.
+static inline uint32_t faults_fixed(const HostFault *f, size_t n) {
+    uint32_t fixed = 0;
+    for (size_t i = 0; i < n; i++) fixed += f[i].fixed;
+    return fixed;
 }
 static inline Block *block_of_link(const HostLink *l) {
     return (Block *)(uintptr_t)(l - l->index) - 1;
 }
-// Of a link that counts.
-static inline HostCount *link_count(const HostLink *l) {
-    return &block_of_link(l)->more->counts[l->index];
-}
+
+// Of a block that may be kept on disk (persist.h): what freezing it takes.
+typedef struct BlockKept {
+    MetaRef next; // that was made behind this one, and is not saved yet
+    MetaRef block;
+    uint32_t cold; // from the start of the code cache
+    uint16_t cold_bytes, n_relocs;
+    uint32_t relocs[];
+} BlockKept;
 
 typedef struct MachineStats {
     uint64_t blocks, guest_insns, guest_bytes, host_bytes, ir_insts;
@@ -158,7 +173,7 @@ struct Machine {
     uint8_t *cache_there, *cold_there; // up to here the pages are there
     const Block *falls_into_next;      // the block that ends at cache_at, when it falls through
     BlockTable *blocks;
-    Arena meta;              // Blocks, links and fault tables since the last flush
+    Meta meta;               // Blocks, links and fault tables since the last flush
     struct Persist *persist; // persist.h; NULL: nothing is kept
     struct Images *images;   // images.h; there when persist is
     uint32_t *relocs;        // the translator's workbench, when something is
@@ -290,6 +305,21 @@ static inline uint64_t engine_now_ns(void) {
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
+static inline const uint8_t *block_entry(const Machine *m, const Block *b) {
+    return m->cache + b->entry;
+}
+static inline BlockMore *block_more(const Machine *m, const Block *b) { // NULL: nothing
+    return meta_at(&m->meta, b->more);
+}
+// What runs in its place: the hot one, or itself.
+static inline Block *block_hot(const Machine *m, Block *b) {
+    const BlockMore *more = block_more(m, b);
+    return more && more->hot ? more->hot : b;
+}
+// Of a link that counts.
+static inline HostCount *link_count(const Machine *m, const HostLink *l) {
+    return &block_more(m, block_of_link(l))->counts[l->index];
+}
 // What the blocks are translated for that run next.
 static inline uint32_t vcpu_mode(const Vcpu *v) {
     return v->m->guest->mode(v->state) | v->hot->unwatched << WATCH_MODE_SHIFT |
@@ -306,7 +336,21 @@ static inline uint32_t block_key(const Machine *m, uint32_t mode, uint32_t max_i
 // The block at pc that is in the table or kept on disk; NULL: it would have to be made.
 // translate.c; lock held.
 Block *block_known(Machine *m, uint64_t pc, uint32_t mode);
-BlockMore *block_more(Machine *m, Block *b); // translate.c; NULL: out of memory
+BlockMore *block_make_more(Machine *m, Block *b); // the same, but it is there; NULL: no room
+// ---- meta.c ----
+bool meta_new(Meta *t, size_t bytes); // false: out of memory
+void meta_free(Meta *t);
+void meta_reset(Meta *t); // forgets all
+// Aligned to 8, with whatever is there. NULL: no room before the next flush.
+void *meta_alloc(Meta *t, size_t bytes);
+// What was allocated last ends here already.
+static inline void meta_trim(Meta *t, const void *end) {
+    t->at = (uint8_t *)ALIGN_UP((uintptr_t)end, 8);
+}
+// Pages up to at + bytes are there, if the host can do that: some at a time, which is less than a
+// fault for each, and not as many as a huge page clears.
+void pages_ahead(uint8_t *at, size_t bytes, uint8_t **there, const uint8_t *first,
+                 const uint8_t *end);
 // A block that is not in the table: from the disk, else translated. translate.c; lock held; NULL:
 // v->m->err.
 Block *block_make(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t max_insns);
@@ -348,7 +392,8 @@ void homes_consider(Vcpu *v);
 const IrRegion *translate_lift(Machine *m, uint64_t pc, uint32_t mode);
 // Where the next code goes, pages for so many bytes there. Lock held.
 HostCode translate_room(Machine *m, size_t bytes);
-BlockTable *block_table_new(void); // cache.c
+// cache.c. Blocks lie in `meta`, their entries are counted from `code`. NULL: out of memory.
+BlockTable *block_table_new(const Meta *meta, const uint8_t *code);
 void block_table_free(BlockTable *t);
 void block_table_clear(BlockTable *t);
 bool block_table_add(BlockTable *t, Block *b);
@@ -367,21 +412,23 @@ void block_link(Machine *m, HostLink *l, Block *to); // lock held
 // A link that leads nowhere leads to this block from now on: by its jump, or, while it counts, by
 // HostCount.entry. And what leads to a block leads there no more. Lock held.
 void link_lead(Machine *m, HostLink *l, Block *to, bool by_jump);
-void link_leave(HostLink *l, Block *from);
+void link_leave(const Machine *m, HostLink *l, Block *from);
 // Forgets the blocks with guest code in [lo, hi). Lock held.
 void blocks_drop(Machine *m, uint64_t lo, uint64_t hi);
-// NULL: the machine does not count. The last is UINT32_MAX.
-static inline const uint32_t *block_count_ends(const Machine *m, const Block *b) {
-    return m->count ? (const uint32_t *)(b->faults + b->n_faults) : NULL;
+// NULL: the machine does not count. The last is UINT16_MAX.
+static inline const uint16_t *block_count_ends(const Machine *m, const Block *b) {
+    uint32_t n_fixes = faults_fixed(block_faults(b), b->n_faults);
+    return m->count ? (const uint16_t *)(block_fixes(b) + n_fixes) : NULL;
 }
 // The block whose code is at host_pc, wherever it came from. Async-signal-safe.
 typedef struct CodeAt {
     uint64_t pc;
     const uint8_t *entry;
     const HostFault *faults;
+    const HostFix *fixes, *fixes_end;
     const uint8_t *traps_from, *cold; // what HostTrap.at and to are counted from
     const HostTrap *traps;
-    const uint32_t *count_ends;
+    const uint16_t *count_ends;
     const struct WatchUndo *undo;
     uint32_t n_faults, n_traps, n_undo;
     bool barred; // its entry traps

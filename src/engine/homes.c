@@ -71,7 +71,8 @@ static void find_near(Machine *m, Near *g, Block *root) {
     node_of(g, root, 0, -1);
     for (uint32_t at = 0; at < g->n; at++) {
         add_links(m, g, at, g->block[at]);
-        if (block_hot(g->block[at]) != g->block[at]) add_links(m, g, at, block_hot(g->block[at]));
+        const Block *hot = block_hot(m, g->block[at]);
+        if (hot != g->block[at]) add_links(m, g, at, hot);
     }
     uint32_t reach = 1;
     for (unsigned steps = 1; steps < FAR; steps++) {

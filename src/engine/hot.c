@@ -80,7 +80,7 @@ const IrFlagsMade *hot_context(const Machine *m, uint32_t context) {
 
 void hot_note_contexts(Machine *m, Block *b, const IrFlagsMade *made) {
     for (unsigned i = 0; i < b->n_links; i++) {
-        HostCount *c = &b->more->counts[i];
+        HostCount *c = link_count(m, &block_links(b)[i]);
         if (c->context) c->context = number_of(m, &made[c->context - 1]);
     }
 }
@@ -227,37 +227,37 @@ void hot_replace(Vcpu *v, Block **at) {
     Machine *m = v->m;
     Block *b = *at;
     v->wants_hot = false;
-    if (block_hot(b) != b || b->dead || b->pc != v->hot_pc || !on_loop(m, b)) return;
+    if (block_hot(m, b) != b || b->dead || b->pc != v->hot_pc || !on_loop(m, b)) return;
     uint32_t generation = atomic_load(&m->flush_generation);
     b = *at = own_block(v, b);
-    if (!b || generation != atomic_load(&m->flush_generation) || !block_more(m, b)) return;
+    if (!b || generation != atomic_load(&m->flush_generation) || !block_make_more(m, b)) return;
     Block *to = block_get_hot(v, b->pc, b->mode, 0);
     if (!to || generation != atomic_load(&m->flush_generation)) return;
-    b->more->hot = to;
-    for (HostLink *l = b->incoming, *next; l; l = next) {
-        next = l->next_incoming; // one that was led to b for good is so led on
-        link_lead(m, l, to, !l->counts || (!l->sunk && link_count(l)->count < 0));
+    block_more(m, b)->hot = to;
+    for (HostLink *l = meta_at(&m->meta, b->incoming), *next; l; l = next) {
+        next = meta_at(&m->meta, l->next_incoming); // one that was led to b for good is so led on
+        link_lead(m, l, to, !l->counts || (!l->sunk && link_count(m, l)->count < 0));
     }
-    b->incoming = NULL;
+    b->incoming = 0;
 }
 
 // It was taken often. A link that makes flags which no context says goes on doing so.
 static void lead_to_hot(Vcpu *v, HostLink *l, Block *b) {
     Machine *m = v->m;
-    uint32_t generation = atomic_load(&m->flush_generation), context = link_count(l)->context;
+    uint32_t generation = atomic_load(&m->flush_generation), context = link_count(m, l)->context;
     bool worth = m->tier == TIER_HOT || on_loop(m, b);
     Block *to = worth ? block_get_hot(v, b->pc, b->mode, context) : NULL;
     if (generation != atomic_load(&m->flush_generation)) return;
     bool makes_flags = l->sunk && !(context && to);
-    if (makes_flags) link_count(l)->count = INT32_MAX;
-    link_leave(l, link_count(l)->target);
-    link_lead(m, l, to ? to : block_hot(b), !makes_flags);
+    if (makes_flags) link_count(m, l)->count = INT32_MAX;
+    link_leave(m, l, link_count(m, l)->target);
+    link_lead(m, l, to ? to : block_hot(m, b), !makes_flags);
 }
 
 void hot_exit(Vcpu *v, HostLink *l, Block *b) {
     if (!l->counts || !l->linked)
         block_link(v->m, l, b);
-    else if (link_count(l)->count < 0 && !b->dead && !block_of_link(l)->dead)
+    else if (link_count(v->m, l)->count < 0 && !b->dead && !block_of_link(l)->dead)
         lead_to_hot(v, l, b);
 }
 
@@ -265,7 +265,7 @@ void hot_exit(Vcpu *v, HostLink *l, Block *b) {
 void hot_forget(Machine *m, const Block *b) {
     if (!(b->mode >> BLOCK_HOT_SHIFT)) return;
     Block *of = block_table_find(m->blocks, b->pc, block_plain_mode(b));
-    if (of && block_hot(of) == b) of->more->hot = NULL;
+    if (of && block_hot(m, of) == b) block_more(m, of)->hot = NULL;
 }
 
 void hot_free(Machine *m) {

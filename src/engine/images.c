@@ -26,7 +26,7 @@ static bool parts_fit(const CacheBody *b, uint64_t bytes) {
            part_fits(b->ranges, b->n_ranges, sizeof(CacheRange), bytes) &&
            part_fits(b->faults, b->n_faults, sizeof(HostFault), bytes) &&
            part_fits(b->traps, b->n_traps, sizeof(HostTrap), bytes) &&
-           part_fits(b->counts, b->n_counts ? b->n_blocks + (uint64_t)b->n_counts : 0, 4, bytes) &&
+           part_fits(b->counts, b->n_counts ? 2ull * b->n_blocks + b->n_counts : 0, 2, bytes) &&
            part_fits(b->image, 1, sizeof(HostImage), bytes) && !(b->image & 63);
 }
 
@@ -39,7 +39,7 @@ static bool tables_are_sound(const CacheBody *b) {
     if (chunk[b->n_chunks] > b->n_blocks) return false;
     for (uint32_t i = 0; i < b->n_blocks; i++)
         if (by_code[i] >= b->n_blocks || (counts && counts[i] >= b->n_counts)) return false;
-    return !counts || counts[b->n_blocks + (uint64_t)b->n_counts - 1] == UINT32_MAX;
+    return !counts || ((const uint16_t *)(counts + b->n_blocks))[b->n_counts - 1] == UINT16_MAX;
 }
 
 static bool block_fits(const CacheBody *b, const HostImage *h, const CacheBlock *c) {
@@ -164,9 +164,9 @@ static uint32_t stub_of(const HostFrozenLink *l) {
     return l->stub & ~(HOST_FALLS_THROUGH | HOST_CALL);
 }
 
-static HostLink link_of(const Image *i, const HostFrozenLink *l, uint32_t index) {
+static HostLink link_of(const Machine *m, const Image *i, const HostFrozenLink *l, uint32_t index) {
     return (HostLink){.target_pc = l->target_pc,
-                      .patch = i->code + l->patch,
+                      .patch = (uint32_t)(i->code - m->cache) + l->patch,
                       .unlinked = (int32_t)(stub_of(l) - (l->patch + 4)),
                       .index = (uint16_t)index,
                       .falls_through = (l->stub & HOST_FALLS_THROUGH) != 0,
@@ -184,10 +184,10 @@ static bool links_fit(const Image *i, const CacheBlock *c) {
 
 static Block *make_block(Machine *m, const Image *i, const CacheBlock *c) {
     Block *b =
-        links_fit(i, c) ? arena_alloc(&m->meta, sizeof *b + c->n_links * sizeof(HostLink)) : NULL;
+        links_fit(i, c) ? meta_alloc(&m->meta, sizeof *b + c->n_links * sizeof(HostLink)) : NULL;
     if (!b) return NULL;
     *b = (Block){.pc = i->lo + c->pc,
-                 .entry = i->code + c->hot,
+                 .entry = (uint32_t)(i->code - m->cache) + c->hot,
                  .mode = c->mode,
                  .code_bytes = c->code_bytes,
                  .size_bytes = c->guest_bytes,
@@ -195,7 +195,7 @@ static Block *make_block(Machine *m, const Image *i, const CacheBlock *c) {
                  .n_links = c->n_links,
                  .loaded = true};
     for (uint32_t k = 0; k < c->n_links; k++)
-        block_links(b)[k] = link_of(i, &i->links[c->link + k], k);
+        block_links(b)[k] = link_of(m, i, &i->links[c->link + k], k);
     if (!block_table_add(m->blocks, b)) return NULL;
     m->stats.loaded++;
     return b;
@@ -249,7 +249,7 @@ HostLink *link_taken(Machine *m, const void *exit_link) {
     if (!c || c->dead || number - c->link >= c->n_links) return NULL;
     Block *b = block_table_find(m->blocks, i->lo + c->pc, c->mode);
     if (!b) b = make_block(m, i, c);
-    return b && b->entry == i->code + c->hot ? &block_links(b)[number - c->link] : NULL;
+    return b && block_entry(m, b) == i->code + c->hot ? &block_links(b)[number - c->link] : NULL;
 }
 
 bool image_code_at(const Machine *m, uint64_t host_pc, CodeAt *out) {
@@ -260,13 +260,18 @@ bool image_code_at(const Machine *m, uint64_t host_pc, CodeAt *out) {
     if (!c || off - c->hot >= c->code_bytes) return false;
     const CacheBody *b = i->body;
     const uint32_t *counts = b->n_counts ? part(b, b->counts) : NULL;
+    const HostFault *faults = part(b, b->faults);
     *out = (CodeAt){.pc = i->lo + c->pc,
                     .entry = i->code + c->hot,
-                    .faults = (const HostFault *)part(b, b->faults) + c->fault,
+                    .faults = faults + c->fault,
+                    .fixes = (const HostFix *)(faults + c->fault + c->n_faults),
+                    .fixes_end = (const HostFix *)(faults + b->n_faults),
                     .traps_from = i->code,
                     .cold = i->code,
                     .traps = part(b, b->traps),
-                    .count_ends = counts ? counts + b->n_blocks + counts[c - i->blocks] : NULL,
+                    .count_ends =
+                        counts ? (const uint16_t *)(counts + b->n_blocks) + counts[c - i->blocks]
+                               : NULL,
                     .n_faults = c->n_faults,
                     .n_traps = b->n_traps,
                     .barred = c->dead};

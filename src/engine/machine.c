@@ -9,12 +9,13 @@
 #include <sys/mman.h>
 
 #define DEFAULT_PERSIST_BYTES (1ull << 30)
+#define MAX_CACHE_BYTES       (2ull << 30) // what jumps reach
 enum { DEFAULT_CACHE_BYTES = 256 << 20, MIN_CACHE_BYTES = 1 << 20 };
 // While loops are not linked each round is a dispatch: programs that end soon stay below.
 enum { HOT_FROM_DISPATCHES = 4000, HOT_FROM_DISPATCHES_LINKED = 100 };
 
 static bool map_code_cache(Machine *m, size_t bytes, DgmErr *err) {
-    bytes = ALIGN_UP(MAX(bytes, (size_t)MIN_CACHE_BYTES), 4096);
+    bytes = ALIGN_UP(MAX(MIN(bytes, MAX_CACHE_BYTES), (size_t)MIN_CACHE_BYTES), 4096);
     m->cache = mmap(NULL, bytes, PROT_READ | PROT_WRITE | PROT_EXEC,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (m->cache == MAP_FAILED) {
@@ -32,6 +33,16 @@ static void prefer_huge_pages(uint8_t *lo, uint8_t *hi) {
     enum { SMALL_BYTES = 4 << 20 };
     uint8_t *from = (uint8_t *)ALIGN_UP((uintptr_t)lo + SMALL_BYTES, HUGE_PAGE_BYTES);
     if (from < hi) madvise(from, (size_t)(hi - from), MADV_HUGEPAGE); // no matter if it fails
+}
+
+// What is noted of blocks takes about as much as their code.
+static bool map_meta(Machine *m, DgmErr *err) {
+    size_t bytes = 2 * (size_t)(m->cache_end - m->cache);
+    if (meta_new(&m->meta, MIN(bytes, (size_t)ALIGN_DOWN(UINT32_MAX, 4096u))))
+        m->blocks = block_table_new(&m->meta, m->cache);
+    if (!m->blocks) return err_set(err, -ENOMEM, "machine: out of memory"), false;
+    prefer_huge_pages(m->meta.base, m->meta.end);
+    return true;
 }
 
 Machine *machine_new(const MachineConfig *c, DgmErr *err) {
@@ -53,16 +64,14 @@ Machine *machine_new(const MachineConfig *c, DgmErr *err) {
     m->perf_map = c->perf_map;
     m->log = c->log;
     pthread_mutex_init(&m->lock, NULL);
-    m->blocks = block_table_new();
     m->shared = pages_alloc(ALIGN_UP((size_t)m->guest->shared_bytes + 1, 4096));
     if (!m->shared || !hot_new(m)) {
         err_set(err, -ENOMEM, "machine: out of memory");
         machine_free(m);
         return NULL;
     }
-    if (!m->blocks) err_set(err, -ENOMEM, "machine: out of memory");
-    if (!m->blocks ||
-        !map_code_cache(m, c->code_cache_bytes ? c->code_cache_bytes : DEFAULT_CACHE_BYTES, err)) {
+    if (!map_code_cache(m, c->code_cache_bytes ? c->code_cache_bytes : DEFAULT_CACHE_BYTES, err) ||
+        !map_meta(m, err)) {
         machine_free(m);
         return NULL;
     }
@@ -102,7 +111,7 @@ void machine_free(Machine *m) {
     if (m->cache) munmap(m->cache, (size_t)(m->cache_end - m->cache));
     block_table_free(m->blocks);
     if (m->shared) pages_free(m->shared, ALIGN_UP((size_t)m->guest->shared_bytes + 1, 4096));
-    arena_free(&m->meta);
+    meta_free(&m->meta);
     arena_free(&m->region_arena);
     free(m->traps);
     free(m->made);

@@ -2,7 +2,7 @@
 //
 // The personality names pieces of guest code that come from a file (persist_map). When the
 // dispatcher first wants a block there that is not in the table, all that was kept of the module is
-// loaded (images.c), and asked. New blocks note their relocations (BlockMore.kept), and
+// loaded (images.c), and asked. New blocks note their relocations (BlockKept), and
 // persist_save appends them to the file as one more segment.
 //
 // All under Machine.lock. No file stays open: the guest would see its descriptor.
@@ -39,9 +39,9 @@ struct Persist {
     CacheKey key; // what all files have in common
     Module *modules;
     unsigned n_modules, last;
-    bool at_once;              // Module.at_once
-    bool closed;               // no modules any more
-    BlockKept *first, *newest; // of the blocks to save, in the order in which they were made
+    bool at_once;          // Module.at_once
+    bool closed;           // no modules any more
+    MetaRef first, newest; // BlockKept of the blocks to save, in the order in which they were made
 };
 
 static uint64_t guest_identity(const Machine *m) {
@@ -192,7 +192,7 @@ Block *persist_load(Machine *m, uint64_t pc, uint32_t mode) {
 typedef struct Saving {
     Machine *m;
     Module *mod;
-    const Block **block; // in the order in which they were made
+    const BlockKept **kept; // in the order in which they were made
     uint32_t n, n_links;
     uint32_t *order; // numbers of blocks, sorted by pc and mode
     uint32_t *to;    // for each link of each block, which block it leads to
@@ -201,6 +201,10 @@ typedef struct Saving {
     Buf body, guest, image;
 } Saving;
 
+static const Block *saved_block(const Saving *s, uint32_t i) {
+    return meta_at(&s->m->meta, s->kept[i]->block);
+}
+
 static int by_pc_and_mode(uint64_t pc, uint32_t mode, const Block *b) {
     if (pc != b->pc) return pc < b->pc ? -1 : 1;
     return (mode > b->mode) - (mode < b->mode);
@@ -208,18 +212,18 @@ static int by_pc_and_mode(uint64_t pc, uint32_t mode, const Block *b) {
 
 static int by_pc(const void *a, const void *b, void *ctx) {
     const Saving *s = ctx;
-    const Block *x = s->block[*(const uint32_t *)a];
-    return by_pc_and_mode(x->pc, x->mode, s->block[*(const uint32_t *)b]);
+    const Block *x = saved_block(s, *(const uint32_t *)a);
+    return by_pc_and_mode(x->pc, x->mode, saved_block(s, *(const uint32_t *)b));
 }
 
 static uint32_t find_saved(const Saving *s, uint64_t pc, uint32_t mode) {
-    size_t k = COUNT_BEFORE(s->n, i, by_pc_and_mode(pc, mode, s->block[s->order[i]]) > 0);
-    bool there = k < s->n && !by_pc_and_mode(pc, mode, s->block[s->order[k]]);
+    size_t k = COUNT_BEFORE(s->n, i, by_pc_and_mode(pc, mode, saved_block(s, s->order[i])) > 0);
+    bool there = k < s->n && !by_pc_and_mode(pc, mode, saved_block(s, s->order[k]));
     return there ? s->order[k] : (uint32_t)HOST_OUTSIDE;
 }
 
 static bool sort_and_link(Saving *s) {
-    for (uint32_t i = 0; i < s->n; i++) s->n_links += s->block[i]->n_links;
+    for (uint32_t i = 0; i < s->n; i++) s->n_links += saved_block(s, i)->n_links;
     s->order = malloc(s->n * sizeof *s->order);
     s->to = malloc((s->n_links + 1) * sizeof *s->to);
     s->compiled = malloc(s->n * sizeof *s->compiled);
@@ -229,38 +233,39 @@ static bool sort_and_link(Saving *s) {
     qsort_r(s->order, s->n, sizeof *s->order, by_pc, s);
     uint32_t *to = s->to;
     for (uint32_t i = 0; i < s->n; i++) {
-        const Block *b = s->block[i];
-        s->compiled[i] = (HostCompiled){.entry = b->entry,
-                                        .cold = b->more->kept->cold,
+        const Block *b = saved_block(s, i);
+        const BlockKept *k = s->kept[i];
+        s->compiled[i] = (HostCompiled){.entry = block_entry(s->m, b),
+                                        .cold = s->m->cache + k->cold,
                                         .code_bytes = b->code_bytes,
-                                        .cold_bytes = b->more->kept->cold_bytes,
+                                        .cold_bytes = k->cold_bytes,
                                         .links = block_links(b),
                                         .to = to,
-                                        .relocs = b->more->kept->relocs,
+                                        .relocs = k->relocs,
                                         .n_links = b->n_links,
-                                        .n_relocs = b->more->kept->n_relocs};
-        for (uint32_t k = 0; k < b->n_links; k++)
-            *to++ = find_saved(s, block_links(b)[k].target_pc, b->mode);
+                                        .n_relocs = k->n_relocs};
+        for (uint32_t n = 0; n < b->n_links; n++)
+            *to++ = find_saved(s, block_links(b)[n].target_pc, b->mode);
     }
     return true;
 }
 
 static uint32_t n_counts(const Machine *m, const Block *b) {
-    const uint32_t *ends = block_count_ends(m, b);
+    const uint16_t *ends = block_count_ends(m, b);
     uint32_t n = 0;
     if (ends)
-        while (ends[n++] != UINT32_MAX) continue;
+        while (ends[n++] != UINT16_MAX) continue;
     return n;
 }
 
 static void add_blocks(Saving *s, CacheBody *h) {
     uint32_t *first_link = calloc(s->n, sizeof *first_link);
     s->body.failed |= !first_link;
-    for (uint32_t i = 0, at = 0; i < s->n && first_link; at += s->block[i++]->n_links)
+    for (uint32_t i = 0, at = 0; i < s->n && first_link; at += saved_block(s, i++)->n_links)
         first_link[i] = at;
     for (uint32_t k = 0; k < s->n && first_link; k++) {
         uint32_t i = s->order[k];
-        const Block *b = s->block[i];
+        const Block *b = saved_block(s, i);
         CacheBlock c = {.pc = (uint32_t)(b->pc - s->mod->lo),
                         .hot = s->place[i].hot,
                         .link = first_link[i],
@@ -271,7 +276,7 @@ static void add_blocks(Saving *s, CacheBody *h) {
                         .n_links = b->n_links,
                         .n_faults = b->n_faults,
                         .mode = (uint8_t)b->mode};
-        h->n_faults += c.n_faults;
+        h->n_faults += c.n_faults + faults_fixed(block_faults(b), b->n_faults);
         buf_add(&s->body, &c, sizeof c);
     }
     free(first_link);
@@ -279,13 +284,14 @@ static void add_blocks(Saving *s, CacheBody *h) {
 
 // Chunks of so many bytes that there are no more of them than blocks, about.
 static void add_chunks(Saving *s, CacheBody *h) {
-    uint32_t span = (uint32_t)(s->block[s->order[s->n - 1]]->pc - s->mod->lo) + 1, k = 0;
+    uint32_t span = (uint32_t)(saved_block(s, s->order[s->n - 1])->pc - s->mod->lo) + 1, k = 0;
     h->chunk_shift = 4;
     while (span >> h->chunk_shift > s->n + 16) h->chunk_shift++;
     h->n_chunks = (span >> h->chunk_shift) + 1;
     h->chunks = (uint32_t)s->body.len;
     for (uint64_t n = 0; n <= h->n_chunks; n++) {
-        while (k < s->n && (s->block[s->order[k]]->pc - s->mod->lo) >> h->chunk_shift < n) k++;
+        while (k < s->n && (saved_block(s, s->order[k])->pc - s->mod->lo) >> h->chunk_shift < n)
+            k++;
         buf_add(&s->body, &k, sizeof k);
     }
 }
@@ -303,8 +309,8 @@ static void add_by_code(Saving *s, CacheBody *h) {
 static void add_ranges(Saving *s, CacheBody *h) {
     h->ranges = (uint32_t)s->body.len;
     for (uint32_t k = 0; k < s->n;) {
-        uint64_t lo = s->block[s->order[k]]->pc, hi = lo;
-        for (const Block *b; k < s->n && (b = s->block[s->order[k]])->pc <= hi; k++)
+        uint64_t lo = saved_block(s, s->order[k])->pc, hi = lo;
+        for (const Block *b; k < s->n && (b = saved_block(s, s->order[k]))->pc <= hi; k++)
             hi = MAX(hi, b->pc + b->size_bytes);
         CacheRange r = {(uint32_t)(lo - s->mod->lo), (uint32_t)(hi - lo)};
         const uint8_t *code = space_fetch(s->m->as, lo, r.bytes);
@@ -318,11 +324,11 @@ static void add_ranges(Saving *s, CacheBody *h) {
 static void add_counts(Saving *s, CacheBody *h) {
     for (uint32_t k = 0; k < s->n; k++) {
         buf_add(&s->body, &h->n_counts, sizeof h->n_counts);
-        h->n_counts += n_counts(s->m, s->block[s->order[k]]);
+        h->n_counts += n_counts(s->m, saved_block(s, s->order[k]));
     }
     for (uint32_t k = 0; k < s->n; k++) {
-        const Block *b = s->block[s->order[k]];
-        uint32_t bytes = n_counts(s->m, b) * (uint32_t)sizeof(uint32_t);
+        const Block *b = saved_block(s, s->order[k]);
+        uint32_t bytes = n_counts(s->m, b) * (uint32_t)sizeof(uint16_t);
         if (bytes) buf_add(&s->body, block_count_ends(s->m, b), bytes);
     }
 }
@@ -331,18 +337,19 @@ static void add_tables(Saving *s, CacheBody *h) {
     h->faults = (uint32_t)s->body.len;
     for (uint32_t k = 0; k < s->n; k++) {
         uint32_t i = s->order[k];
-        const Block *b = s->block[i];
-        for (uint32_t j = 0; j < b->n_faults; j++) {
-            HostFault f = b->faults[j];
-            if (f.fix)
-                f.fix += (int32_t)(s->place[i].cold - s->place[i].hot) -
-                         (int32_t)(b->more->kept->cold - b->entry);
-            buf_add(&s->body, &f, sizeof f);
+        const Block *b = saved_block(s, i);
+        int32_t moved = (int32_t)(s->place[i].cold - s->place[i].hot) -
+                        (int32_t)(s->compiled[i].cold - s->compiled[i].entry);
+        buf_add(&s->body, block_faults(b), b->n_faults * sizeof(HostFault));
+        for (uint32_t j = 0; j < faults_fixed(block_faults(b), b->n_faults); j++) {
+            HostFix fix = block_fixes(b)[j] + moved;
+            buf_add(&s->body, &fix, sizeof fix);
         }
     }
     h->traps = (uint32_t)s->body.len;
     for (uint32_t i = 0; i < s->n; i++) {
-        const BlockTraps *t = s->block[i]->more->traps;
+        const BlockMore *more = block_more(s->m, saved_block(s, i));
+        const BlockTraps *t = more ? more->traps : NULL;
         for (uint32_t j = 0; t && j < t->n; j++, h->n_traps++)
             buf_add(&s->body,
                     &(HostTrap){s->place[i].hot + t->trap[j].at, s->place[i].cold + t->trap[j].to},
@@ -389,8 +396,8 @@ static void leave_out(void *ctx) {
     if (b && cache_read(l->fd, seg, b) && image_is_sound(b, seg->body_bytes, seg->guest_bytes)) {
         uint32_t n = 0;
         for (uint32_t i = 0; i < s->n; i++)
-            if (!image_find(b, s->block[i]->pc - s->mod->lo, s->block[i]->mode))
-                s->block[n++] = s->block[i];
+            if (!image_find(b, saved_block(s, i)->pc - s->mod->lo, saved_block(s, i)->mode))
+                s->kept[n++] = s->kept[i];
         s->n = n;
     }
     pages_free(b, bytes);
@@ -423,13 +430,13 @@ static bool begin_saving(Saving *s, int dir, CacheAdding *to) {
     return true;
 }
 
-static bool save_blocks(Persist *p, int dir, Module *mod, const Block **blocks) {
-    Saving s = {.m = p->m, .mod = mod, .block = blocks};
+static bool save_blocks(Persist *p, int dir, Module *mod, const BlockKept **kept) {
+    Saving s = {.m = p->m, .mod = mod, .kept = kept};
     CacheAdding to;
     for (uint32_t i = 0; i < mod->n_new; i++) {
-        const Block *b = blocks[i];
+        const Block *b = saved_block(&s, i);
         if (b->pc + b->size_bytes <= mod->hi && space_fetch(p->m->as, b->pc, b->size_bytes))
-            s.block[s.n++] = b;
+            s.kept[s.n++] = kept[i];
     }
     if (!begin_saving(&s, dir, &to)) return false;
     if (!make_segment(&s)) s.body.len = 0;
@@ -447,9 +454,9 @@ static bool save_blocks(Persist *p, int dir, Module *mod, const Block **blocks) 
     return saved;
 }
 
-static bool save_module(Persist *p, int dir, Module *mod, const Block **blocks) {
+static bool save_module(Persist *p, int dir, Module *mod, const BlockKept **kept) {
     bool worth = worth_saving(p, mod);
-    bool saved = worth && save_blocks(p, dir, mod, blocks);
+    bool saved = worth && save_blocks(p, dir, mod, kept);
     bool marked =
         !worth && mod->n_new && !mod->file.exists && cache_file_mark(dir, &mod->key, mod->name);
     if (log_on(&p->m->log, LOG_CACHE, mod->lo) && mod->n_new)
@@ -469,27 +476,37 @@ static bool may_write(void) {
     return !getrlimit(RLIMIT_FSIZE, &l) && l.rlim_cur == RLIM_INFINITY;
 }
 
+static BlockKept *kept_at(const Persist *p, MetaRef ref) {
+    return meta_at(&p->m->meta, ref);
+}
+
+// Where a block is kept that is still there, or NULL.
+static Module *module_of_kept(Persist *p, const BlockKept *k) {
+    const Block *b = meta_at(&p->m->meta, k->block);
+    return b->dead ? NULL : module_of(p, b->pc);
+}
+
 // Module.n_new of all.
 static uint32_t count_new(Persist *p) {
     uint32_t n = 0;
-    for (const BlockKept *k = p->first; k; k = k->next) {
-        Module *mod = k->block->dead ? NULL : module_of(p, k->block->pc);
+    for (const BlockKept *k = kept_at(p, p->first); k; k = kept_at(p, k->next)) {
+        Module *mod = module_of_kept(p, k);
         if (mod) mod->n_new++, n++;
     }
     return n;
 }
 
 // The new blocks of each module one behind the other, in the order in which they were made.
-static const Block **sort_new(Persist *p, uint32_t n) {
-    const Block **all = malloc(n * sizeof *all);
+static const BlockKept **sort_new(Persist *p, uint32_t n) {
+    const BlockKept **all = malloc(n * sizeof *all);
     uint32_t at[MAX_MODULES], sum = 0;
     for (unsigned i = 0; i < p->n_modules; i++) {
         at[i] = sum;
         sum += p->modules[i].n_new;
     }
-    for (const BlockKept *k = all ? p->first : NULL; k; k = k->next) {
-        Module *mod = k->block->dead ? NULL : module_of(p, k->block->pc);
-        if (mod) all[at[mod - p->modules]++] = k->block;
+    for (const BlockKept *k = all ? kept_at(p, p->first) : NULL; k; k = kept_at(p, k->next)) {
+        Module *mod = module_of_kept(p, k);
+        if (mod) all[at[mod - p->modules]++] = k;
     }
     return all;
 }
@@ -499,7 +516,7 @@ void persist_save(Machine *m) {
     if (!p || !p->n_modules || !may_write()) return;
     pthread_mutex_lock(&m->lock);
     uint32_t n = count_new(p), done = 0;
-    const Block **all = n ? sort_new(p, n) : NULL;
+    const BlockKept **all = n ? sort_new(p, n) : NULL;
     DgmErr why;
     int dir = all ? cache_dir_open(p->dir, &why) : -1;
     bool grown = false;
@@ -516,16 +533,14 @@ void persist_save(Machine *m) {
     if (dir >= 0) close(dir);
 }
 
-void persist_note(Machine *m, Block *b) {
+void persist_note(Machine *m, BlockKept *k) {
     Persist *p = m->persist;
-    BlockKept *k = b->more->kept;
-    k->block = b;
-    k->next = NULL;
+    MetaRef ref = meta_ref(&m->meta, k);
     if (p->newest)
-        p->newest->next = k;
+        kept_at(p, p->newest)->next = ref;
     else
-        p->first = k;
-    p->newest = k;
+        p->first = ref;
+    p->newest = ref;
 }
 
 void persist_at_once(Machine *m) {
@@ -533,7 +548,7 @@ void persist_at_once(Machine *m) {
 }
 
 void persist_start_anew(Machine *m) {
-    if (m->persist) m->persist->first = m->persist->newest = NULL;
+    if (m->persist) m->persist->first = m->persist->newest = 0;
 }
 
 void persist_close(Machine *m) {

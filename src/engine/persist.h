@@ -30,8 +30,8 @@ void persist_save(Machine *m);
 void persist_at_once(Machine *m);
 // From now on nothing is loaded or kept. Lock held.
 void persist_close(Machine *m);
-// A new block that has BlockMore.kept was entered into the table. Lock held.
-void persist_note(Machine *m, Block *b);
+// A new block is to be kept. Lock held.
+void persist_note(Machine *m, BlockKept *k);
 // What is in the table now is another process's to save (a fork's child), or is gone (a flush).
 void persist_start_anew(Machine *m);
 

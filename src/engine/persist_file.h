@@ -38,13 +38,15 @@ typedef struct CacheBody {
     uint32_t chunk_shift; // of guest code
     uint32_t by_code; // uint32_t[n_blocks]: blocks in the order of their code, and of their links
     uint32_t ranges;  // CacheRange[n_ranges]: the guest code that all this was made of, sorted
-    uint32_t faults;  // HostFault[n_faults]
+    uint32_t faults;  // of each block its HostFault, behind them its HostFix: n_faults of both
     uint32_t traps;   // HostTrap[n_traps] of all, from the image's start, sorted
     uint32_t counts;  // of a machine that counts: uint32_t[n_blocks], where each begins in
-                      // uint32_t[n_counts] behind it, and which ends with UINT32_MAX
+                      // uint16_t[n_counts] behind it, and which ends with UINT16_MAX
     uint32_t image;   // the host's: see HostImage; aligned to 64
     uint32_t pad[2];
 } CacheBody;
+
+_Static_assert(sizeof(HostFault) == 4 && sizeof(HostFix) == 4, "faults counts words");
 
 typedef struct CacheRange {
     uint32_t pc, bytes;

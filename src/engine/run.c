@@ -24,27 +24,27 @@ static JumpCacheEntry *jump_cache_slot(Vcpu *v, uint64_t pc) {
 void link_lead(Machine *m, HostLink *l, Block *to, bool by_jump) {
     l->linked = true;
     l->next_incoming = to->incoming;
-    to->incoming = l;
+    to->incoming = meta_ref(&m->meta, l);
     if (l->counts) {
-        link_count(l)->target = to;
-        __atomic_store_n(&link_count(l)->entry, to->entry, __ATOMIC_RELEASE);
+        link_count(m, l)->target = to;
+        __atomic_store_n(&link_count(m, l)->entry, block_entry(m, to), __ATOMIC_RELEASE);
     }
-    if (by_jump) m->host->link(m->host_ctx, l, to->entry);
+    if (by_jump) m->host->link(m->host_ctx, l, block_entry(m, to));
 }
 
-void link_leave(HostLink *l, Block *from) {
-    HostLink **at = &from->incoming;
-    while (*at && *at != l) at = &(*at)->next_incoming;
+void link_leave(const Machine *m, HostLink *l, Block *from) {
+    MetaRef *at = &from->incoming, own = meta_ref(&m->meta, l);
+    while (*at && *at != own) at = &((HostLink *)meta_at(&m->meta, *at))->next_incoming;
     if (*at) *at = l->next_incoming;
 }
 
 void block_link(Machine *m, HostLink *l, Block *to) {
     enum { HOT_AFTER = 2000 };
-    to = block_hot(to);
+    to = block_hot(m, to);
     Block *from = block_of_link(l);
     if (l->linked || to->dead || from->dead) return;
     if (m->loops_wait && to->pc <= from->pc) return;
-    if (l->counts) link_count(l)->count = m->tier == TIER_HOT ? 0 : HOT_AFTER;
+    if (l->counts) link_count(m, l)->count = m->tier == TIER_HOT ? 0 : HOT_AFTER;
     link_lead(m, l, to, !l->counts);
 }
 
@@ -52,15 +52,15 @@ static void link_undo(Machine *m, HostLink *l) {
     l->linked = false;
     m->host->link(m->host_ctx, l, NULL);
     if (!l->counts) return;
-    __atomic_store_n(&link_count(l)->entry, link_count(l)->stub, __ATOMIC_RELEASE);
-    link_count(l)->target = NULL;
+    __atomic_store_n(&link_count(m, l)->entry, link_count(m, l)->stub, __ATOMIC_RELEASE);
+    link_count(m, l)->target = NULL;
 }
 
 // In whose list of incoming links it is; NULL: that block is gone, and the link with it.
 static Block *link_target(Machine *m, const HostLink *l, uint32_t mode) {
-    if (l->counts) return link_count(l)->target;
+    if (l->counts) return link_count(m, l)->target;
     Block *to = block_table_find(m->blocks, l->target_pc, mode);
-    return to ? block_hot(to) : NULL;
+    return to ? block_hot(m, to) : NULL;
 }
 
 // Blocks link to each other both ways; a block that goes leaves no trace in those that stay. What
@@ -70,17 +70,17 @@ static void block_unlink(void *ctx, Block *b) {
     b->dead = true;
     hot_forget(m, b);
     m->stats.invalidations++;
-    for (HostLink *l = b->incoming, *next; l; l = next) {
-        next = l->next_incoming;
+    for (HostLink *l = meta_at(&m->meta, b->incoming), *next; l; l = next) {
+        next = meta_at(&m->meta, l->next_incoming);
         link_undo(m, l);
-        l->next_incoming = NULL;
+        l->next_incoming = 0;
     }
-    b->incoming = NULL;
+    b->incoming = 0;
     for (unsigned i = 0; i < b->n_links; i++) {
         HostLink *own = &block_links(b)[i];
         Block *to = own->linked ? link_target(m, own, block_plain_mode(b)) : NULL;
         link_undo(m, own); // also when it is not linked: returns may still come here
-        if (to) link_leave(own, to);
+        if (to) link_leave(m, own, to);
     }
     for (Vcpu *v = m->vcpus; v; v = v->next) {
         JumpCacheEntry *e = jump_cache_slot(v, b->pc);
@@ -116,7 +116,7 @@ void machine_flush(Machine *m, Vcpu *self) {
     block_table_clear(m->blocks);
     persist_start_anew(m);
     images_forget(m);
-    arena_reset(&m->meta);
+    meta_reset(&m->meta);
     m->cache_at = m->cache_first;
     m->cold_at = m->cache_cold;
     m->falls_into_next = NULL;
@@ -148,19 +148,23 @@ static bool code_at(const Machine *m, uint64_t host_pc, CodeAt *out) {
     if (image_code_at(m, host_pc, out)) return true;
     const Block *b = block_table_find_host(m->blocks, host_pc);
     if (!b) return false;
+    const HostFix *fixes = block_fixes(b);
+    const BlockMore *more = block_more(m, b);
     *out = (CodeAt){.pc = b->pc,
-                    .entry = b->entry,
-                    .faults = b->faults,
+                    .entry = block_entry(m, b),
+                    .faults = block_faults(b),
+                    .fixes = fixes,
+                    .fixes_end = fixes + faults_fixed(block_faults(b), b->n_faults),
                     .n_faults = b->n_faults,
                     .count_ends = block_count_ends(m, b)};
-    if (!b->more) return true;
-    out->undo = b->more->undo;
-    out->n_undo = b->more->n_undo;
-    if (!b->more->traps) return true;
-    out->traps_from = b->entry;
-    out->cold = b->more->traps->cold;
-    out->traps = b->more->traps->trap;
-    out->n_traps = b->more->traps->n;
+    if (!more) return true;
+    out->undo = more->undo;
+    out->n_undo = more->n_undo;
+    if (!more->traps) return true;
+    out->traps_from = out->entry;
+    out->cold = more->traps->cold;
+    out->traps = more->traps->trap;
+    out->n_traps = more->traps->n;
     return true;
 }
 
@@ -169,7 +173,7 @@ static void uncount(Vcpu *v, const CodeAt *b, uint64_t pc) {
     if (b->n_undo) observe_undo(v->hot, b->undo, b->n_undo, (uint32_t)(pc - b->pc));
     if (!v->m->count) return;
     uint64_t done = (pc - b->pc) / v->m->guest->min_insn_bytes;
-    const uint32_t *end = b->count_ends;
+    const uint16_t *end = b->count_ends;
     while (*end <= done) end++;
     uint64_t not_done = *end - done;
     v->hot->budget += (int64_t)not_done;
@@ -311,7 +315,7 @@ static const void *find_code(Vcpu *v, uint64_t pc, uint32_t mode, const Run *run
         pthread_mutex_unlock(&m->lock);
         return NULL;
     }
-    const void *code = block_hot(b)->entry;
+    const void *code = block_entry(m, block_hot(m, b));
     if (b->mode == mode && !run->link) // where a link leads no other jump may ever go
         *jump_cache_slot(v, pc) = (JumpCacheEntry){.pc = pc, .code = code};
     // Who looks at it has the lock, or waits for it to be false: no full barriers.
@@ -437,11 +441,16 @@ int vcpu_run(Vcpu *v, int64_t budget) {
 
 // ---- faults ----
 
-// The entry of the access that is at host_pc.
-static HostFault fault_at(const CodeAt *b, uint64_t host_pc) {
+// The guest pc of the access that is at host_pc, and the code to leave it through, or NULL.
+static uint64_t fault_at(const CodeAt *b, uint64_t host_pc, const uint8_t **fix) {
     uint32_t off = (uint32_t)(host_pc - (uintptr_t)b->entry);
     size_t n = COUNT_BEFORE(b->n_faults, i, b->faults[i].host_off <= off);
-    return n ? b->faults[n - 1] : (HostFault){0};
+    *fix = NULL;
+    if (!n) return b->pc;
+    const HostFault *f = &b->faults[n - 1];
+    const HostFix *own = b->fixes + faults_fixed(b->faults, n - 1);
+    if (f->fixed && own < b->fixes_end) *fix = b->entry + *own;
+    return b->pc + f->guest_off;
 }
 
 static void guest_faulted(Vcpu *v, uint64_t pc) {
@@ -505,8 +514,8 @@ bool engine_handle_fault(Vcpu *v, int signo, const void *info, void *ucontext) {
     if (in_code) {
         CodeAt b;
         if (!code_at(m, host_pc, &b)) return false;
-        HostFault f = fault_at(&b, host_pc);
-        uint64_t pc = b.pc + f.guest_off;
+        const uint8_t *fix;
+        uint64_t pc = fault_at(&b, host_pc, &fix);
         if (v->fault.poll && !v->hot->interrupt && !hot_seen(v, pc)) {
             open_poll(v);
             if (!v->hot->interrupt) return true; // else we may have opened what was closed for it
@@ -515,8 +524,7 @@ bool engine_handle_fault(Vcpu *v, int signo, const void *info, void *ucontext) {
             v->hot->poll_closed = 1;
         else
             guest_faulted(v, pc);
-        m->host->leave_at_fault(m->host_ctx, v->state, ucontext, true,
-                                f.fix ? b.entry + f.fix : NULL);
+        m->host->leave_at_fault(m->host_ctx, v->state, ucontext, true, fix);
         vcpu_set_reg(v, m->guest->pc_field, pc);
         v->hot->trap_code = b.entry; // what it counted is put right when its registers are stored
     } else {

@@ -54,7 +54,7 @@ static void log_ir(const Machine *m, const IrRegion *r) {
 static void log_host_code(const Machine *m, const Block *b, const HostOutput *out) {
     Buf text = {0};
     if (!m->host->disassemble) return;
-    m->host->disassemble(b->entry, b->code_bytes, &text);
+    m->host->disassemble(block_entry(m, b), b->code_bytes, &text);
     log_printf(&m->log, "host code of %#lx, %u bytes\n", b->pc, b->code_bytes);
     log_text(m, &text);
     if (!out->cold_bytes) return;
@@ -69,7 +69,7 @@ bool machine_host_text(Machine *m, uint64_t pc, Buf *text) {
     for (uint32_t i = block_table_made(m->blocks); i-- && !found && m->host->disassemble;) {
         const Block *b = block_table_nth(m->blocks, i);
         if (b->pc != pc || b->dead || b->mode >> BLOCK_CUT_SHIFT) continue;
-        m->host->disassemble(b->entry, b->code_bytes, text);
+        m->host->disassemble(block_entry(m, b), b->code_bytes, text);
         found = true;
     }
     pthread_mutex_unlock(&m->lock);
@@ -78,51 +78,52 @@ bool machine_host_text(Machine *m, uint64_t pc, Buf *text) {
 
 // One line for Linux perf: where the block lies and which guest code it is. The file is opened for
 // each line: it belongs to the process that runs, also behind a fork.
-static void name_to_perf(const Block *b) {
+static void name_to_perf(const Machine *m, const Block *b) {
     char name[40];
     snprintf(name, sizeof name, "/tmp/perf-%d.map", (int)getpid());
     FILE *f = fopen(name, "ae");
     if (!f) return;
-    fprintf(f, "%lx %x guest_%lx%s\n", (unsigned long)(uintptr_t)b->entry, b->code_bytes, b->pc,
-            b->mode >> BLOCK_HOT_SHIFT ? ".hot" : "");
+    fprintf(f, "%lx %x guest_%lx%s\n", (unsigned long)(uintptr_t)block_entry(m, b), b->code_bytes,
+            b->pc, b->mode >> BLOCK_HOT_SHIFT ? ".hot" : "");
     fclose(f);
 }
 
-BlockMore *block_more(Machine *m, Block *b) {
-    if (!b->more) b->more = arena_alloc(&m->meta, sizeof *b->more);
-    return b->more;
+BlockMore *block_make_more(Machine *m, Block *b) {
+    BlockMore *more = block_more(m, b);
+    if (more) return more;
+    if (!(more = meta_alloc(&m->meta, sizeof *more))) return NULL;
+    *more = (BlockMore){0};
+    b->more = meta_ref(&m->meta, more);
+    return more;
 }
 
-// Where the segments of a block that counts its instructions end, for the one that a fault leaves.
-// Returns what lies behind.
-static void *keep_counts(const IrRegion *r, uint32_t *ends) {
+// Moves the tables to where they belong (block_faults, block_fixes), and puts behind them where the
+// segments of a block that counts its instructions end, for the one that a fault leaves. Returns
+// what lies behind.
+static const void *keep_tables(const Machine *m, const IrRegion *r, const HostOutput *out,
+                               Block *b) {
+    HostFault *faults = (HostFault *)(uintptr_t)block_faults(b);
+    HostFix *fixes = (HostFix *)(uintptr_t)block_fixes(b);
+    if (faults != out->faults) memmove(faults, out->faults, out->n_faults * sizeof *faults);
+    if (out->n_fixes) memmove(fixes, out->fixes, out->n_fixes * sizeof *fixes);
+    uint16_t *ends = (uint16_t *)(fixes + out->n_fixes);
+    if (!m->count) return ends;
     uint32_t end = 0;
     for (uint32_t i = 0; i < r->n_counts; i++)
-        *ends++ = end += (uint32_t)r->insts[r->counts[i]].imm;
-    *ends++ = UINT32_MAX;
+        *ends++ = (uint16_t)(end += (uint32_t)r->insts[r->counts[i]].imm);
+    *ends++ = UINT16_MAX;
     return ends;
-}
-
-// Pages of the code cache are asked for some at a time: less than a fault for each, and not as many
-// as a huge page clears. Where the host cannot do that (before Linux 5.14), faults do it.
-static void populate(uint8_t *at, size_t bytes, uint8_t **there, const uint8_t *first,
-                     const uint8_t *end) {
-    enum { FIRST_BYTES = 64 << 10, STEP_BYTES = 256 << 10 };
-    if (at + bytes <= *there) return;
-    ptrdiff_t step = *there - first < STEP_BYTES ? FIRST_BYTES : STEP_BYTES;
-    if (end - *there < step) return;
-    madvise(*there, (size_t)step, MADV_POPULATE_WRITE);
-    *there += step;
 }
 
 static bool keep_traps(Machine *m, const HostOutput *out, Block *b) {
     if (!out->n_traps) return true;
-    BlockTraps *t = arena_alloc(&m->meta, sizeof *t + out->n_traps * sizeof *t->trap);
-    if (!t || !block_more(m, b)) return false;
+    BlockTraps *t = meta_alloc(&m->meta, sizeof *t + out->n_traps * sizeof *t->trap);
+    BlockMore *more = block_make_more(m, b);
+    if (!t || !more) return false;
     t->cold = out->cold;
     t->n = out->n_traps;
     memcpy(t->trap, out->traps, t->n * sizeof *t->trap);
-    b->more->traps = t;
+    more->traps = t;
     return true;
 }
 
@@ -149,41 +150,65 @@ static bool reloc_room(Machine *m) {
     return (m->relocs = malloc(MAX_RELOCS * sizeof *m->relocs));
 }
 
-// When out of memory, the block is not kept.
-static void note_kept(Machine *m, const HostOutput *out, Block *b) {
-    BlockKept *k = arena_alloc(&m->meta, sizeof *k + out->n_relocs * sizeof *k->relocs);
-    if (!k || !block_more(m, b)) return;
-    k->cold = out->cold;
-    k->cold_bytes = out->cold_bytes;
-    k->n_relocs = out->n_relocs;
+// When there is no room, or it is too large, the block is not kept.
+static void note_kept(Machine *m, const HostOutput *out, const Block *b) {
+    if (out->unfreezable || !b->size_bytes || out->cold_bytes > UINT16_MAX) return;
+    BlockKept *k = meta_alloc(&m->meta, sizeof *k + out->n_relocs * sizeof *k->relocs);
+    if (!k) return;
+    *k = (BlockKept){.block = meta_ref(&m->meta, b),
+                     .cold = (uint32_t)((const uint8_t *)out->cold - m->cache),
+                     .cold_bytes = (uint16_t)out->cold_bytes,
+                     .n_relocs = (uint16_t)out->n_relocs};
     memcpy(k->relocs, out->relocs, out->n_relocs * sizeof *k->relocs);
-    b->more->kept = k;
+    persist_note(m, k);
 }
 
 HostCode translate_room(Machine *m, size_t bytes) {
-    populate(m->cache_at, bytes, &m->cache_there, m->cache_first, m->hot_end);
-    populate(m->cold_at, bytes, &m->cold_there, m->cache_cold, m->cache_end);
+    pages_ahead(m->cache_at, bytes, &m->cache_there, m->cache_first, m->hot_end);
+    pages_ahead(m->cold_at, bytes, &m->cold_there, m->cache_cold, m->cache_end);
     return (HostCode){
         .at = m->cache_at, .end = m->hot_end, .cold = m->cold_at, .cold_end = m->cache_end};
+}
+
+// What tools take back when the block is left half-way.
+static bool keep_undo(Machine *m, const Observed *seen, Block *b) {
+    if (!seen->n_undo) return true;
+    WatchUndo *undo = meta_alloc(&m->meta, seen->n_undo * sizeof *undo);
+    BlockMore *more = block_make_more(m, b);
+    if (!undo || !more) return false;
+    memcpy(undo, seen->undo, seen->n_undo * sizeof *undo);
+    more->undo = undo;
+    more->n_undo = seen->n_undo;
+    return true;
+}
+
+static bool keep_link_counts(Machine *m, HostCount *counts, Block *b) {
+    if (!counts) return true;
+    BlockMore *more = block_make_more(m, b);
+    if (more) more->counts = counts;
+    return more;
 }
 
 // Makes a new Block of the region, the code with it. Code refers to its links by address, so they
 // are made where they stay, and behind them the fault table: an access may become a loop with two,
 // and the entry has one; then what it counts. What is left is given back.
-static HostError compile(Machine *m, const IrRegion *r, uint32_t key, Block **made,
-                         HostOutput *out) {
-    HostCount *counts = r->hot ? arena_alloc(&m->meta, r->n_exits * sizeof *counts + 1) : NULL;
-    Block *b = arena_alloc(&m->meta, sizeof *b + r->n_exits * sizeof(HostLink) +
-                                         (2 * r->n_mem + 1) * sizeof(HostFault) +
-                                         (r->n_counts + 1) * sizeof(uint32_t));
-    if (!b || (r->hot && !counts) || !workbench_room(m, r) || !reloc_room(m)) {
+static HostError compile(Machine *m, const IrRegion *r, uint32_t key, const Observed *seen,
+                         Block **made, HostOutput *out) {
+    if (!workbench_room(m, r) || !reloc_room(m)) {
         err_set(&m->err, -ENOMEM, "translating %#lx: out of memory", r->pc);
         return HOST_UNSUPPORTED;
     }
+    uint32_t most_faults = 2 * r->n_mem + 1;
+    HostCount *counts = r->hot ? meta_alloc(&m->meta, r->n_exits * sizeof *counts + 1) : NULL;
+    Block *b = meta_alloc(&m->meta, sizeof *b + r->n_exits * sizeof(HostLink) +
+                                        most_faults * (sizeof(HostFault) + sizeof(HostFix)) +
+                                        (r->n_counts + 1) * sizeof(uint16_t));
+    if (!b || (r->hot && !counts)) return HOST_NO_ROOM;
     HostFault *faults = (HostFault *)(block_links(b) + r->n_exits);
     bool keep = persist_wants(m, r->pc, key);
     *out = (HostOutput){.links = block_links(b),
                         .faults = faults,
+                        .fixes = (HostFix *)(faults + most_faults),
                         .traps = m->traps,
                         .counts = counts,
                         .made = m->made,
@@ -194,26 +219,19 @@ static HostError compile(Machine *m, const IrRegion *r, uint32_t key, Block **ma
     code.follows = before && before->pc + before->size_bytes == r->pc;
     HostError e = m->host->compile(m->host_ctx, r, &code, out, &m->err);
     if (e != HOST_OK) return e;
-    void *end = faults + out->n_faults;
-    arena_trim(&m->meta, m->count ? keep_counts(r, end) : end);
-    *b = (Block){0};
-    if (!keep_traps(m, out, b) || (counts && !block_more(m, b))) {
-        err_set(&m->err, -ENOMEM, "translating %#lx: out of memory", r->pc);
-        return HOST_UNSUPPORTED;
-    }
-    m->cache_at = code.at;
-    m->cold_at = code.cold;
     *b = (Block){.pc = r->pc,
-                 .entry = out->entry,
-                 .faults = faults,
-                 .more = b->more,
+                 .entry = (uint32_t)((const uint8_t *)out->entry - m->cache),
                  .code_bytes = out->code_bytes,
                  .size_bytes = (uint16_t)r->size_bytes,
                  .n_insns = (uint16_t)r->n_insns,
                  .n_links = (uint16_t)out->n_links,
                  .n_faults = (uint16_t)out->n_faults};
-    if (counts) b->more->counts = counts;
-    if (keep && !out->unfreezable && r->size_bytes) note_kept(m, out, b);
+    meta_trim(&m->meta, keep_tables(m, r, out, b));
+    if (!keep_traps(m, out, b) || !keep_undo(m, seen, b) || !keep_link_counts(m, counts, b))
+        return HOST_NO_ROOM;
+    m->cache_at = code.at;
+    m->cold_at = code.cold;
+    if (keep) note_kept(m, out, b);
     *made = b;
     return HOST_OK;
 }
@@ -278,18 +296,6 @@ static IrRegion *lift(Machine *m, GuestLift *how, Observed *seen) {
     return err_set(&m->err, -EINVAL, "translating %#lx: bad IR: %s", how->pc, why.text), NULL;
 }
 
-// What tools take back when the block is left half-way.
-static bool keep_undo(Machine *m, const Observed *seen, Block *b) {
-    if (!seen->n_undo) return true;
-    WatchUndo *undo = arena_alloc(&m->meta, seen->n_undo * sizeof *undo);
-    if (!undo || !block_more(m, b))
-        return err_set(&m->err, -ENOMEM, "translating %#lx: out of memory", b->pc), false;
-    memcpy(undo, seen->undo, seen->n_undo * sizeof *undo);
-    b->more->undo = undo;
-    b->more->n_undo = seen->n_undo;
-    return true;
-}
-
 // What will be looked up when the code is there.
 static void prefetch_targets(const Machine *m, const IrRegion *r) {
     block_table_prefetch(m->blocks, r->pc);
@@ -309,8 +315,8 @@ static Block *lift_and_compile(Vcpu *v, GuestLift *how, uint32_t key, HostOutput
         const IrRegion *r = *region = lift(m, how, &seen);
         if (!r) return NULL;
         prefetch_targets(m, r);
-        switch (compile(m, r, key, &b, out)) {
-        case HOST_OK: return keep_undo(m, &seen, b) ? b : NULL;
+        switch (compile(m, r, key, &seen, &b, out)) {
+        case HOST_OK: return b;
         case HOST_NO_ROOM:
             if (flushed)
                 return err_set(&m->err, -ENOMEM, "translating %#lx: the code cache is too small",
@@ -400,8 +406,7 @@ Block *block_make(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t max_insns) {
         return err_set(&m->err, -ENOMEM, "translating %#lx: out of memory", pc), NULL;
     m->falls_into_next = b;
     if (key == mode) link_to_known(m, b);
-    if (b->more && b->more->kept) persist_note(m, b);
-    if (m->perf_map) name_to_perf(b);
+    if (m->perf_map) name_to_perf(m, b);
     return b;
 }
 
@@ -416,6 +421,6 @@ Block *block_get_hot(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t context) {
     if (!b || !block_table_add(m->blocks, b)) return NULL;
     m->falls_into_next = b;
     link_to_known(m, b);
-    if (m->perf_map) name_to_perf(b);
+    if (m->perf_map) name_to_perf(m, b);
     return b;
 }

@@ -29,15 +29,15 @@ typedef struct HostCode {
 // One way out of a block to a known guest pc, to be chained. Lives as long as the block.
 typedef struct HostLink {
     uint64_t target_pc;
-    uint8_t *patch;                 // host-private: the place of the jump
-    struct HostLink *next_incoming; // the engine's: list of links into the same target
-    int32_t unlinked;               // host-private: where it goes while unlinked
-    uint16_t index;                 // of the links of its block
-    bool linked : 1;                // the engine's: to the block at target_pc, whose list it is in
-    bool falls_through : 1;         // host-private: the last thing in its block
-    bool calls : 1;                 // it is a call, or where one returns to
-    bool counts : 1;                // of a hot block: it has a HostCount
-    bool sunk : 1; // counts: flags are made on the way, but when it is linked for good
+    uint32_t patch;         // host-private: the place of the jump, from the start of the code cache
+    uint32_t next_incoming; // the engine's: list of links into the same target (MetaRef)
+    int32_t unlinked;       // host-private: where it goes while unlinked
+    uint16_t index;         // of the links of its block
+    bool linked : 1;        // the engine's: to the block at target_pc, whose list it is in
+    bool falls_through : 1; // host-private: the last thing in its block
+    bool calls : 1;         // it is a call, or where one returns to
+    bool counts : 1;        // of a hot block: it has a HostCount
+    bool sunk : 1;          // counts: flags are made on the way, but when it is linked for good
 } HostLink;
 
 // Beside each link of a hot block, in the same order: such a link is counted until the engine links
@@ -53,10 +53,13 @@ typedef struct HostCount {
 typedef struct HostFault {
     uint16_t host_off; // from the block's entry: *end* of the instruction range for calls, start of
                        // it for accesses
-    uint16_t guest_off; // guest pc - region pc
-    int32_t fix;        // from the block's entry: code that a fault is to leave through (it makes
-                        // what is not in state yet); 0: none is needed
+    uint16_t guest_off : 15; // guest pc - region pc: regions are shorter than a page
+    uint16_t fixed : 1;      // it has a HostFix: few do
 } HostFault;
+
+// From the block's entry: code that a fault is to leave through (it makes what is not in state
+// yet). Of the faults that are fixed, in their order.
+typedef int32_t HostFix;
 
 // An FP instruction whose rare cases (NaNs, tiny results) are not looked for: the host's FPU raises
 // an exception, and the code here does the op again, exactly, and goes on behind it.
@@ -79,6 +82,8 @@ typedef struct HostOutput {
     uint32_t n_made;
     HostFault *faults; // sorted by host_off; room for two for every MEM op and one, from the caller
     uint32_t n_faults;
+    HostFix *fixes; // n_fixes; as much room, from the caller
+    uint32_t n_fixes;
     HostTrap *traps; // sorted; room for two for every FLAGFP op, from the caller, when r->fp_traps
     uint32_t n_traps;
     // The places in the code that depend on where it lies, from the start of the code cache: what
@@ -174,7 +179,7 @@ struct Host {
     // block, so homes are first written to guest state (the guest pc is the engine's to set, from
     // the block's fault table). Otherwise the fault was in a can_fault helper: such calls are made
     // with all homes and the guest pc already in state, and hot->in_helper set around them.
-    // fix: where HostFault.fix of the access points, or NULL.
+    // fix: where the HostFix of the access points, or NULL.
     void (*leave_at_fault)(HostCtx *, void *state, void *ucontext, bool in_code, const void *fix);
     // A fault in translated code at host address addr that is the host's own affair (its return
     // stack is full): put right, the instruction is to be tried again.

@@ -26,18 +26,25 @@ static Block block(unsigned i, uint64_t pc, uint32_t mode, uint32_t size_bytes) 
     return (Block){.pc = pc,
                    .mode = mode,
                    .size_bytes = size_bytes,
-                   .entry = (const uint8_t *)(uintptr_t)host_of(i),
+                   .entry = (uint32_t)(host_of(i) - HOST_BASE),
                    .code_bytes = 40};
 }
 
+// A table of blocks that lie there. The first is not at 0.
+static BlockTable *table_of(Meta *meta, Block *blocks) {
+    *meta = (Meta){.base = (uint8_t *)((uintptr_t)blocks - 8)};
+    return block_table_new(meta, (const uint8_t *)HOST_BASE);
+}
+
 static void finds_by_pc_and_mode(void **state) {
-    BlockTable *t = block_table_new();
-    Block a = block(0, 0x4000, 0, 16), b = block(1, 0x4000, 1, 16), c = block(2, 0x4010, 0, 4);
+    Block b[] = {block(0, 0x4000, 0, 16), block(1, 0x4000, 1, 16), block(2, 0x4010, 0, 4)};
+    Meta meta;
+    BlockTable *t = table_of(&meta, b);
     assert_null(block_table_find(t, 0x4000, 0));
-    assert_true(block_table_add(t, &a) && block_table_add(t, &b) && block_table_add(t, &c));
-    assert_ptr_equal(block_table_find(t, 0x4000, 0), &a);
-    assert_ptr_equal(block_table_find(t, 0x4000, 1), &b);
-    assert_ptr_equal(block_table_find(t, 0x4010, 0), &c);
+    for (unsigned i = 0; i < 3; i++) assert_true(block_table_add(t, &b[i]));
+    assert_ptr_equal(block_table_find(t, 0x4000, 0), &b[0]);
+    assert_ptr_equal(block_table_find(t, 0x4000, 1), &b[1]);
+    assert_ptr_equal(block_table_find(t, 0x4010, 0), &b[2]);
     assert_null(block_table_find(t, 0x4000, 2));
     assert_null(block_table_find(t, 0x4004, 0)); // within a, but not its start
     assert_null(block_table_find(t, 0, 0));      // what a free entry holds
@@ -45,8 +52,9 @@ static void finds_by_pc_and_mode(void **state) {
 }
 
 static void finds_by_host_pc(void **state) {
-    BlockTable *t = block_table_new();
     Block b[3];
+    Meta meta;
+    BlockTable *t = table_of(&meta, b);
     assert_null(block_table_find_host(t, host_of(0)));
     for (unsigned i = 0; i < 3; i++) {
         b[i] = block(i, 0x9000 - i * 0x100, 0, 4); // not in the order of guest addresses
@@ -110,7 +118,8 @@ static void removes_ranges(void **state) {
     static Block blocks[N];
     bool in_table[N] = {false};
     Model m = {blocks, in_table, N, 0, 0, 0};
-    BlockTable *t = block_table_new();
+    Meta meta;
+    BlockTable *t = table_of(&meta, blocks);
     uint64_t x = 88172645463325252ull, base = 0x5555550000ull;
     for (unsigned i = 0; i < N; i++) {
         uint64_t slot = i / MODES * (PAGES * 4096ull / (N / MODES)) & ~3ull;
@@ -141,7 +150,8 @@ static void removes_at_the_edges(void **state) {
     Block b[] = {block(0, 0x10000, 0, 8), block(1, 0x10008, 0, 0), block(2, 0x1000c, 0, 4)};
     bool in_table[] = {true, true, true};
     Model m = {b, in_table, 3, 0, 0, 0};
-    BlockTable *t = block_table_new();
+    Meta meta;
+    BlockTable *t = table_of(&meta, b);
     for (unsigned i = 0; i < 3; i++) assert_true(block_table_add(t, &b[i]));
     remove_range(t, &m, 0xfff0, 0x10000);
     assert_int_equal(m.removed, 0);
@@ -161,7 +171,8 @@ static void removed_blocks_keep_their_host_code(void **state) {
     Block b = block(0, 0x10000, 0, 8);
     bool in_table[] = {true};
     Model m = {&b, in_table, 1, 0, 0, 0};
-    BlockTable *t = block_table_new();
+    Meta meta;
+    BlockTable *t = table_of(&meta, &b);
     assert_true(block_table_add(t, &b));
     remove_range(t, &m, 0x10000, 0x10004);
     assert_ptr_equal(block_table_find_host(t, host_of(0) + 3), &b);
@@ -175,7 +186,8 @@ static void churns(void **state) {
     static Block blocks[N];
     bool in_table[N];
     Model m = {blocks, in_table, N, 0x40000, 0x41000, 0};
-    BlockTable *t = block_table_new();
+    Meta meta;
+    BlockTable *t = table_of(&meta, blocks);
     for (unsigned i = 0; i < N; i++) blocks[i] = block(i, 0x40000 + i * 64, 0, 64);
     for (unsigned round = 0; round < ROUNDS; round++) {
         for (unsigned i = 0; i < N; i++) {
@@ -212,9 +224,10 @@ static void check_removal(BlockTable *t, const Block *blocks, uint32_t mode) {
 }
 
 static void holds_a_million(void **state) {
-    BlockTable *t = block_table_new();
     Block *blocks = malloc(MILLION * sizeof *blocks);
     assert_non_null(blocks);
+    Meta meta;
+    BlockTable *t = table_of(&meta, blocks);
     for (unsigned round = 0; round < 2; round++) { // the second time after a clear
         for (unsigned i = 0; i < MILLION; i++) {
             blocks[i] = block(i, pc_of(i), round, 20);

@@ -25,6 +25,7 @@ extern const Host host_x86_64 __attribute__((weak));
 typedef struct Half {
     HostLink links[64];    // a case has few exits,
     HostFault faults[512]; // and eight instructions
+    HostFix fixes[512];
     HostTrap traps[512];
     HostCount counts[64];
     IrFlagsMade made[64];
@@ -96,6 +97,7 @@ static uint32_t compile(Machine *m, Case *c, uint64_t pc, uint32_t n, const IrFl
     HostOutput *out = &h->out;
     *out = (HostOutput){.links = h->links,
                         .faults = h->faults,
+                        .fixes = h->fixes,
                         .traps = h->traps,
                         .counts = h->counts,
                         .made = h->made};

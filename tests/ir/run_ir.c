@@ -136,6 +136,7 @@ typedef struct Code {
     const void *entry;
     HostLink links[16];
     HostFault faults[64];
+    HostFix fixes[64];
 } Code;
 
 static bool run_line(const char *line, const Code *code, Box *box, Buf *why) {
@@ -170,7 +171,7 @@ static bool compile(Code *code, const IrRegion *r, uint8_t *room, DgmErr *err) {
     code->ctx = code->host->create(fields, ARRAY_LEN(fields), PC_FIELD, sizeof(State), &hot, NULL,
                                    HOST_COUNTS, &at, err);
     if (!code->ctx) return false;
-    HostOutput out = {.links = code->links, .faults = code->faults};
+    HostOutput out = {.links = code->links, .faults = code->faults, .fixes = code->fixes};
     HostError e = code->host->compile(code->ctx, r, &at, &out, err);
     code->entry = out.entry;
     return e == HOST_OK;

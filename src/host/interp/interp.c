@@ -21,6 +21,7 @@
 struct HostCtx {
     const IrField *fields;
     uint16_t pc_offset;
+    uint8_t *code_base;
 };
 
 // A way out: the engine's link and the block it goes to now, NULL while it is unlinked.
@@ -52,7 +53,8 @@ static HostCtx *interp_create(const IrField *fields, uint32_t n_fields, uint32_t
         err_set(err, -12, "interpreter: out of memory");
         return NULL;
     }
-    *ctx = (HostCtx){.fields = fields, .pc_offset = fields[pc_field].offset};
+    *ctx =
+        (HostCtx){.fields = fields, .pc_offset = fields[pc_field].offset, .code_base = stubs->at};
     return ctx;
 }
 
@@ -105,7 +107,8 @@ static HostError interp_compile(HostCtx *ctx, const IrRegion *r, HostCode *room,
         if (!is_linked_exit(&insts[i])) continue;
         insts[i].c = n;
         slots[n] = (Slot){.link = &out->links[n]};
-        out->links[n] = (HostLink){.target_pc = (uint64_t)insts[i].imm, .patch = (void *)&slots[n]};
+        out->links[n] = (HostLink){.target_pc = (uint64_t)insts[i].imm,
+                                   .patch = (uint32_t)((uint8_t *)&slots[n] - ctx->code_base)};
         n++;
     }
     out->entry = c;
@@ -118,7 +121,7 @@ static HostError interp_compile(HostCtx *ctx, const IrRegion *r, HostCode *room,
 }
 
 static void interp_link(HostCtx *ctx, HostLink *l, const void *entry) {
-    Slot *slot = (void *)l->patch;
+    Slot *slot = (void *)(ctx->code_base + l->patch);
     __atomic_store_n(&slot->target, entry, __ATOMIC_RELEASE);
 }
 

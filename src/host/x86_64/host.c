@@ -188,10 +188,12 @@ HostLink *x86_new_link(X86 *x, uint64_t target_pc) {
 
 void x86_record_fault(X86 *x) {
     x86_flags_asked(x);
+    HostFix fix = x86_fault_fix(x);
     x->out->faults[x->out->n_faults++] =
         (HostFault){.host_off = (uint16_t)(x->at - x->start),
-                    .guest_off = (uint16_t)(x86_guest_pc(x) - x->r->pc),
-                    .fix = x86_fault_fix(x)}; // until x86_emit_fault_fixes()
+                    .guest_off = (uint16_t)(x86_guest_pc(x) - x->r->pc) & 0x7fff,
+                    .fixed = fix != 0};
+    if (fix) x->out->fixes[x->out->n_fixes++] = fix; // until x86_emit_fault_fixes()
 }
 
 Cold *x86_cold_at(X86 *x, uint8_t *rel32, void (*emit)(X86 *, const Cold *)) {
@@ -504,13 +506,13 @@ static HostError compile(HostCtx *h, const IrRegion *r, HostCode *room, HostOutp
 const uint8_t x86_nop5[5] = {0x0F, 0x1F, 0x44, 0x00, 0x00};
 
 static void link(HostCtx *h, HostLink *l, const void *entry) {
-    (void)h;
-    int32_t rel = entry ? (int32_t)((const uint8_t *)entry - (l->patch + 4)) : l->unlinked;
+    uint8_t *patch = x86_patch(h, l);
+    int32_t rel = entry ? (int32_t)((const uint8_t *)entry - (patch + 4)) : l->unlinked;
     if (!l->falls_through) {
-        __atomic_store_n((int32_t *)l->patch, rel, __ATOMIC_RELEASE);
+        __atomic_store_n((int32_t *)patch, rel, __ATOMIC_RELEASE);
         return;
     }
-    uint8_t jmp[5] = {0xE9}, *at = l->patch - 1;
+    uint8_t jmp[5] = {0xE9}, *at = patch - 1;
     memcpy(jmp + 1, &rel, 4);
     uint64_t *word = (uint64_t *)((uintptr_t)at & ~(uintptr_t)7), bytes = *word;
     memcpy((uint8_t *)&bytes + (at - (uint8_t *)word), rel ? jmp : x86_nop5, 5);

@@ -134,12 +134,6 @@ static void freeze_address(Freezer *f, uint32_t place) {
     memcpy(insn + 7, (const uint8_t[]){0x0F, 0x1F, 0x00}, 3);
 }
 
-static bool is_link(const HostCompiled *c, const uint8_t *at) {
-    for (uint32_t i = 0; i < c->n_links; i++)
-        if (c->links[i].patch == at) return true;
-    return false;
-}
-
 static void freeze_place(Freezer *f, uint32_t reloc) {
     const HostCompiled *c = f->c;
     const uint8_t *at = f->h->code_base + (reloc & ~X86_RELOC_ADDRESS);
@@ -147,22 +141,23 @@ static void freeze_place(Freezer *f, uint32_t reloc) {
     uint32_t place = in_cold ? cold_place(f, at) : hot_place(f, at);
     if (reloc & X86_RELOC_ADDRESS)
         freeze_address(f, place);
-    else if (!is_link(c, at))
+    else
         freeze_rel32(f, at, place, in_cold);
 }
 
 // The copy goes to the block that the link leads to, when the image has it.
 static void freeze_link(Freezer *f, const HostLink *l, const HostPlace *to, HostFrozenLink *out) {
     const HostCompiled *c = f->c;
-    const uint8_t *unlinked = l->patch + 4 + l->unlinked;
-    bool in_cold = c->cold_bytes && within(l->patch, c->cold, c->cold_bytes - 1);
+    const uint8_t *patch = x86_patch(f->h, l), *unlinked = patch + 4 + l->unlinked;
+    bool in_cold = c->cold_bytes && within(patch, c->cold, c->cold_bytes - 1);
     f->failed |= !within(unlinked, c->cold, c->cold_bytes);
     *out = (HostFrozenLink){.target_pc = l->target_pc,
-                            .patch = in_cold ? cold_place(f, l->patch) : hot_place(f, l->patch),
+                            .patch = in_cold ? cold_place(f, patch) : hot_place(f, patch),
                             .stub = cold_place(f, unlinked)};
     if (f->failed) return;
     uint8_t *stub = f->image + out->stub;
-    if (stub[0] == X86_SHORT_STUB) stub[1] = (uint8_t)(stub[1] / (sizeof *l / X86_LINK_UNIT));
+    enum { HERE = sizeof *l / X86_LINK_UNIT, FROZEN = sizeof *out / X86_LINK_UNIT };
+    if (stub[0] == X86_SHORT_STUB) stub[1] = (uint8_t)(stub[1] / HERE * FROZEN);
     uint32_t rel = (to ? to->hot : out->stub) - (out->patch + 4);
     memcpy(f->image + out->patch, &rel, sizeof rel);
     if (l->falls_through) f->image[out->patch - 1] = 0xE9;

@@ -16,9 +16,9 @@ void x86_align_patch(X86 *x, unsigned skip, unsigned bytes) {
 enum { STUB_TO_COME = INT32_MIN }; // HostLink.unlinked
 
 static void to_stub_here(X86 *x, HostLink *l) {
-    l->unlinked = (int32_t)(x->at - (l->patch + 4));
-    rel32_to(l->patch, x->at);
-    moves(x, l->patch, 0);
+    uint8_t *patch = x86_patch(x->h, l);
+    l->unlinked = (int32_t)(x->at - (patch + 4));
+    rel32_to(patch, x->at); // freezing sets it anew: it does not count as what moves
 }
 
 void x86_leave_by(X86 *x, const HostLink *l) {
@@ -29,9 +29,9 @@ void x86_leave_by(X86 *x, const HostLink *l) {
 void x86_jump_here(X86 *x, HostLink *l) {
     x86_align_patch(x, 1, 4);
     e8(x, 0xE9);
-    l->patch = x->at;
+    x86_set_patch(x->h, l, x->at);
     x->at += 4;
-    rel32_to(l->patch, x->at);
+    rel32_to(x->at - 4, x->at);
 }
 
 // mov cl, place; jmp to what follows the last of them: the address of all links, of which cl says
@@ -76,16 +76,17 @@ void x86_emit_counted(X86 *x, HostLink *l) {
 static void emit_counted_stub(X86 *x, const Cold *c) {
     HostLink *l = (HostLink *)(uintptr_t)c->imm;
     x86_exit_pays(x, c, l);
-    l->unlinked = (int32_t)(x->at - (l->patch + 4));
+    l->unlinked = (int32_t)(x->at - (x86_patch(x->h, l) + 4));
     x86_emit_counted(x, l);
 }
 
 // The jump whose rel32 was just emitted leaves by this link.
 static void leaves_by(X86 *x, HostLink *l) {
-    l->patch = x->at - 4;
+    uint8_t *rel32 = x->at - 4;
+    x86_set_patch(x->h, l, rel32);
     if (l->counts) x->out->counts[l - x->out->links] = (HostCount){0};
     if (l->sunk) {
-        x86_sunk_exit(x, l->patch, l);
+        x86_sunk_exit(x, rel32, l);
         return;
     }
     if (!l->counts) {
@@ -93,7 +94,7 @@ static void leaves_by(X86 *x, HostLink *l) {
         x->n_stubs++;
         return;
     }
-    Cold *c = x86_cold_at(x, l->patch, emit_counted_stub);
+    Cold *c = x86_cold_at(x, rel32, emit_counted_stub);
     if (!c) return;
     c->imm = (int64_t)(uintptr_t)l;
     c->owed_at = x86_exit_owes(x, l);

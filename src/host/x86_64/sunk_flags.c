@@ -358,7 +358,7 @@ static void emit_sunk_exit(X86 *x, const Cold *c) {
     HostLink *l = (HostLink *)(uintptr_t)c->imm;
     const SunkFlags *s = &x->sunk[c->v];
     x86_exit_pays(x, c, l);
-    if (l->counts) l->unlinked = (int32_t)(x->at - (l->patch + 4));
+    if (l->counts) l->unlinked = (int32_t)(x->at - (x86_patch(x->h, l) + 4));
     if (c->args[0] == THERE_BUT_CARRY) e8(x, 0xF9); // stc: C is 0
     if (c->args[0])
         store_eflags(x, s);
@@ -389,18 +389,16 @@ void x86_sunk_exit(X86 *x, uint8_t *rel32, HostLink *l) {
 
 // Those alike follow each other.
 void x86_emit_fault_fixes(X86 *x) {
-    if (!x->n_sunk && !x->owed_at) return;
-    int32_t last = 0, at = 0;
-    for (uint32_t i = 0; i < x->out->n_faults; i++) {
-        HostFault *f = &x->out->faults[i];
-        if (!f->fix) continue;
-        if (f->fix != last) {
-            last = f->fix;
+    HostFix last = 0, at = 0;
+    for (uint32_t i = 0; i < x->out->n_fixes; i++) {
+        HostFix *fix = &x->out->fixes[i];
+        if (*fix != last) {
+            last = *fix;
             at = (int32_t)(x->at - x->start);
             if (last >> FIX_FLAGS_BITS) x86_pay_back(x, (IrRef)(last >> FIX_FLAGS_BITS));
             x86_make_flags_of(x, (last & ((1 << FIX_FLAGS_BITS) - 1)) - 1);
             jmp_to(x, x->h->fault_out);
         }
-        f->fix = at;
+        *fix = at;
     }
 }

@@ -191,9 +191,16 @@ typedef enum Selects {
 enum { LIVE_KIND_SHIFT = 24, LIVE_REF = (1 << LIVE_KIND_SHIFT) - 1 };
 
 // A short stub of a link begins with this (mov cl, imm8) and the link's place among the block's, in
-// units: in images a link is of one, else of more.
-enum { X86_SHORT_STUB = 0xB1, X86_LINK_UNIT = sizeof(HostFrozenLink) };
-_Static_assert(sizeof(HostLink) % X86_LINK_UNIT == 0, "stubs count links by these");
+// units.
+enum { X86_SHORT_STUB = 0xB1, X86_LINK_UNIT = 8 };
+_Static_assert(!(sizeof(HostLink) % X86_LINK_UNIT) && !(sizeof(HostFrozenLink) % X86_LINK_UNIT),
+               "stubs count links by these");
+static inline uint8_t *x86_patch(const HostCtx *h, const HostLink *l) {
+    return (uint8_t *)(uintptr_t)h->code_base + l->patch;
+}
+static inline void x86_set_patch(const HostCtx *h, HostLink *l, const uint8_t *at) {
+    l->patch = (uint32_t)(at - h->code_base);
+}
 
 // HostOutput.relocs: offset from code_base, and this bit where 8 bytes are an address.
 #define X86_RELOC_ADDRESS 0x80000000u
@@ -450,7 +457,7 @@ static inline IrRef x86_owed_at(const X86 *x) { // where anything is owed now, o
 }
 // The fix of a fault here, until its code is made: which flags, and which counts are owed.
 enum { FIX_FLAGS_BITS = 7 };
-static inline int32_t x86_fault_fix(const X86 *x) {
+static inline HostFix x86_fault_fix(const X86 *x) {
     return (x->active + 1) | (int32_t)(x86_owed_at(x) << FIX_FLAGS_BITS);
 }
 // An exit that always leaves has paid.

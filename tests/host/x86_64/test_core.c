@@ -223,6 +223,7 @@ typedef struct Block {
     HostOutput out;
     HostLink links[8];
     HostFault faults[8];
+    HostFix fixes[8];
 } Block;
 
 static int setup(void **state) {
@@ -258,7 +259,7 @@ static void make(Box *b, Block *c, uint64_t pc, const char *text) {
     if (!ir_parse(&r, text, &err) || !ir_verify(&r, &err)) fail_msg("%s", err.text);
     r.pc = pc;
     r.size_bytes = 4; // as lifted: what jumps back is known by it
-    c->out = (HostOutput){.links = c->links, .faults = c->faults};
+    c->out = (HostOutput){.links = c->links, .faults = c->faults, .fixes = c->fixes};
     if (host_x86_64.compile(b->ctx, &r, &b->at, &c->out, &err) != HOST_OK) fail_msg("%s", err.text);
 }
 static uint64_t enter(Box *b, const Block *c) {
@@ -273,7 +274,7 @@ static void links_and_jumps(void **state) {
          "put x0, %3\n%5 = icmp.eq %3, %2\nexit_if %5, 0x2000\nexit 0x3000\n");
     make(b, &two, 0x2000, "b0: 0x2000\nbudget 10\n%2 = get.i64 x1\nexit_ind.jump %2\n");
     for (unsigned i = 0; i < one.out.n_links; i++) // patched by one atomic store
-        assert_true(((uintptr_t)one.links[i].patch & 7) <= 4);
+        assert_true((one.links[i].patch & 7) <= 4);
     assert_int_equal(enter(b, &one), HOST_EXIT_LINK);
     assert_ptr_equal(b->hot.exit_link, &one.links[0]);
     assert_int_equal(b->state.pc, 0x2000);
@@ -319,7 +320,7 @@ static void on_fault(int signo, siginfo_t *si, void *ucontext) {
     uint64_t off = host_x86_64.fault_pc(ucontext) - (uintptr_t)now.block->out.entry;
     bool poll = (uintptr_t)si->si_addr - (uintptr_t)now.box->hot.poll < POLL_BYTES;
     const HostFault *f = now.block->out.faults;
-    if (!poll || now.block->out.n_faults != 1 || f->host_off != off || f->guest_off || f->fix) {
+    if (!poll || now.block->out.n_faults != 1 || f->host_off != off || f->guest_off || f->fixed) {
         signal(signo, SIG_DFL);
         return;
     }

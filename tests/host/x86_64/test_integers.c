@@ -46,6 +46,7 @@ typedef struct Code {
     HostOutput out;
     HostLink links[MAX_SIDE];
     HostFault faults[MAX_SIDE];
+    HostFix fixes[MAX_SIDE];
 } Code;
 typedef struct Run { // what is compared
     State state;
@@ -445,7 +446,8 @@ static void random_regions(void **unused) {
                 HostCode at = room[h];
                 Code *code = &b->code[h];
                 err = (DgmErr){{0}};
-                code->out = (HostOutput){.links = code->links, .faults = code->faults};
+                code->out = (HostOutput){
+                    .links = code->links, .faults = code->faults, .fixes = code->fixes};
                 if (hosts[h]->compile(ctx[h], &r, &at, &code->out, &err) == HOST_OK) continue;
                 compiled = false;
                 failures++;

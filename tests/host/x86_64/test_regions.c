@@ -222,10 +222,11 @@ static void random_regions(void **unused) {
             static HostTrap traps[512];
             static HostLink links[2][512];
             static HostFault faults[2][512];
+            static HostFix fixes[2][512];
             for (unsigned h = 0; h < 2; h++) {
                 HostCode at = free_room[h];
                 HostOutput *out = &outs[h];
-                *out = (HostOutput){.links = links[h], .faults = faults[h]};
+                *out = (HostOutput){.links = links[h], .faults = faults[h], .fixes = fixes[h]};
                 if (h && r.fp_traps) out->traps = traps;
                 if (hosts[h]->compile(ctx[h], &r, &at, out, &err) != HOST_OK) {
                     ir_print(&r, &text);
