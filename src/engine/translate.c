@@ -11,7 +11,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { AHEAD_BYTES = 16 << 10 };
+enum { AHEAD_BYTES = 2 << 10 };
 enum { MAX_RELOCS = 4096 }; // a block with more is not kept
 
 static const uint8_t *fetch(void *ctx, uint64_t pc, unsigned bytes) {
@@ -107,7 +107,7 @@ static void *keep_counts(const IrRegion *r, uint32_t *ends) {
 // as a huge page clears. Where the host cannot do that (before Linux 5.14), faults do it.
 static void populate(uint8_t *at, size_t bytes, uint8_t **there, const uint8_t *first,
                      const uint8_t *end) {
-    enum { FIRST_BYTES = 64 << 10, STEP_BYTES = 256 << 10 };
+    enum { FIRST_BYTES = 16 << 10, STEP_BYTES = 256 << 10 };
     if (at + bytes <= *there) return;
     ptrdiff_t step = *there - first < STEP_BYTES ? FIRST_BYTES : STEP_BYTES;
     if (end - *there < step) return;
