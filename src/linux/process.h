@@ -85,7 +85,8 @@ typedef struct LinuxProcess {
     struct GuestLimit limits[N_LIMITS]; // those that must not limit Dragoman itself
     // signal actions
     pthread_mutex_t signal_lock;
-    GuestSigaction actions[LINUX_NSIG + 1];
+    GuestSigaction actions[LINUX_NSIG + 1];      // by action_at()
+    uint64_t actions_known;                      // bits of those that the host was asked for
     GuestSigaction last_handled[LINUX_NSIG + 1]; // the newest of each that was a handler
     // threads, under thread_lock
     pthread_mutex_t thread_lock;
