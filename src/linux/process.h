@@ -191,7 +191,10 @@ int path_resolved(LinuxProcess *p, int guest_dirfd, const char *guest_path, unsi
 // The directory that paths relative to dirfd start from, as the guest sees it.
 int path_of_dir(LinuxProcess *p, int dirfd, char out[PATH_MAX]);
 
-// binds.c. True when path is dir or below it.
+// binds.c. 0, or -ENAMETOOLONG when it is cut. (What snprintf needs of libc is some page faults in
+// each start.)
+int path_copy(const char *path, char out[PATH_MAX]);
+// True when path is dir or below it.
 bool path_below(const char *path, const char *dir);
 int binds_init(LinuxProcess *p, const LinuxConfig *c, DgmErr *err);
 // Frees all tables; those that a vfork child made (by chroot) and not its parent's, when given.
