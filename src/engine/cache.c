@@ -31,17 +31,20 @@ struct BlockTable {
     uint8_t *there;   // up to here its pages are there
     _Atomic uint32_t n_by_code;
 };
+#define TABLE_BYTES ALIGN_UP(sizeof(BlockTable), 4096)
 
 // A window of entries for each KiB of guest code, about four for each block there.
 static uint32_t slot_of(uint64_t pc) {
     return (uint32_t)((pc >> 10) * 0x9e3779b97f4a7c15ull >> 26) + (pc >> 3 & 127);
 }
+// Pages that lie side by side in the guest do so here, in as many pages of ours as there is code.
 static uint32_t page_bucket(uint64_t pc) {
-    return (uint32_t)((pc >> PAGE_SHIFT) * 0x9e3779b97f4a7c15ull >> 40) % PAGE_BUCKETS;
+    return (uint32_t)(((pc >> 24) * 0x9e3779b97f4a7c15ull >> 40) + (pc >> PAGE_SHIFT)) %
+           PAGE_BUCKETS;
 }
 
 BlockTable *block_table_new(const Meta *meta, const uint8_t *code) {
-    BlockTable *t = calloc(1, sizeof *t);
+    BlockTable *t = pages_reserve(TABLE_BYTES);
     if (!t) return NULL;
     t->meta = meta;
     t->code = code;
@@ -60,7 +63,7 @@ void block_table_free(BlockTable *t) {
     if (!t) return;
     pages_free(t->by_code, MAX_BLOCKS * sizeof *t->by_code);
     pages_free(t->entries, t->n_entries * sizeof *t->entries);
-    free(t);
+    pages_free(t, TABLE_BYTES);
 }
 
 void block_table_clear(BlockTable *t) {

@@ -227,13 +227,15 @@ int host_signals_dispose(int signo, HostDisposition how, bool no_child_stop, boo
     return e;
 }
 
-HostDisposition host_signals_disposition(int signo) {
+bool host_signals_was_ignored(int signo) {
     KernelAction k = {0};
-    kernel_action(signo, NULL, &k);
-    if (shared.changed[signo] && k.handler == on_fault) k = shared.previous[signo];
-    return (void *)k.handler == (void *)SIG_IGN   ? HOST_SIG_IGNORE
-           : (void *)k.handler == (void *)SIG_DFL ? HOST_SIG_DEFAULT
-                                                  : HOST_SIG_CATCH;
+    pthread_mutex_lock(&shared.lock);
+    if (shared.changed[signo])
+        k = shared.previous[signo];
+    else
+        kernel_action(signo, NULL, &k);
+    pthread_mutex_unlock(&shared.lock);
+    return (void *)k.handler == (void *)SIG_IGN;
 }
 
 // ---- threads ----

@@ -24,7 +24,8 @@ void host_signals_take_over(Vcpu *v);
 // (SEGV, BUS, ILL, FPE, TRAP) stay ours.
 typedef enum HostDisposition { HOST_SIG_DEFAULT, HOST_SIG_IGNORE, HOST_SIG_CATCH } HostDisposition;
 int host_signals_dispose(int signo, HostDisposition how, bool no_child_stop, bool no_child_wait);
-HostDisposition host_signals_disposition(int signo);
+// Whether the host's process ignored it before that was changed here.
+bool host_signals_was_ignored(int signo);
 
 // memcpy that survives faults in either place: false when there was one.
 bool host_copy(void *to, const void *from, size_t n);

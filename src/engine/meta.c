@@ -35,7 +35,7 @@ void *meta_alloc(Meta *t, size_t bytes) {
 
 void pages_ahead(uint8_t *at, size_t bytes, uint8_t **there, const uint8_t *first,
                  const uint8_t *end) {
-    enum { FIRST_BYTES = 64 << 10, STEP_BYTES = 256 << 10 };
+    enum { FIRST_BYTES = 16 << 10, STEP_BYTES = 256 << 10 };
     if (at + bytes <= *there) return;
     ptrdiff_t step = *there - first < STEP_BYTES ? FIRST_BYTES : STEP_BYTES;
     if (end - *there < step) return;

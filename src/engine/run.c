@@ -309,14 +309,18 @@ static const void *find_code(Vcpu *v, uint64_t pc, uint32_t mode, const Run *run
                              uint32_t max_insns) {
     Machine *m = v->m;
     pthread_mutex_lock(&m->lock);
+    uint64_t made = m->stats.blocks;
     Block *b = find_or_translate(v, pc, mode, max_insns);
+    bool again = made == m->stats.blocks;
     if (b && b->mode == mode) b = link_or_heat(v, b, mode, run, max_insns);
     if (!b) {
         pthread_mutex_unlock(&m->lock);
         return NULL;
     }
     const void *code = block_entry(m, block_hot(m, b));
-    if (b->mode == mode && !run->link) // where a link leads no other jump may ever go
+    // Where a link leads no other jump may ever go, and much of what is new is never gone to again:
+    // less of the cache becomes memory.
+    if (b->mode == mode && !run->link && again)
         *jump_cache_slot(v, pc) = (JumpCacheEntry){.pc = pc, .code = code};
     // Who looks at it has the lock, or waits for it to be false: no full barriers.
     atomic_store_explicit(&v->in_code, true, memory_order_release);

@@ -11,7 +11,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { AHEAD_BYTES = 16 << 10 };
+enum { AHEAD_BYTES = 2 << 10 };
 enum { MAX_RELOCS = 4096 }; // a block with more is not kept
 
 static const uint8_t *fetch(void *ctx, uint64_t pc, unsigned bytes) {

@@ -19,6 +19,14 @@ bool path_below(const char *path, const char *dir) {
     return !strncmp(path, dir, n) && (path[n] == 0 || path[n] == '/');
 }
 
+int path_copy(const char *path, char out[PATH_MAX]) {
+    size_t n = strnlen(path, PATH_MAX);
+    bool fits = n < PATH_MAX;
+    memcpy(out, path, n);
+    out[fits ? n : PATH_MAX - 1] = 0;
+    return fits ? 0 : -ENAMETOOLONG;
+}
+
 static int bind_order(const void *a, const void *b) {
     size_t m = strlen(((const Bind *)a)->guest), n = strlen(((const Bind *)b)->guest);
     return m < n ? 1 : m > n ? -1 : strcmp(((const Bind *)a)->guest, ((const Bind *)b)->guest);
@@ -209,7 +217,7 @@ int path_guest(LinuxProcess *p, const char *host, char out[PATH_MAX]) {
         if (path_below(host, b->host) && (!best || strlen(b->host) > strlen(best->host))) best = b;
     }
     if (!best) {
-        snprintf(out, PATH_MAX, "%s", host);
+        path_copy(host, out);
         return p->n_binds ? -EACCES : 0;
     }
     const char *rest = host + strlen(best->host);

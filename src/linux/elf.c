@@ -155,10 +155,13 @@ int elf_parse(ElfRead read, void *ctx, uint64_t file_bytes, const char *name, El
     out->phentsize = h.e_phentsize;
     out->align = PAGE;
     uint64_t phdr_bytes = (uint64_t)h.e_phnum * sizeof(Elf64_Phdr);
+    Elf64_Phdr some[16]; // most programs have no more
     for (unsigned i = 0; i < h.e_phnum; i++) {
-        Elf64_Phdr p;
-        e = read_all(read, ctx, &p, sizeof p, h.e_phoff + i * sizeof p, name, err);
+        size_t n = MIN(h.e_phnum - i, (unsigned)ARRAY_LEN(some)) * sizeof *some;
+        if (i % ARRAY_LEN(some) == 0)
+            e = read_all(read, ctx, some, n, h.e_phoff + i * sizeof *some, name, err);
         if (e) return e;
+        Elf64_Phdr p = some[i % ARRAY_LEN(some)];
         if (p.p_type == PT_LOAD) {
             e = add_segment(out, &p, file_bytes, name, err);
             if (!e && h.e_phoff >= p.p_offset && h.e_phoff - p.p_offset <= p.p_filesz &&

@@ -258,7 +258,7 @@ static int sysroot_path(LinuxProcess *p, const char *path, char out[PATH_MAX]) {
         snprintf(out, PATH_MAX, "%s%s", p->sysroot, path) < PATH_MAX &&
         !faccessat(AT_FDCWD, out, F_OK, AT_SYMLINK_NOFOLLOW))
         return 0;
-    return snprintf(out, PATH_MAX, "%s", path) < PATH_MAX ? 0 : -ENAMETOOLONG;
+    return path_copy(path, out);
 }
 
 int path_host(LinuxProcess *p, int guest_dirfd, const char *path, unsigned flags,
@@ -274,7 +274,7 @@ int path_host(LinuxProcess *p, int guest_dirfd, const char *path, unsigned flags
         return 0;
     if (p->n_binds) return bound_path(p, guest_dirfd, path, flags, out);
     if (p->sysroot && !(flags & PATH_CREATE)) return sysroot_path(p, path, out);
-    return snprintf(out, PATH_MAX, "%s", path) < PATH_MAX ? 0 : -ENAMETOOLONG;
+    return path_copy(path, out);
 }
 
 int64_t path_arg(Vcpu *v, int dirfd, uint64_t addr, unsigned how, char *room, uint64_t *out) {

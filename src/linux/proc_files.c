@@ -14,14 +14,14 @@ const char *proc_own(const char *path) {
     if (strncmp(path, "/proc/", 6)) return NULL;
     path += 6;
     char *end;
-    long pid = strtol(path, &end, 10);
     if (!strncmp(path, "thread-self/", 12)) return path + 12;
-    if (!strncmp(path, "self/", 5))
+    if (!strncmp(path, "self/", 5)) {
         path += 5;
-    else if (end != path && *end == '/' && pid == getpid())
+    } else {
+        long pid = strtol(path, &end, 10);
+        if (end == path || *end != '/' || pid != getpid()) return NULL;
         path = end + 1;
-    else
-        return NULL;
+    }
     if (strncmp(path, "task/", 5)) return path;
     strtol(path + 5, &end, 10);
     return end != path + 5 && *end == '/' ? end + 1 : path;

@@ -85,7 +85,8 @@ typedef struct LinuxProcess {
     struct GuestLimit limits[N_LIMITS]; // those that must not limit Dragoman itself
     // signal actions
     pthread_mutex_t signal_lock;
-    GuestSigaction actions[LINUX_NSIG + 1];
+    GuestSigaction actions[LINUX_NSIG + 1];      // by action_at()
+    uint64_t actions_known;                      // bits of those that the host was asked for
     GuestSigaction last_handled[LINUX_NSIG + 1]; // the newest of each that was a handler
     // threads, under thread_lock
     pthread_mutex_t thread_lock;
@@ -190,7 +191,10 @@ int path_resolved(LinuxProcess *p, int guest_dirfd, const char *guest_path, unsi
 // The directory that paths relative to dirfd start from, as the guest sees it.
 int path_of_dir(LinuxProcess *p, int dirfd, char out[PATH_MAX]);
 
-// binds.c. True when path is dir or below it.
+// binds.c. 0, or -ENAMETOOLONG when it is cut. (What snprintf needs of libc is some page faults in
+// each start.)
+int path_copy(const char *path, char out[PATH_MAX]);
+// True when path is dir or below it.
 bool path_below(const char *path, const char *dir);
 int binds_init(LinuxProcess *p, const LinuxConfig *c, DgmErr *err);
 // Frees all tables; those that a vfork child made (by chroot) and not its parent's, when given.

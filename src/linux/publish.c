@@ -15,9 +15,9 @@
 enum { STAT_START_CODE = 26 - 3, STAT_END_CODE = 27 - 3, STAT_START_DATA = 45 - 3 };
 enum { STAT_END_DATA = STAT_START_DATA + 1, STAT_START_BRK, STAT_FIELDS };
 
-static bool read_stat(const char *pid, uint64_t out[STAT_FIELDS]) {
-    char path[64], text[2048];
-    snprintf(path, sizeof path, "/proc/%s/stat", pid);
+// path: /proc/PID/stat. A negative field is 0.
+static bool read_stat(const char *path, uint64_t out[STAT_FIELDS]) {
+    char text[2048];
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
     if (fd >= 0) close(fd);
@@ -27,10 +27,10 @@ static bool read_stat(const char *pid, uint64_t out[STAT_FIELDS]) {
     if (!at) return false;
     at += 4; // ") S "
     for (unsigned i = 1; i < STAT_FIELDS; i++) {
-        char *end;
-        out[i] = strtoull(at, &end, 10);
-        if (end == at) return false;
-        at = end;
+        out[i] = 0; // by hand, for strtoull is two pages of libc to start
+        while (*at >= '0' && *at <= '9') out[i] = out[i] * 10 + (uint64_t)(*at++ - '0');
+        at = strchr(at, ' ');
+        if (!at++) return false;
     }
     return true;
 }
@@ -43,7 +43,7 @@ static void publish_name(const char *path) {
 void process_publish(LinuxProcess *p, const char *path) {
     uint64_t stat[STAT_FIELDS];
     publish_name(path);
-    if (!read_stat("self", stat) || !p->code_hi) return;
+    if (!read_stat("/proc/self/stat", stat) || !p->code_hi) return;
     struct prctl_mm_map map = {.start_code = p->code_lo,
                                .end_code = p->code_hi,
                                .start_data = stat[STAT_START_DATA],
@@ -68,7 +68,8 @@ bool proc_guest_exe(const char *pid, char out[PATH_MAX]) {
     ssize_t n = readlink(path, theirs, sizeof theirs - 1);
     ssize_t m = readlink("/proc/self/exe", ours, sizeof ours - 1);
     uint64_t stat[STAT_FIELDS];
-    if (n < 0 || n != m || memcmp(theirs, ours, (size_t)n) || !read_stat(pid, stat)) return false;
+    snprintf(path, sizeof path, "/proc/%s/stat", pid);
+    if (n < 0 || n != m || memcmp(theirs, ours, (size_t)n) || !read_stat(path, stat)) return false;
     snprintf(path, sizeof path, "/proc/%s/maps", pid);
     FILE *maps = fopen(path, "re");
     bool found = false;

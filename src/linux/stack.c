@@ -52,6 +52,10 @@ static size_t fill_auxv(LinuxProcess *p, const StackPlan *plan, uint64_t random,
     const GuestLinuxAbi *abi = p->m->guest->linux_abi;
     uint64_t hwcap = 0, hwcap2 = 0;
     uint32_t(*id)[N_IDS] = p->fake ? p->fake->id : NULL;
+    uid_t uid[3];
+    gid_t gid[3];
+    getresuid(&uid[0], &uid[1], &uid[2]);
+    getresgid(&gid[0], &gid[1], &gid[2]);
     uint64_t unseen = watches_code(p->m->watches) ? p->m->guest->unseen : 0;
     abi->hwcaps(p->m->features & ~unseen, &hwcap, &hwcap2);
     const struct {
@@ -60,17 +64,17 @@ static size_t fill_auxv(LinuxProcess *p, const StackPlan *plan, uint64_t random,
         {AT_MINSIGSTKSZ, ALIGN_UP(128 + 176 + abi->mcontext_bytes + 16, 16)},
         {AT_HWCAP, hwcap},
         {AT_PAGESZ, abi->page_bytes},
-        {AT_CLKTCK, (uint64_t)sysconf(_SC_CLK_TCK)},
+        {AT_CLKTCK, getauxval(AT_CLKTCK)},
         {AT_PHDR, plan->prog.phdr},
         {AT_PHENT, plan->image->phentsize},
         {AT_PHNUM, plan->image->phnum},
         {AT_BASE, plan->has_interp ? plan->interp.bias : 0},
         {AT_FLAGS, 0},
         {AT_ENTRY, plan->prog.entry},
-        {AT_UID, id ? id[ID_USER][ID_REAL] : getuid()},
-        {AT_EUID, id ? id[ID_USER][ID_EFFECTIVE] : geteuid()},
-        {AT_GID, id ? id[ID_GROUP][ID_REAL] : getgid()},
-        {AT_EGID, id ? id[ID_GROUP][ID_EFFECTIVE] : getegid()},
+        {AT_UID, id ? id[ID_USER][ID_REAL] : uid[0]},
+        {AT_EUID, id ? id[ID_USER][ID_EFFECTIVE] : uid[1]},
+        {AT_GID, id ? id[ID_GROUP][ID_REAL] : gid[0]},
+        {AT_EGID, id ? id[ID_GROUP][ID_EFFECTIVE] : gid[1]},
         {AT_SECURE, getauxval(AT_SECURE)},
         {AT_RANDOM, random},
         {AT_HWCAP2, hwcap2},

@@ -32,12 +32,7 @@ static int open_program(LinuxProcess *p, const char *path, bool user, Program *g
     g->host_path[0] = 0;
     if (p->n_binds || !user) e = path_host(p, AT_FDCWD, path, 0, g->host_path);
     struct stat st;
-    if (user && (e || stat(g->host_path, &st))) {
-        if (strlen(path) >= sizeof g->host_path)
-            return err_set(err, -ENAMETOOLONG, "%s: %s", path, strerror(ENAMETOOLONG));
-        strcpy(g->host_path, path);
-        e = 0;
-    }
+    if (user && (e || stat(g->host_path, &st))) e = path_copy(path, g->host_path);
     if (e) return err_set(err, e, "%s: %s", path, strerror(-e));
     g->fd = open(g->host_path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (g->fd < 0) {
@@ -50,7 +45,7 @@ static int open_program(LinuxProcess *p, const char *path, bool user, Program *g
     if (S_ISDIR(st.st_mode)) return err_set(err, -EACCES, "%s: is a directory", path);
     if (!S_ISREG(st.st_mode)) return err_set(err, -EACCES, "%s: not a regular file", path);
     if (!(st.st_mode & 0111)) return err_set(err, -EACCES, "%s: no permission to execute it", path);
-    strncpy(g->guest_path, path, sizeof g->guest_path - 1);
+    path_copy(path, g->guest_path);
     return 0;
 }
 
@@ -151,7 +146,7 @@ int linux_find_guest(const LinuxConfig *c, const Guest **guest, DgmErr *err) {
         if (roots[i] && *roots[i] && (stat(roots[i], &st) || !S_ISDIR(st.st_mode)))
             return err_set(err, -EINVAL, "%s %s: not a directory", i ? "-L" : "--rootfs", roots[i]);
     LinuxProcess *p = calloc(1, sizeof *p);
-    Program *g = calloc(1, sizeof *g);
+    Program *g = malloc(sizeof *g);
     int e = p && g ? 0 : err_set(err, -ENOMEM, "%s: out of memory", c->path);
     if (!e) {
         p->sysroot = without_slash(c->sysroot);
@@ -327,7 +322,7 @@ int linux_new_process(Machine *m, LinuxProcess **out, DgmErr *err) {
 
 int linux_start(Machine *m, const LinuxConfig *c, DgmErr *err) {
     LinuxProcess *p = NULL;
-    Program *g = calloc(1, sizeof *g);
+    Program *g = malloc(sizeof *g);
     int e = g ? linux_new_process(m, &p, err) : err_set(err, -ENOMEM, "%s: out of memory", c->path);
     if (e) {
         free(g);

@@ -204,7 +204,10 @@ static int64_t proc_readlink(Vcpu *v, const char *host, char target[PATH_MAX], i
     char shown[PATH_MAX], pid[32];
     int used = 0;
     const char *own = proc_link(v, host);
-    if (own) return snprintf(target, PATH_MAX, "%s", own);
+    if (own) {
+        path_copy(own, target);
+        return (int64_t)strlen(target);
+    }
     if (n < 0) return n;
     target[n] = 0;
     if (sscanf(host, "/proc/%31[0-9]%n", pid, &used) == 1) {

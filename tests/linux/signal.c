@@ -405,9 +405,44 @@ static void handler_goes(void) {
     CHECK(count > 0);
 }
 
-int main(void) {
+// What a program ignores, the one it execs ignores too, which sees that also when it first asks in
+// a child or has a handler made.
+static int ignores(int s) {
+    struct sigaction was;
+    return !sigaction(s, NULL, &was) && was.sa_handler == SIG_IGN;
+}
+static int inherited(void) {
+    kill(getpid(), SIGHUP);
+    if (ignores(SIGTERM) || !ignores(SIGHUP)) return 1;
+    pid_t child = fork();
+    if (!child) _exit(ignores(SIGUSR1) && ignores(SIGHUP) && !ignores(SIGINT) ? 0 : 1);
+    int status = -1;
+    waitpid(child, &status, 0);
+    if (status || signal(SIGUSR2, on_signal) != SIG_IGN || ignores(SIGUSR2)) return 2;
+    raise(SIGUSR2);
+    return count == 1 ? 0 : 3;
+}
+static void execs(void) {
+    pid_t child = fork();
+    if (!child) {
+        signal(SIGHUP, SIG_IGN);
+        signal(SIGUSR1, SIG_IGN);
+        signal(SIGUSR2, SIG_IGN);
+        signal(SIGTERM, on_signal);
+        execl("/proc/self/exe", "signal", "inherited", NULL);
+        _exit(127);
+    }
+    int status = -1;
+    waitpid(child, &status, 0);
+    CHECK(status == 0);
+}
+
+int main(int argc, char **argv) {
+    (void)argv;
+    if (argc > 1) return inherited();
     setvbuf(stdout, NULL, _IONBF, 0);
     alarm(0);
+    execs();
     restarts();
     storm();
     for (int way = 0; way < 4; way++) ping_pong(way);

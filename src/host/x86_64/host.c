@@ -19,8 +19,10 @@ enum { N_PRESERVED = 5 };
 struct ConstPool {
     V128 *at;
     uint32_t n;
-    uint16_t index[POOL_ENTRIES * 2]; // open hash: entry + 1
+    uint16_t chains[1024];       // by hash: entry + 1 of the newest
+    uint16_t next[POOL_ENTRIES]; // in the chain; few programs have as many as this has room for
 };
+#define POOL_BYTES ALIGN_UP(sizeof(struct ConstPool), 4096)
 
 // Integers without a home that are mostly saved and restored lodge in vector registers: to and from
 // memory that is one instruction, not two. As an operand they cost a move, so others stay in
@@ -73,7 +75,7 @@ static void note_kinds(HostCtx *h) {
 }
 
 static void destroy(HostCtx *h) {
-    free(h->pool);
+    pages_free(h->pool, POOL_BYTES);
     free(h);
 }
 
@@ -99,7 +101,7 @@ static HostCtx *create(const IrField *fields, uint32_t n_fields, uint32_t pc_fie
                        uint32_t state_bytes, const IrHotFields *hot, const char *isa_limit,
                        unsigned needs, HostCode *stubs, DgmErr *err) {
     HostCtx *h = calloc(1, sizeof *h);
-    if (h) h->pool = calloc(1, sizeof *h->pool);
+    if (h) h->pool = pages_reserve(POOL_BYTES);
     if (!h || !h->pool) {
         free(h);
         return err_set(err, -ENOMEM, "x86-64 host: out of memory"), NULL;
@@ -136,18 +138,16 @@ const V128 *x86_pool_at(const HostCtx *h, const void *address) {
 
 const V128 *x86_pool_get(HostCtx *h, uint64_t lo, uint64_t hi) {
     struct ConstPool *p = h->pool;
-    uint32_t slot = (uint32_t)((lo * 0x9e3779b97f4a7c15ull ^ hi * 0xc2b2ae3d27d4eb4full) >> 40) %
-                    ARRAY_LEN(p->index);
-    for (; p->index[slot]; slot = (slot + 1) % ARRAY_LEN(p->index)) {
-        const V128 *c = &p->at[p->index[slot] - 1];
-        if (c->d[0] == lo && c->d[1] == hi) return c;
-    }
-    if (p->n < POOL_ENTRIES) {
-        p->at[p->n] = (V128){.d = {lo, hi}};
-        p->index[slot] = (uint16_t)++p->n;
-        return &p->at[p->n - 1];
-    }
-    return NULL;
+    uint16_t *chain =
+        &p->chains[(uint32_t)((lo * 0x9e3779b97f4a7c15ull ^ hi * 0xc2b2ae3d27d4eb4full) >> 40) %
+                   ARRAY_LEN(p->chains)];
+    for (uint32_t i = *chain; i; i = p->next[i - 1])
+        if (p->at[i - 1].d[0] == lo && p->at[i - 1].d[1] == hi) return &p->at[i - 1];
+    if (p->n == POOL_ENTRIES) return NULL;
+    p->at[p->n] = (V128){.d = {lo, hi}};
+    p->next[p->n] = *chain;
+    *chain = (uint16_t)++p->n;
+    return &p->at[p->n - 1];
 }
 
 const V128 *x86_const128(X86 *x, uint64_t lo, uint64_t hi) {
