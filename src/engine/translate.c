@@ -104,7 +104,8 @@ static const void *keep_tables(const Machine *m, const IrRegion *r, const HostOu
                                Block *b) {
     HostFault *faults = (HostFault *)(uintptr_t)block_faults(b);
     HostFix *fixes = (HostFix *)(uintptr_t)block_fixes(b);
-    if (faults != out->faults) memmove(faults, out->faults, out->n_faults * sizeof *faults);
+    if (out->n_faults && faults != out->faults)
+        memmove(faults, out->faults, out->n_faults * sizeof *faults);
     if (out->n_fixes) memmove(fixes, out->fixes, out->n_fixes * sizeof *fixes);
     uint16_t *ends = (uint16_t *)(fixes + out->n_fixes);
     if (!m->count) return ends;
