@@ -74,7 +74,7 @@ typedef struct Block {
     uint64_t pc;
     uint32_t entry;       // from the start of the code cache
     MetaRef incoming;     // links of other blocks that jump here
-    MetaRef next_in_page; // a Block
+    MetaRef next_in_line; // a Block (cache.c)
     MetaRef more;         // a BlockMore
     uint32_t mode;
     uint32_t code_bytes : 30;
@@ -397,8 +397,6 @@ BlockTable *block_table_new(const Meta *meta, const uint8_t *code);
 void block_table_free(BlockTable *t);
 void block_table_clear(BlockTable *t);
 bool block_table_add(BlockTable *t, Block *b);
-// It will be looked for soon.
-void block_table_prefetch(const BlockTable *t, uint64_t pc);
 Block *block_table_find(const BlockTable *t, uint64_t pc, uint32_t mode);
 // Blocks in order of their making since the last clear, also those that were removed.
 uint32_t block_table_made(const BlockTable *t);

@@ -297,14 +297,6 @@ static IrRegion *lift(Machine *m, GuestLift *how, Observed *seen) {
     return err_set(&m->err, -EINVAL, "translating %#lx: bad IR: %s", how->pc, why.text), NULL;
 }
 
-// What will be looked up when the code is there.
-static void prefetch_targets(const Machine *m, const IrRegion *r) {
-    block_table_prefetch(m->blocks, r->pc);
-    block_table_prefetch(m->blocks, r->pc + r->size_bytes);
-    for (uint32_t i = 0; i < MIN(r->n_exits, (uint32_t)ARRAY_LEN(r->exit_pcs)); i++)
-        block_table_prefetch(m->blocks, r->exit_pcs[i]);
-}
-
 // Lifts and compiles. When the cache is full it is emptied; a block that is more than the host can
 // hold in its registers and spill slots is made shorter.
 static Block *lift_and_compile(Vcpu *v, GuestLift *how, uint32_t key, HostOutput *out,
@@ -315,7 +307,6 @@ static Block *lift_and_compile(Vcpu *v, GuestLift *how, uint32_t key, HostOutput
     for (bool flushed = false;;) {
         const IrRegion *r = *region = lift(m, how, &seen);
         if (!r) return NULL;
-        prefetch_targets(m, r);
         switch (compile(m, r, key, &seen, &b, out)) {
         case HOST_OK: return b;
         case HOST_NO_ROOM:

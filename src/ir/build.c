@@ -125,10 +125,6 @@ static inline void announce_mem(IrRegion *r) {
     mark(r);
 }
 
-static inline void announce_exit(IrRegion *r, uint64_t pc) {
-    r->exit_pcs[r->n_exits++ % ARRAY_LEN(r->exit_pcs)] = pc;
-}
-
 // Who takes back what a block left half-way has counted wants to find them without a walk.
 static void announce_count(IrRegion *r) {
     IrRef *counts = grow(r, r->counts, r->n_counts, &r->cap_counts, 16, sizeof *counts);
@@ -141,7 +137,7 @@ static void announce(IrRegion *r, IrOp op, int64_t imm) {
     if (op < IR_load)
         r->n_fp += ir_op_effect[op] == IR_FLAGFP;
     else if (op == IR_exit || op == IR_exit_if || op == IR_call_hint)
-        announce_exit(r, op == IR_call_hint ? 0 : (uint64_t)imm);
+        r->n_exits++;
     else if (ir_op_effect[op] == IR_MEM)
         announce_mem(r);
     else if (op == IR_count)
@@ -681,17 +677,17 @@ IrRef ir_cond(IrRegion *r, IrCond cc, IrRef flags) {
 IrRef ir_exit_if(IrRegion *r, IrRef cond, uint64_t pc) {
     uint64_t k;
     if (ir_const_value(r, cond, &k) && !k) return 0;
-    announce_exit(r, pc);
+    r->n_exits++;
     return append(r, IR_exit_if, cond, 0, 0, (int64_t)pc);
 }
 
 void ir_exit(IrRegion *r, uint64_t pc) {
-    announce_exit(r, pc);
+    r->n_exits++;
     append(r, IR_exit, 0, 0, 0, (int64_t)pc);
 }
 
 void ir_call_hint(IrRegion *r, IrRef back) {
-    announce_exit(r, 0);
+    r->n_exits++;
     append(r, IR_call_hint, back, 0, 0, 0);
 }
 

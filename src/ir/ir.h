@@ -346,7 +346,6 @@ typedef struct IrRegion {
     uint32_t n_insns;    // guest instructions
     // So far: ways out to known pcs (exit, exit_if, call_hint), MEM ops, FLAGFP ops.
     uint32_t n_exits, n_mem, n_fp;
-    uint64_t exit_pcs[8]; // where the last of n_exits go, 0 for a call_hint
     IrFpRules fp_rules;
     bool fp_exact; // the FP mode is not the usual one: hosts evaluate FP ops out of line, exactly
     bool fp_traps; // hosts may find what is rare in FP by exceptions of their FPU (host.h)
