@@ -336,7 +336,8 @@ static inline uint32_t block_key(const Machine *m, uint32_t mode, uint32_t max_i
 // The block at pc that is in the table or kept on disk; NULL: it would have to be made.
 // translate.c; lock held.
 Block *block_known(Machine *m, uint64_t pc, uint32_t mode);
-BlockMore *block_make_more(Machine *m, Block *b); // the same, but it is there; NULL: no room
+// block_more(), made when it is not there; NULL: no room before the next flush.
+BlockMore *block_make_more(Machine *m, Block *b);
 // ---- meta.c ----
 bool meta_new(Meta *t, size_t bytes); // false: out of memory
 void meta_free(Meta *t);
