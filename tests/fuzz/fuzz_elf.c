@@ -27,7 +27,8 @@ static void check_image(const ElfImage *e, size_t file_bytes) {
     for (unsigned i = 0; i < e->n; i++) {
         const ElfSegment *s = &e->seg[i];
         require(s->mem_bytes && s->file_bytes <= s->mem_bytes);
-        require(s->offset <= file_bytes && s->file_bytes <= file_bytes - s->offset);
+        require(!s->file_bytes || // else its offset says nothing
+                (s->offset <= file_bytes && s->file_bytes <= file_bytes - s->offset));
         require(s->vaddr >= e->lo && s->vaddr + s->mem_bytes <= e->hi);
         if (i) require(s->vaddr >= e->seg[i - 1].vaddr + e->seg[i - 1].mem_bytes);
     }

@@ -23,22 +23,24 @@ static const uint8_t *fetch(void *ctx, uint64_t pc, unsigned bytes) {
                                                                           : NULL;
 }
 
-static void compile(const Guest *g, const IrRegion *r, uint8_t *room) {
+static void compile(const Guest *g, const IrRegion *r, unsigned needs, uint8_t *room) {
     DgmErr err = {""};
     HostCode code = {.at = room, .end = room + CODE_BYTES};
     HostCtx *ctx = host_x86_64.create(g->fields, g->n_fields, g->pc_field, g->state_bytes, &g->hot,
-                                      NULL, 0, &code, &err);
+                                      NULL, needs, &code, &err);
     require(ctx);
     // exactly the room that host.h promises is enough, so that a sanitizer sees what goes beyond
     HostOutput out = {.links = calloc(r->n_exits + !r->n_exits, sizeof *out.links),
-                      .faults = calloc(2 * r->n_mem + 1, sizeof *out.faults)};
-    require(out.links && out.faults);
+                      .faults = calloc(2 * r->n_mem + 1, sizeof *out.faults),
+                      .fixes = calloc(2 * r->n_mem + 1, sizeof *out.fixes)};
+    require(out.links && out.faults && out.fixes);
     HostError e = host_x86_64.compile(ctx, r, &code, &out, &err);
     require(e == HOST_OK || (e == HOST_UNSUPPORTED && r->n_insns > 1));
     require(code.at <= code.end);
     host_x86_64.destroy(ctx);
     free(out.links);
     free(out.faults);
+    free(out.fixes);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
@@ -67,7 +69,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
     bool good = ir_verify(r, &err);
     if (!good) fprintf(stderr, "%s\n", err.text);
     require(good && r->n_insns <= how.max_insns);
-    compile(g, r, room);
+    compile(g, r, how.count ? HOST_COUNTS : 0, room);
     for (size_t at = 0; at + 4 <= code.n; at += 4) {
         Buf text = {0};
         unsigned bytes = g->disassemble(code.at + at, code.n - at, BASE + at, &text);

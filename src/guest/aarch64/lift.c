@@ -105,7 +105,7 @@ void a64_lift_block(IrRegion *r, const GuestLift *how) {
         segment_begin(&segment, &l, how, n);
         if (again) ir_mark(r); // the same instruction may have been the last that said where it is
     }
-    n -= l.not_executed;
+    if (n) n -= l.not_executed; // 0: its bytes could not be read, it is not counted yet
     end = MAX(end, at);
     if (!l.ended) ir_exit(r, l.pc);
     ir_block_end(r);

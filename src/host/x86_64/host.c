@@ -433,7 +433,7 @@ static HostError compile(HostCtx *h, const IrRegion *r, HostCode *room, HostOutp
     x->out = out;
     x->err = err;
     x->relocs = out->relocs;
-    x->relocs_end = out->relocs + out->cap_relocs;
+    x->relocs_end = out->relocs ? out->relocs + out->cap_relocs : NULL;
     x->vconsts = r->vconsts;
     Val small_val[SMALL_REGION];
     IrRef small_live[SMALL_REGION];
