@@ -98,6 +98,9 @@ static inline uint32_t faults_fixed(const HostFault *f, size_t n) {
     for (size_t i = 0; i < n; i++) fixed += f[i].fixed;
     return fixed;
 }
+static inline const HostFix *block_fixes_end(const Block *b) {
+    return block_fixes(b) + faults_fixed(block_faults(b), b->n_faults);
+}
 static inline Block *block_of_link(const HostLink *l) {
     return (Block *)(uintptr_t)(l - l->index) - 1;
 }
@@ -416,8 +419,7 @@ void link_leave(const Machine *m, HostLink *l, Block *from);
 void blocks_drop(Machine *m, uint64_t lo, uint64_t hi);
 // NULL: the machine does not count. The last is UINT16_MAX.
 static inline const uint16_t *block_count_ends(const Machine *m, const Block *b) {
-    uint32_t n_fixes = faults_fixed(block_faults(b), b->n_faults);
-    return m->count ? (const uint16_t *)(block_fixes(b) + n_fixes) : NULL;
+    return m->count ? (const uint16_t *)block_fixes_end(b) : NULL;
 }
 // The block whose code is at host_pc, wherever it came from. Async-signal-safe.
 typedef struct CodeAt {

@@ -80,7 +80,7 @@ const IrFlagsMade *hot_context(const Machine *m, uint32_t context) {
 
 void hot_note_contexts(Machine *m, Block *b, const IrFlagsMade *made) {
     for (unsigned i = 0; i < b->n_links; i++) {
-        HostCount *c = link_count(m, &block_links(b)[i]);
+        HostCount *c = &block_more(m, b)->counts[i];
         if (c->context) c->context = number_of(m, &made[c->context - 1]);
     }
 }
@@ -244,13 +244,14 @@ void hot_replace(Vcpu *v, Block **at) {
 // It was taken often. A link that makes flags which no context says goes on doing so.
 static void lead_to_hot(Vcpu *v, HostLink *l, Block *b) {
     Machine *m = v->m;
-    uint32_t generation = atomic_load(&m->flush_generation), context = link_count(m, l)->context;
+    HostCount *c = link_count(m, l);
+    uint32_t generation = atomic_load(&m->flush_generation), context = c->context;
     bool worth = m->tier == TIER_HOT || on_loop(m, b);
     Block *to = worth ? block_get_hot(v, b->pc, b->mode, context) : NULL;
     if (generation != atomic_load(&m->flush_generation)) return;
     bool makes_flags = l->sunk && !(context && to);
-    if (makes_flags) link_count(m, l)->count = INT32_MAX;
-    link_leave(m, l, link_count(m, l)->target);
+    if (makes_flags) c->count = INT32_MAX;
+    link_leave(m, l, c->target);
     link_lead(m, l, to ? to : block_hot(m, b), !makes_flags);
 }
 

@@ -276,7 +276,7 @@ static void add_blocks(Saving *s, CacheBody *h) {
                         .n_links = b->n_links,
                         .n_faults = b->n_faults,
                         .mode = (uint8_t)b->mode};
-        h->n_faults += c.n_faults + faults_fixed(block_faults(b), b->n_faults);
+        h->n_faults += c.n_faults + (uint32_t)(block_fixes_end(b) - block_fixes(b));
         buf_add(&s->body, &c, sizeof c);
     }
     free(first_link);
@@ -341,8 +341,8 @@ static void add_tables(Saving *s, CacheBody *h) {
         int32_t moved = (int32_t)(s->place[i].cold - s->place[i].hot) -
                         (int32_t)(s->compiled[i].cold - s->compiled[i].entry);
         buf_add(&s->body, block_faults(b), b->n_faults * sizeof(HostFault));
-        for (uint32_t j = 0; j < faults_fixed(block_faults(b), b->n_faults); j++) {
-            HostFix fix = block_fixes(b)[j] + moved;
+        for (const HostFix *f = block_fixes(b), *end = block_fixes_end(b); f < end; f++) {
+            HostFix fix = *f + moved;
             buf_add(&s->body, &fix, sizeof fix);
         }
     }

@@ -26,8 +26,9 @@ void link_lead(Machine *m, HostLink *l, Block *to, bool by_jump) {
     l->next_incoming = to->incoming;
     to->incoming = meta_ref(&m->meta, l);
     if (l->counts) {
-        link_count(m, l)->target = to;
-        __atomic_store_n(&link_count(m, l)->entry, block_entry(m, to), __ATOMIC_RELEASE);
+        HostCount *c = link_count(m, l);
+        c->target = to;
+        __atomic_store_n(&c->entry, block_entry(m, to), __ATOMIC_RELEASE);
     }
     if (by_jump) m->host->link(m->host_ctx, l, block_entry(m, to));
 }
@@ -52,8 +53,9 @@ static void link_undo(Machine *m, HostLink *l) {
     l->linked = false;
     m->host->link(m->host_ctx, l, NULL);
     if (!l->counts) return;
-    __atomic_store_n(&link_count(m, l)->entry, link_count(m, l)->stub, __ATOMIC_RELEASE);
-    link_count(m, l)->target = NULL;
+    HostCount *c = link_count(m, l);
+    __atomic_store_n(&c->entry, c->stub, __ATOMIC_RELEASE);
+    c->target = NULL;
 }
 
 // In whose list of incoming links it is; NULL: that block is gone, and the link with it.
@@ -148,13 +150,12 @@ static bool code_at(const Machine *m, uint64_t host_pc, CodeAt *out) {
     if (image_code_at(m, host_pc, out)) return true;
     const Block *b = block_table_find_host(m->blocks, host_pc);
     if (!b) return false;
-    const HostFix *fixes = block_fixes(b);
     const BlockMore *more = block_more(m, b);
     *out = (CodeAt){.pc = b->pc,
                     .entry = block_entry(m, b),
                     .faults = block_faults(b),
-                    .fixes = fixes,
-                    .fixes_end = fixes + faults_fixed(block_faults(b), b->n_faults),
+                    .fixes = block_fixes(b),
+                    .fixes_end = block_fixes_end(b),
                     .n_faults = b->n_faults,
                     .count_ends = block_count_ends(m, b)};
     if (!more) return true;

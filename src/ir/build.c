@@ -133,7 +133,7 @@ static void announce_count(IrRegion *r) {
     r->counts[r->n_counts++] = r->n_insts;
 }
 
-static void announce(IrRegion *r, IrOp op, int64_t imm) {
+static void announce(IrRegion *r, IrOp op) {
     if (op < IR_load)
         r->n_fp += ir_op_effect[op] == IR_FLAGFP;
     else if (op == IR_exit || op == IR_exit_if || op == IR_call_hint)
@@ -154,7 +154,7 @@ IrRef ir_count(IrRegion *r, uint32_t n) {
 }
 
 IrRef ir_append(IrRegion *r, IrInst in) {
-    announce(r, (IrOp)in.op, in.imm);
+    announce(r, (IrOp)in.op);
     return append(r, ir_head((IrOp)in.op, in.type, in.aux, in.aux2), in.a, in.b, in.c, in.imm);
 }
 
@@ -442,7 +442,7 @@ static __attribute__((noinline)) IrRef emit_folded(IrRegion *r, IrHead head, IrR
 // What has effects, or raises FP flags.
 static __attribute__((noinline)) IrRef emit_announced(IrRegion *r, IrHead head, IrRef a, IrRef b,
                                                       IrRef c, int64_t imm) {
-    announce(r, (IrOp)(head & 255), imm);
+    announce(r, (IrOp)(head & 255));
     return append(r, head, a, b, c, imm);
 }
 

@@ -396,12 +396,16 @@ static bool can_fault(const IrRegion *r, const IrInst *in) {
 
 static bool check_order(const Check *c, const IrBlock *b) {
     IrRef changed = 0; // what changed guest state since the last mark
-    uint64_t insn = c->r->pc, pc;
+    uint64_t insn = c->r->pc;
     for (IrRef i = b->start; i < b->end; i++) {
         const IrInst *in = &c->r->insts[i];
-        pc = insn;
-        if (in->op == IR_insn || (ir_insn_pc(in, c->r->pc, &pc) && pc != insn)) changed = 0;
-        insn = in->op == IR_insn ? (uint64_t)in->imm : pc;
+        uint64_t pc = insn;
+        if (in->op == IR_insn)
+            pc = (uint64_t)in->imm;
+        else
+            ir_insn_pc(in, c->r->pc, &pc);
+        if (in->op == IR_insn || pc != insn) changed = 0;
+        insn = pc;
         if (changed && can_fault(c->r, in))
             return fail(c, i, "can fault after instruction %u changed guest state", changed);
         if (in->op == IR_put || (in->op == IR_call && c->r->calls[in->imm].helper->writes_state))

@@ -80,7 +80,7 @@ static int proc_target(LinuxProcess *p, const char *host, bool last, char out[PA
     if (strcmp(what, "root") && strcmp(what, "exe") && strcmp(what, "cwd")) return 0;
     *kind = LINK_TARGET;
     if (!strcmp(what, "root")) return snprintf(out, PATH_MAX, "/"), 0;
-    if (!strcmp(what, "exe") && own) return snprintf(out, PATH_MAX, "%s", p->exe_guest), 0;
+    if (!strcmp(what, "exe") && own) return path_copy(p->exe_guest, out), 0;
     char target[PATH_MAX];
     if (!strcmp(what, "exe") && proc_guest_exe(pid, target)) return path_guest(p, target, out);
     ssize_t n = readlink(host, target, sizeof target - 1);

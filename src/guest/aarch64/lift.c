@@ -80,14 +80,15 @@ void a64_lift_block(IrRegion *r, const GuestLift *how) {
         bytes = 4;
     }
     uint32_t at = 0, end = 0;
-    const bool watch = how->watch, joins = !watch && !how->hot, hot = how->hot && !how->once;
+    const bool watch = how->watch, joins = !watch && !how->hot;
+    const bool unrolls = how->hot && !how->once;
     for (; at < bytes && !l.ended; at += 4) {
         // A block ends where one of its branches goes: a block of its own will do for both ways.
         if (l.pc == l.join && joins) break;
         if (watch && !goes_on_watched(how, &segment, n)) break;
         memcpy(&l.insn, code + at, 4); // A64 instructions are little-endian, as every host so far
         if (n > segment.first) ir_insn(r, l.pc, 4);
-        if (hot) l.may_repeat = n + 1 + at / 4 < how->max_insns;
+        if (unrolls) l.may_repeat = n + 1 + at / 4 < how->max_insns;
         lift_one(&l);
         n++;
         l.pc += 4;
@@ -97,7 +98,7 @@ void a64_lift_block(IrRegion *r, const GuestLift *how) {
         if (again) {
             unrolled = true;
             end = MAX(end, at + 4);
-            if (!watch) bytes = MIN(bytes, (how->max_insns - n) * 4);
+            if (!watch) bytes = MIN(bytes, (how->max_insns - n) * 4); // of all rounds together
             l.pc = how->pc;
             at = 0u - 4;
         }
