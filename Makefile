@@ -175,6 +175,7 @@ fuzz-insn: all
 	@for isa in "" avx512 avx,fma sse4; do \
 	    tests/fuzz/insn_fuzz.py --host x86_64 $${isa:+--isa $$isa} --count $(FUZZ_COUNT) --seed $$RANDOM || exit 1; \
 	    tests/fuzz/insn_fuzz.py --host x86_64 $${isa:+--isa $$isa} --count $(FUZZ_COUNT) --length 6 --seed $$RANDOM || exit 1; \
+	    tests/fuzz/insn_fuzz.py --host x86_64 --direct $${isa:+--isa $$isa} --count $(FUZZ_COUNT) --length 4 --seed $$RANDOM || exit 1; \
 	    tests/fuzz/insn_fuzz.py --host x86_64 --hot $${isa:+--isa $$isa} --count $(FUZZ_COUNT) --length 8 --seed $$RANDOM || exit 1; \
 	done
 	@tests/fuzz/insn_fuzz.py --host interp --count $(FUZZ_COUNT)

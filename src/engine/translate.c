@@ -29,12 +29,11 @@ static void log_text(const Machine *m, Buf *text) {
     buf_free(text);
 }
 
-static void log_guest_code(const Machine *m, const IrRegion *r) {
+static void log_guest_code(const Machine *m, uint64_t pc, uint32_t n_insns, uint32_t size_bytes) {
     Buf text = {0};
-    buf_printf(&text, "guest block %#lx, %u instructions, %u bytes\n", r->pc, r->n_insns,
-               r->size_bytes);
-    for (uint64_t pc = r->pc; pc < r->pc + r->size_bytes;) {
-        unsigned n = (unsigned)MIN(r->pc + r->size_bytes - pc, (uint64_t)m->guest->max_insn_bytes);
+    buf_printf(&text, "guest block %#lx, %u instructions, %u bytes\n", pc, n_insns, size_bytes);
+    for (uint64_t end = pc + size_bytes; pc < end;) {
+        unsigned n = (unsigned)MIN(end - pc, (uint64_t)m->guest->max_insn_bytes);
         const uint8_t *bytes = space_fetch(m->as, pc, n);
         buf_printf(&text, "  %#lx:  ", pc);
         unsigned took = bytes ? m->guest->disassemble(bytes, n, pc, &text) : 0;
@@ -97,21 +96,29 @@ BlockMore *block_make_more(Machine *m, Block *b) {
     return more;
 }
 
-// Moves the tables to where they belong (block_faults, block_fixes), and puts behind them where the
-// segments of a block that counts its instructions end, for the one that a fault leaves. Returns
-// what lies behind.
-static const void *keep_tables(const Machine *m, const IrRegion *r, const HostOutput *out,
-                               Block *b) {
+// Moves the tables to where they belong (block_faults, block_fixes). Returns what lies behind.
+static uint16_t *keep_tables(const HostOutput *out, Block *b) {
     HostFault *faults = (HostFault *)(uintptr_t)block_faults(b);
     HostFix *fixes = (HostFix *)(uintptr_t)block_fixes(b);
     if (out->n_faults && faults != out->faults)
         memmove(faults, out->faults, out->n_faults * sizeof *faults);
     if (out->n_fixes) memmove(fixes, out->fixes, out->n_fixes * sizeof *fixes);
-    uint16_t *ends = (uint16_t *)(fixes + out->n_fixes);
-    if (!m->count) return ends;
+    return (uint16_t *)(fixes + out->n_fixes);
+}
+
+// Where the segments of a block end that counts its instructions: for the one that a fault leaves.
+static uint16_t *segment_ends(const IrRegion *r, uint16_t *ends) {
     uint32_t end = 0;
     for (uint32_t i = 0; i < r->n_counts; i++)
         *ends++ = (uint16_t)(end += (uint32_t)r->insts[r->counts[i]].imm);
+    *ends++ = UINT16_MAX;
+    return ends;
+}
+
+static uint16_t *direct_segment_ends(const GuestDirect *made, uint16_t *ends) {
+    uint32_t end = 0;
+    for (uint32_t i = 0; i < made->n_segments; i++)
+        *ends++ = (uint16_t)(end += made->segment_insns[i]);
     *ends++ = UINT16_MAX;
     return ends;
 }
@@ -190,49 +197,123 @@ static bool keep_link_counts(Machine *m, HostCount *counts, Block *b) {
     return more;
 }
 
-// Makes a new Block of the region, the code with it. Code refers to its links by address, so they
-// are made where they stay, and behind them the fault table: an access may become a loop with two,
-// and the entry has one; then what it counts. What is left is given back.
-static HostError compile(Machine *m, const IrRegion *r, uint32_t key, const Observed *seen,
-                         Block **made, HostOutput *out) {
-    if (!workbench_room(m, r) || !reloc_room(m)) {
-        err_set(&m->err, -ENOMEM, "translating %#lx: out of memory", r->pc);
-        return HOST_UNSUPPORTED;
-    }
-    uint32_t most_faults = 2 * r->n_mem + 1;
-    HostCount *counts = r->hot ? meta_alloc(&m->meta, r->n_exits * sizeof *counts + 1) : NULL;
-    Block *b = meta_alloc(&m->meta, sizeof *b + r->n_exits * sizeof(HostLink) +
-                                        most_faults * (sizeof(HostFault) + sizeof(HostFix)) +
-                                        (r->n_counts + 1) * sizeof(uint16_t));
-    if (!b || (r->hot && !counts)) return HOST_NO_ROOM;
-    HostFault *faults = (HostFault *)(block_links(b) + r->n_exits);
-    bool keep = persist_wants(m, r->pc, key);
+// What a block may need at most, beside its code.
+typedef struct BlockRoom {
+    uint32_t links, faults, segments;
+} BlockRoom;
+
+// Room for a new block, and where its code goes. Code refers to its links by address, so they are
+// made where they stay, and behind them the fault table; then what it counts. NULL: there is none.
+static Block *block_begin(Machine *m, uint64_t pc, bool keep, BlockRoom most, HostOutput *out,
+                          HostCode *code) {
+    Block *b = meta_alloc(&m->meta, sizeof *b + most.links * sizeof(HostLink) +
+                                        most.faults * (sizeof(HostFault) + sizeof(HostFix)) +
+                                        (most.segments + 1) * sizeof(uint16_t));
+    if (!b) return NULL;
+    HostFault *faults = (HostFault *)(block_links(b) + most.links);
     *out = (HostOutput){.links = block_links(b),
                         .faults = faults,
-                        .fixes = (HostFix *)(faults + most_faults),
+                        .fixes = (HostFix *)(faults + most.faults),
                         .traps = m->traps,
-                        .counts = counts,
                         .made = m->made,
                         .relocs = m->relocs,
                         .cap_relocs = keep ? MAX_RELOCS : 0};
     const Block *before = m->falls_into_next;
-    HostCode code = translate_room(m, AHEAD_BYTES);
-    code.follows = before && before->pc + before->size_bytes == r->pc;
-    HostError e = m->host->compile(m->host_ctx, r, &code, out, &m->err);
-    if (e != HOST_OK) return e;
-    *b = (Block){.pc = r->pc,
+    *code = translate_room(m, AHEAD_BYTES);
+    code->follows = before && before->pc + before->size_bytes == pc;
+    return b;
+}
+
+static void block_describe(const Machine *m, Block *b, uint64_t pc, uint32_t size_bytes,
+                           uint32_t n_insns, const HostOutput *out) {
+    *b = (Block){.pc = pc,
                  .entry = (uint32_t)((const uint8_t *)out->entry - m->cache),
                  .code_bytes = out->code_bytes,
-                 .size_bytes = (uint16_t)r->size_bytes,
-                 .n_insns = (uint16_t)r->n_insns,
+                 .size_bytes = (uint16_t)size_bytes,
+                 .n_insns = (uint16_t)n_insns,
                  .n_links = (uint16_t)out->n_links,
                  .n_faults = (uint16_t)out->n_faults};
-    meta_trim(&m->meta, keep_tables(m, r, out, b));
+}
+
+static void block_end(Machine *m, Block *b, bool keep, const HostOutput *out,
+                      const HostCode *code) {
+    m->cache_at = code->at;
+    m->cold_at = code->cold;
+    if (keep) note_kept(m, out, b);
+}
+
+static HostError no_memory(Machine *m, uint64_t pc) {
+    err_set(&m->err, -ENOMEM, "translating %#lx: out of memory", pc);
+    return HOST_UNSUPPORTED;
+}
+
+// Makes a new Block of the region, the code with it. An access may become a loop with two faults,
+// and the entry has one. What is left of the room is given back.
+static HostError compile(Machine *m, const IrRegion *r, uint32_t key, const Observed *seen,
+                         Block **made, HostOutput *out) {
+    if (!workbench_room(m, r) || !reloc_room(m)) return no_memory(m, r->pc);
+    bool keep = persist_wants(m, r->pc, key);
+    HostCount *counts = r->hot ? meta_alloc(&m->meta, r->n_exits * sizeof *counts + 1) : NULL;
+    BlockRoom most = {.links = r->n_exits, .faults = 2 * r->n_mem + 1, .segments = r->n_counts};
+    HostCode code;
+    Block *b = block_begin(m, r->pc, keep, most, out, &code);
+    if (!b || (r->hot && !counts)) return HOST_NO_ROOM;
+    out->counts = counts;
+    HostError e = m->host->compile(m->host_ctx, r, &code, out, &m->err);
+    if (e != HOST_OK) return e;
+    block_describe(m, b, r->pc, r->size_bytes, r->n_insns, out);
+    uint16_t *behind = keep_tables(out, b);
+    meta_trim(&m->meta, m->count ? segment_ends(r, behind) : behind);
     if (!keep_traps(m, out, b) || !keep_undo(m, seen, b) || !keep_link_counts(m, counts, b))
         return HOST_NO_ROOM;
-    m->cache_at = code.at;
-    m->cold_at = code.cold;
-    if (keep) note_kept(m, out, b);
+    block_end(m, b, keep, out, &code);
+    *made = b;
+    return HOST_OK;
+}
+
+// ---- blocks that are said directly ----
+
+typedef struct Saying {
+    Machine *m;
+    const GuestLift *how;
+    GuestDirect made;
+} Saying;
+
+static void say(void *saying, Direct *d) {
+    Saying *s = saying;
+    s->m->guest->direct(s->how, &s->m->region, d, &s->made);
+}
+
+// Cold code that nobody watches. (Who wants to see the IR sees it.)
+static bool goes_directly(const Machine *m, const GuestLift *how) {
+    return m->guest->direct && m->host->direct && !how->hot && !how->watch && !how->budget &&
+           how->max_insns <= DEFAULT_BLOCK_INSNS && !log_on(&m->log, LOG_IR, how->pc);
+}
+
+// As compile(). HOST_UNSUPPORTED: there is no room for it in the tables of direct blocks.
+static HostError make_directly(Machine *m, const GuestLift *how, uint32_t key, Block **made,
+                               HostOutput *out) {
+    if (m->cap_traps < HOST_DIRECT_TRAPS || !reloc_room(m)) {
+        HostTrap *traps = with_room(m->traps, &m->cap_traps, HOST_DIRECT_TRAPS, sizeof *traps);
+        if (!traps || !reloc_room(m)) return no_memory(m, how->pc);
+        m->traps = traps;
+    }
+    bool keep = persist_wants(m, how->pc, key);
+    BlockRoom most = {HOST_DIRECT_LINKS, HOST_DIRECT_FAULTS, GUEST_MOST_SEGMENTS};
+    Saying saying = {.m = m, .how = how};
+    HostCode code;
+    Block *b = block_begin(m, how->pc, keep, most, out, &code);
+    if (!b) return HOST_NO_ROOM;
+    ir_region_reset(&m->region, how->pc);
+    m->region.mark_all = false;
+    HostError e = m->host->direct(m->host_ctx, &m->region, &code, out, say, &saying, &m->err);
+    if (e != HOST_OK) return meta_trim(&m->meta, b), e;
+    block_describe(m, b, how->pc, saying.made.size_bytes, saying.made.n_insns, out);
+    uint16_t *behind = keep_tables(out, b);
+    meta_trim(&m->meta, m->count ? direct_segment_ends(&saying.made, behind) : behind);
+    if (!keep_traps(m, out, b)) return HOST_NO_ROOM;
+    block_end(m, b, keep, out, &code);
+    if (log_on(&m->log, LOG_GUEST, how->pc)) log_guest_code(m, b->pc, b->n_insns, b->size_bytes);
     *made = b;
     return HOST_OK;
 }
@@ -290,43 +371,57 @@ static IrRegion *lift(Machine *m, GuestLift *how, Observed *seen) {
         return err_set(&m->err, -ENOMEM, "translating %#lx: out of memory", how->pc), NULL;
     if (seen->region) r = (IrRegion *)(uintptr_t)seen->region;
     if (m->budgeted) count_becomes_budget(r);
-    if (log_on(&m->log, LOG_GUEST, how->pc)) log_guest_code(m, r);
+    if (log_on(&m->log, LOG_GUEST, how->pc)) log_guest_code(m, r->pc, r->n_insns, r->size_bytes);
     if (log_on(&m->log, LOG_IR, how->pc)) log_ir(m, r);
     DgmErr why;
     if (!m->verify || ir_verify(r, &why)) return r;
     return err_set(&m->err, -EINVAL, "translating %#lx: bad IR: %s", how->pc, why.text), NULL;
 }
 
-// Lifts and compiles. When the cache is full it is emptied; a block that is more than the host can
-// hold in its registers and spill slots is made shorter.
-static Block *lift_and_compile(Vcpu *v, GuestLift *how, uint32_t key, HostOutput *out,
-                               const IrRegion **region) {
-    Machine *m = v->m;
+// There is nothing shorter to be tried.
+static HostError give_up(GuestLift *how) {
+    how->max_insns = 0;
+    return HOST_UNSUPPORTED;
+}
+
+static HostError make_by_region(Machine *m, GuestLift *how, uint32_t key, Block **made,
+                                HostOutput *out) {
     Observed seen;
+    const IrRegion *r = lift(m, how, &seen);
+    if (!r) return give_up(how);
+    HostError e = compile(m, r, key, &seen, made, out);
+    if (e == HOST_OK) m->stats.ir_insts += r->n_insts;
+    if (e != HOST_UNSUPPORTED) return e;
+    if (how->flags || (r->n_insns <= 1 && !how->hot)) return give_up(how);
+    if (!how->hot) {
+        how->max_insns = r->n_insns / 2;
+        how->extend = false; // and not beyond
+    }
+    how->hot = false;
+    return HOST_UNSUPPORTED;
+}
+
+// When the cache is full it is emptied; a block that is more than the host can hold in its
+// registers and spill slots is made shorter.
+static Block *make(Vcpu *v, GuestLift *how, uint32_t key, HostOutput *out) {
+    Machine *m = v->m;
     Block *b;
+    bool directly = goes_directly(m, how);
     for (bool flushed = false;;) {
-        const IrRegion *r = *region = lift(m, how, &seen);
-        if (!r) return NULL;
-        switch (compile(m, r, key, &seen, &b, out)) {
-        case HOST_OK: return b;
-        case HOST_NO_ROOM:
-            if (flushed)
-                return err_set(&m->err, -ENOMEM, "translating %#lx: the code cache is too small",
-                               how->pc),
-                       NULL;
-            machine_flush(m, v);
-            flushed = true;
-            break;
-        case HOST_UNSUPPORTED:
-            if (how->flags || (r->n_insns <= 1 && !how->hot)) return NULL;
-            if (how->hot) {
-                how->hot = false;
-                break;
-            }
-            how->max_insns = r->n_insns / 2;
-            how->extend = false; // and not beyond
-            break;
+        HostError e =
+            directly ? make_directly(m, how, key, &b, out) : make_by_region(m, how, key, &b, out);
+        if (e == HOST_OK) return b;
+        if (!how->max_insns) return NULL;
+        if (e == HOST_UNSUPPORTED) {
+            directly = false;
+            continue;
         }
+        if (flushed)
+            return err_set(&m->err, -ENOMEM, "translating %#lx: the code cache is too small",
+                           how->pc),
+                   NULL;
+        machine_flush(m, v);
+        flushed = true;
     }
 }
 
@@ -350,7 +445,6 @@ const IrRegion *translate_lift(Machine *m, uint64_t pc, uint32_t mode) {
 static Block *translate(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t max_insns, uint32_t key) {
     Machine *m = v->m;
     uint32_t hot = key >> BLOCK_HOT_SHIFT;
-    const IrRegion *r;
     GuestLift how = how_to_lift(m, pc, mode, max_insns);
     how.watch = watches_code(m->watches);
     how.count = m->count || how.watch; // there, a count is where a segment begins
@@ -358,16 +452,15 @@ static Block *translate(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t max_insns,
     how.flags = hot > 1 ? hot_context(m, hot - 1) : NULL;
     how.budget = m->budgeted;
     HostOutput out;
-    Block *b = lift_and_compile(v, &how, key, &out, &r);
+    Block *b = make(v, &how, key, &out);
     if (!b) return NULL;
     m->stats.blocks++;
     m->stats.hot += how.hot;
     b->mode = key;
     if (how.hot) hot_note_contexts(m, b, out.made);
-    m->stats.guest_insns += r->n_insns;
-    m->stats.guest_bytes += r->size_bytes;
+    m->stats.guest_insns += b->n_insns;
+    m->stats.guest_bytes += b->size_bytes;
     m->stats.host_bytes += b->code_bytes + out.cold_bytes;
-    m->stats.ir_insts += r->n_insts;
     if (log_on(&m->log, LOG_HOST, pc)) log_host_code(m, b, &out);
     return b;
 }

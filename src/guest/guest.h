@@ -10,6 +10,7 @@
 #define DGM_GUEST_H
 
 #include "base/base.h"
+#include "ir/direct.h"
 #include "ir/ir.h"
 
 // What a guest CPU model has; bits are the guest's own (see guest/<isa>/features.h).
@@ -59,6 +60,13 @@ typedef struct GuestLinuxAbi {
     bool (*mcontext_load)(void *state, const void *mem);
 } GuestLinuxAbi;
 
+// A block that was said directly: what IrRegion says of one that was lifted.
+enum { GUEST_MOST_SEGMENTS = 8 };
+typedef struct GuestDirect {
+    uint32_t n_insns, size_bytes, n_segments;
+    uint16_t segment_insns[GUEST_MOST_SEGMENTS];
+} GuestDirect;
+
 typedef struct Guest {
     const char *name;     // "aarch64"
     uint16_t elf_machine; // EM_*
@@ -90,6 +98,9 @@ typedef struct Guest {
     // Lifts one basic block (how->extend: and those that it falls through to) into r (already
     // reset). Never fails: undecodable bytes end in a trap.
     void (*lift)(IrRegion *r, const GuestLift *how);
+    // Says the block that lift() would lift (not hot, not watched, no budget, no flags known) to d,
+    // and lifts in between into r what is rare (ir/direct.h). NULL: this guest does not.
+    void (*direct)(const GuestLift *how, IrRegion *r, Direct *d, GuestDirect *made);
     // Where a program says that looking is to begin or end: an instruction that does nothing
     // (include/dragoman/mark.h) but leave translated code while somebody watches.
     enum GuestMark {

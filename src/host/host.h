@@ -12,6 +12,7 @@
 #define DGM_HOST_H
 
 #include "engine/vcpu.h"
+#include "ir/direct.h"
 #include "ir/ir.h"
 
 typedef struct Host Host;
@@ -148,12 +149,15 @@ enum HostNeeds {
     HOST_CALLS = 2,  // with calls of C everywhere: what they would save is kept in memory anyway
 };
 
+// Room of a block that is made directly.
+enum { HOST_DIRECT_LINKS = 16, HOST_DIRECT_FAULTS = 256, HOST_DIRECT_TRAPS = 256 };
+
 struct Host {
     const char *name; // "x86_64", "interp"
     bool counts;      // links, and compiles hot regions (IrRegion.hot)
     // isa_limit: NULL or a comma list of features not to use
-    // ("avx512,avx2,bmi,fma,avx,sse4,fp16,fptraps"), for tests. NULL when this machine cannot run
-    // it.
+    // ("avx512,avx2,bmi,fma,avx,sse4,fp16,fptraps,direct"), for tests. NULL when this machine
+    // cannot run it.
     HostCtx *(*create)(const IrField *fields, uint32_t n_fields, uint32_t pc_field,
                        uint32_t state_bytes, const IrHotFields *hot, const char *isa_limit,
                        unsigned needs, HostCode *stubs, DgmErr *err);
@@ -167,6 +171,12 @@ struct Host {
     // regions.
     HostError (*compile)(HostCtx *, const IrRegion *r, HostCode *room, HostOutput *out,
                          DgmErr *err);
+    // Makes the code of a block while `say` tells of its instructions (ir/direct.h): the block
+    // begins at the pc of r, which is empty; what is said as regions is lifted into r. The output
+    // has room for what is below, and the code has a part for what is seldom run. HOST_UNSUPPORTED:
+    // the block is to be lifted as a whole. NULL: this host has no such way.
+    HostError (*direct)(HostCtx *, const IrRegion *r, HostCode *room, HostOutput *out,
+                        void (*say)(void *ctx, Direct *d), void *ctx, DgmErr *err);
     // Points a link's jump at a block's entry, or back (entry NULL). Atomic towards running code. A
     // link that counts goes there for good then, one that is sunk without making flags: the block
     // is to know what they hold (GuestLift.flags). While it counts, HostCount.entry says where to.

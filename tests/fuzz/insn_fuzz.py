@@ -2,7 +2,7 @@
 """insn_fuzz.py - random instructions with random operands: dragoman against qemu-aarch64.
 
     insn_fuzz.py [--rows REGEX] [--not REGEX] [--count N] [--seed S] [--host interp|x86_64]
-                 [--isa LIMIT] [--hot] [--length N] [--dragoman COMMAND] [--list] [--show ROW]
+                 [--isa LIMIT] [--hot|--direct] [--length N] [--dragoman COMMAND] [--list] [--show ROW]
 
 Encodings come from the decode rows (src/guest/aarch64/*.dec): for each chosen row, --count cases with
 random fields, random registers full of corner values, and FPCR at its default or at random. Each case
@@ -11,7 +11,7 @@ which needs no engine), or, with --dragoman, as the same AArch64 program under t
 SP, V, NZCV, FPSR, memory and the signal are compared. --length 2..8 puts several instructions into
 one case; a mismatch is then cut down to the shortest that still differs.
 --hot compiles a case as the engine does hot code, in two regions that flags cross in the first one's
-registers (--host x86_64 only).
+registers (--host x86_64 only). --direct says it as the engine does cold code (src/ir/direct.h).
 
 Prints one line a failing row with one example, minimised, and ends with 1 when there is any.
 Tools are built into build/fuzz on the first run and when a source is newer.
@@ -83,9 +83,9 @@ def build(with_x86):
     guest = build_guest()
     decs = sorted(glob.glob(f'{A64}/*.dec'))
     gen = f'{ROOT}/src/guest/decode_gen.py'
-    if newer(f'{OUT}/decode_a64.c', decs + [gen]):
+    if newer(f'{OUT}/decode_a64.c', decs + [gen, __file__]):
         run_tool([sys.executable, gen, '--prefix', 'a64', '--header', f'{OUT}/decode_a64.h', '--source',
-                  f'{OUT}/decode_a64.c', '--include', 'guest/aarch64/lift.h'] + decs)
+                  f'{OUT}/decode_a64.c', '--include', 'guest/aarch64/direct.h'] + decs)
     folders = ['base', 'ir', 'guest', 'guest/aarch64', 'host/interp'] + (['host/x86_64'] if with_x86 else [])
     sources = [s for f in folders for s in glob.glob(f'{ROOT}/src/{f}/*.c')]
     sources += [f'{OUT}/decode_a64.c', f'{HERE}/insn_host.c']
@@ -357,6 +357,7 @@ def main():
     ap.add_argument('--host', default='interp')
     ap.add_argument('--isa')
     ap.add_argument('--hot', action='store_true', help='as the second effort does it')
+    ap.add_argument('--direct', action='store_true', help='as cold code is made')
     ap.add_argument('--length', type=int, default=1)
     ap.add_argument('--dragoman')
     ap.add_argument('--list', action='store_true')
@@ -370,7 +371,8 @@ def main():
         return 0
     guest, host = build(args.host == 'x86_64')
     oracle = ['qemu-aarch64', '-cpu', 'max', guest]
-    subject = [host, args.host] + (['--isa', args.isa] if args.isa else []) + ['--hot'] * args.hot
+    subject = [host, args.host] + (['--isa', args.isa] if args.isa else []) + ['--hot'] * args.hot + \
+        ['--direct'] * args.direct
     if args.dragoman:
         subject = args.dragoman.split() + [guest]
     rnd = random.Random(args.seed)

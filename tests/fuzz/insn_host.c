@@ -1,9 +1,10 @@
 // insn_host.c - runs cases (insn_case.h) from stdin through the AArch64 lifter and a host of this
 // build, without engine or personality, and writes what became of them to stdout.
 //
-//   insn_host [interp|x86_64] [--isa LIMIT] [--hot] [--print]
+//   insn_host [interp|x86_64] [--isa LIMIT] [--hot|--direct] [--print]
 //
-// --print: the IR of every case, on stderr. --hot: as the engine's second effort does it, in two
+// --print: the IR of every case, on stderr. --direct: said directly (ir/direct.h), as the engine
+// does cold code; else it is lifted. --hot: as the engine's second effort does it, in two
 // regions, of which the second is entered with the flags that the first one's exit says.
 #include "../host/bare_vcpu.h"
 #include "insn_case.h"
@@ -41,7 +42,7 @@ typedef struct Machine {
     uint8_t *code_start;
     Half half[2]; // of the case that runs; as a rule the first is all of it
     A64State *state;
-    bool print, hot;
+    bool print, hot, direct;
 } Machine;
 
 static sigjmp_buf caught;
@@ -91,6 +92,37 @@ static void save_state(Machine *m, Case *c) {
 
 enum { STATUS_BAD_IR = 100, STATUS_NOT_COMPILED, STATUS_UNSUPPORTED };
 
+typedef struct Saying {
+    Machine *m;
+    const GuestLift *how;
+} Saying;
+
+static void say(void *saying, Direct *d) {
+    const Saying *s = saying;
+    GuestDirect made;
+    guest_aarch64.direct(s->how, &s->m->region, d, &made);
+}
+
+// Code and cold code side by side, as in the engine's cache.
+static HostError make_directly(Machine *m, const GuestLift *how, HostOutput *out, DgmErr *err) {
+    uint8_t *middle = m->code.at + (m->code.end - m->code.at) / 2;
+    HostCode room = {.at = m->code.at, .end = middle, .cold = middle, .cold_end = m->code.end};
+    return m->host->direct(m->ctx, &m->region, &room, out, say, &(Saying){m, how}, err);
+}
+
+static bool lift(Machine *m, const GuestLift *how, DgmErr *err) {
+    guest_aarch64.lift(&m->region, how);
+    if (m->print) {
+        Buf text = {0};
+        ir_print(&m->region, &text);
+        fprintf(stderr, "%s\n", text.data);
+        buf_free(&text);
+    }
+    if (ir_verify(&m->region, err)) return true;
+    fprintf(stderr, "insn_host: %#lx: %s\n", how->pc, err->text);
+    return false;
+}
+
 // What is at pc, n instructions, entered with these flags (NULL: they are in state).
 static uint32_t compile(Machine *m, Case *c, uint64_t pc, uint32_t n, const IrFlagsMade *flags,
                         bool hot, Half *h) {
@@ -116,18 +148,13 @@ static uint32_t compile(Machine *m, Case *c, uint64_t pc, uint32_t n, const IrFl
                      .flags = flags,
                      .fetch = fetch,
                      .fetch_ctx = c};
-    guest_aarch64.lift(&m->region, &how);
-    if (m->print) {
-        Buf text = {0};
-        ir_print(&m->region, &text);
-        fprintf(stderr, "%s\n", text.data);
-        buf_free(&text);
-    }
-    if (!ir_verify(&m->region, &err)) {
-        fprintf(stderr, "insn_host: %08x: %s\n", c->insns[0], err.text);
+    HostError e = HOST_OK;
+    if (m->direct)
+        e = make_directly(m, &how, out, &err);
+    else if (!lift(m, &how, &err))
         return STATUS_BAD_IR;
-    }
-    HostError e = m->host->compile(m->ctx, &m->region, &m->code, out, &err);
+    else
+        e = m->host->compile(m->ctx, &m->region, &m->code, out, &err);
     if (e == HOST_UNSUPPORTED && hot) return STATUS_UNSUPPORTED;
     if (e == HOST_OK) return 0;
     fprintf(stderr, "insn_host: %08x: not compiled (%d): %s\n", c->insns[0], e, err.text);
@@ -204,6 +231,8 @@ int main(int argc, char **argv) {
             m.print = true;
         else if (!strcmp(argv[i], "--hot"))
             m.hot = true;
+        else if (!strcmp(argv[i], "--direct"))
+            m.direct = true;
         else if (!strcmp(argv[i], "--isa") && i + 1 < argc)
             isa = argv[++i];
     }
@@ -215,6 +244,7 @@ int main(int argc, char **argv) {
     size_t state_bytes = ALIGN_UP(sizeof(VcpuHot) + sizeof(A64State), 64);
     VcpuHot *hot = aligned_alloc(64, state_bytes);
     m.hot = m.hot && m.host && m.host->counts;
+    m.direct = m.direct && m.host && m.host->direct;
     if (!m.host || code == MAP_FAILED || mem == MAP_FAILED || !hot) {
         fprintf(stderr, "insn_host: no such host, or no memory\n");
         return 1;

@@ -196,7 +196,7 @@ def main():
     a = ap.parse_args()
     commands = a.run or [f'{a.dragoman} run' + how for how in
                          ('', ' --host-limit avx512', ' --host-limit avx,fma', ' --host-limit sse4', ' --one-insn',
-                          ' --host interp', ' --single-tier=hot', ' --single-tier=hot --one-insn',
+                          ' --host interp', ' --single-tier=cold --host-limit direct', ' --single-tier=hot', ' --single-tier=hot --one-insn',
                           ' --single-tier=hot --host-limit sse4')]
     rnd = random.Random(a.seed)
     rows = wanted_rows()

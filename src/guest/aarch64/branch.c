@@ -34,12 +34,9 @@ static bool repeat_if(Lift *l, IrRef cond, uint64_t pc) {
 // The conditional ways: taken to pc, else on. What follows a loop is not often next.
 static bool branch_if(Lift *l, IrRef cond, uint64_t pc) {
     if (repeat_if(l, cond, pc)) return true;
-    bool goes_on = l->extend && pc > l->pc && l->n_joins < LIFT_MAX_SEGMENTS;
+    bool goes_on = lift_goes_on(l, pc);
     if (!exit_if_either(l, cond, pc, !goes_on)) ir_exit_if(l->r, cond, pc);
-    if (goes_on) {
-        l->join = l->n_joins++ ? MIN(l->join, pc) : pc;
-        return l->turns = true;
-    }
+    if (goes_on) return true;
     ir_exit(l->r, l->pc + 4);
     l->ended = true;
     return true;

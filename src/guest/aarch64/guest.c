@@ -62,6 +62,7 @@ const Guest guest_aarch64 = {
     .mode = a64_mode,
     .fp_mode = a64_fp_mode,
     .lift = a64_lift_block,
+    .direct = a64_direct_block,
     .disassemble = a64_disassemble,
     .mark = a64_mark,
     .linux_abi = &a64_linux_abi,

@@ -13,6 +13,7 @@ void a64_faulted(void *state, const void *insn_at, bool write);
 uint32_t a64_mode(const void *state);
 uint32_t a64_fp_mode(const void *state);
 void a64_lift_block(IrRegion *r, const GuestLift *how);
+void a64_direct_block(const GuestLift *how, IrRegion *r, Direct *d, GuestDirect *made);
 enum GuestMark a64_mark(const uint8_t *bytes, unsigned size); // system.c
 unsigned a64_disassemble(const uint8_t *bytes, size_t n, uint64_t pc, Buf *out);
 extern const GuestLinuxAbi a64_linux_abi;

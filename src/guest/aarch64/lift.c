@@ -11,24 +11,37 @@
 // For who watches, only branches end segments, and a whole one of this size is one block.
 enum { CODE_PAGE_BYTES = 4096, MAX_WATCHED_INSNS = 512 };
 
-// The instruction that starts at l->pc.
-static void lift_one(Lift *l) {
-    unsigned row = a64_decode(l->insn);
+void lift_row(Lift *l, unsigned row) {
     if (a64_lift_row(l, row, l->insn)) return;
     // What this build lacks is said to be lacking, also where the CPU would not have it either.
     bool lacking = row != A64_ROW_none && !a64_rows[row].implemented;
     lift_trap(l, lacking ? IR_TRAP_UNIMPLEMENTED : IR_TRAP_UNDEFINED, 0, l->pc);
 }
 
-// A pointer to the code from pc on, at most to the end of the page; *bytes is how much.
-static const uint8_t *fetch_run(const GuestLift *how, uint64_t pc, uint32_t *bytes) {
-    uint64_t to_page_end = CODE_PAGE_BYTES - pc % CODE_PAGE_BYTES;
+void lift_unreadable(Lift *l) {
+    ir_insn(l->r, l->pc, 4);
+    lift_trap(l, l->pc & 3 ? IR_TRAP_ALIGN : IR_TRAP_FETCH, 0, l->pc);
+}
+
+const uint8_t *lift_fetch(const GuestLift *how, uint32_t *bytes) {
+    uint64_t pc = how->pc, to_page_end = CODE_PAGE_BYTES - pc % CODE_PAGE_BYTES;
     uint32_t most = how->watch && how->extend ? MAX_WATCHED_INSNS : how->max_insns;
+    if (pc & 3) return NULL;
     *bytes = (uint32_t)MIN((uint64_t)most * 4, to_page_end);
     const uint8_t *p = how->fetch(how->fetch_ctx, pc, *bytes);
     if (p) return p;
     *bytes = 4;
     return how->fetch(how->fetch_ctx, pc, 4);
+}
+
+Lift lift_begin(IrRegion *r, const GuestLift *how) {
+    return (Lift){.r = r,
+                  .pc = how->pc,
+                  .mode = how->mode,
+                  .features = how->features,
+                  .extend = how->extend,
+                  .watch = how->watch,
+                  .join = 1}; // no instruction is there
 }
 
 // Counts the instructions of one segment: its IR_count stands at the segment's start, and is given
@@ -59,10 +72,7 @@ static bool goes_on_watched(const GuestLift *how, const Segment *s, uint32_t n) 
 }
 
 void a64_lift_block(IrRegion *r, const GuestLift *how) {
-    Lift l = {.r = r, .pc = how->pc, .mode = how->mode, .features = how->features};
-    l.extend = how->extend;
-    l.watch = how->watch;
-    l.join = 1; // no instruction is there
+    Lift l = lift_begin(r, how);
     r->fp_exact = how->mode & 1;
     r->fp_rules = IR_FP_ARM;
     ir_block_begin(r, how->pc);
@@ -73,10 +83,9 @@ void a64_lift_block(IrRegion *r, const GuestLift *how) {
     segment_begin(&segment, &l, how, 0);
     uint32_t bytes = 0, n = 0;
     bool unrolled = false;
-    const uint8_t *code = how->pc & 3 ? NULL : fetch_run(how, how->pc, &bytes);
+    const uint8_t *code = lift_fetch(how, &bytes);
     if (!code) {
-        ir_insn(r, l.pc, 4);
-        lift_trap(&l, how->pc & 3 ? IR_TRAP_ALIGN : IR_TRAP_FETCH, 0, l.pc);
+        lift_unreadable(&l);
         bytes = 4;
     }
     uint32_t at = 0, end = 0;
@@ -89,7 +98,7 @@ void a64_lift_block(IrRegion *r, const GuestLift *how) {
         memcpy(&l.insn, code + at, 4); // A64 instructions are little-endian, as every host so far
         if (n > segment.first) ir_insn(r, l.pc, 4);
         if (unrolls) l.may_repeat = n + 1 + at / 4 < how->max_insns;
-        lift_one(&l);
+        lift_row(&l, a64_decode(l.insn));
         n++;
         l.pc += 4;
         if (!l.turns) continue;

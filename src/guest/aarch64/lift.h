@@ -36,6 +36,24 @@ struct Lift {
     bool turns;        // behind this instruction a segment ends: it may leave the block, or repeats
 };
 
+// ---- the block loop's parts (lift.c) ----
+Lift lift_begin(IrRegion *r, const GuestLift *how);
+// The code from how->pc on, at most to the end of its page; NULL when none can be read.
+const uint8_t *lift_fetch(const GuestLift *how, uint32_t *bytes);
+// The instruction that starts at l->pc, of this row.
+void lift_row(Lift *l, unsigned row);
+// In place of instructions that cannot be read.
+void lift_unreadable(Lift *l);
+// Behind a conditional branch to pc: does the block go on? Then a segment ends there.
+static inline bool lift_goes_on(Lift *l, uint64_t pc) {
+    if (!l->extend || pc <= l->pc || l->n_joins == LIFT_MAX_SEGMENTS) return false;
+    l->join = l->n_joins++ ? MIN(l->join, pc) : pc;
+    return l->turns = true;
+}
+
+// ---- hints (system.c) ----
+bool a64_hint_is_nop(const Args_hint *a); // for who does not watch
+
 static inline bool lift_has(const Lift *l, uint64_t features) {
     return (l->features & features) == features;
 }

@@ -80,6 +80,14 @@ enum GuestMark a64_mark(const uint8_t *bytes, unsigned size) {
                                                  : GUEST_NO_MARK;
 }
 
+bool a64_hint_is_nop(const Args_hint *a) {
+    const uint64_t others = 1u << HINT_YIELD | 1u << HINT_WFE | 1u << HINT_WFI |
+                            1u << HINT_XPACLRI | 1u << HINT_PACIA1716 | 1u << HINT_PACIB1716 |
+                            1u << HINT_AUTIA1716 | 1u << HINT_AUTIB1716 | 0xffu << HINT_PACIAZ;
+    unsigned h = (unsigned)a->crm << 3 | a->op2;
+    return h >= 64 || !(others >> h & 1);
+}
+
 // HINT #<imm>; NOP, YIELD, WFE, WFI, SEV, BTI, PACIASP, XPACLRI...
 bool lift_hint(Lift *l, const Args_hint *a) {
     HintNumber h = (HintNumber)(a->crm << 3 | a->op2);

@@ -62,7 +62,7 @@ static X86Cpu detect(void) {
     c.avx512_vbmi = c.avx512 && (cx & bit_AVX512VBMI);
     leaf(0x80000001, &b, &cx, &d);
     c.lzcnt = cx & bit_LZCNT;
-    c.fp_traps = true;
+    c.fp_traps = c.direct = true;
     return c;
 }
 
@@ -92,6 +92,9 @@ static void without_avx(X86Cpu *c) { // VEX-coded integer instructions go with i
 static void without_fp_traps(X86Cpu *c) {
     c->fp_traps = false;
 }
+static void without_direct(X86Cpu *c) {
+    c->direct = false;
+}
 static void without_sse4(X86Cpu *c) { // plain x86-64-v1
     without_avx(c);
     c->sse3 = c->ssse3 = c->sse41 = c->sse42 = c->popcnt = c->aes = c->pclmul = false;
@@ -104,7 +107,7 @@ int x86_detect(X86Cpu *cpu, const char *limit, DgmErr *err) {
     } limits[] = {
         {"avx512", without_avx512},    {"avx2", without_avx2}, {"avx", without_avx},
         {"fma", without_fma},          {"bmi", without_bmi},   {"sse4", without_sse4},
-        {"fptraps", without_fp_traps}, {"fp16", without_fp16},
+        {"fptraps", without_fp_traps}, {"fp16", without_fp16}, {"direct", without_direct},
     };
     *cpu = detect();
     while (limit && *limit) {
@@ -114,10 +117,10 @@ int x86_detect(X86Cpu *cpu, const char *limit, DgmErr *err) {
                (strlen(limits[i].name) != n || strncmp(limits[i].name, limit, n)))
             i++;
         if (i == ARRAY_LEN(limits))
-            return err_set(
-                err, -EINVAL,
-                "--host-limit %.*s: expected avx512, avx2, avx, fma, bmi, sse4, fp16 or fptraps",
-                (int)n, limit);
+            return err_set(err, -EINVAL,
+                           "--host-limit %.*s: expected avx512, avx2, avx, fma, bmi, sse4, fp16, "
+                           "fptraps or direct",
+                           (int)n, limit);
         limits[i].drop(cpu);
         limit += n + (limit[n] == ',');
     }

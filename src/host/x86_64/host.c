@@ -415,59 +415,51 @@ static void make_fresh(X86 *x) {
     }
 }
 
-static HostError compile(HostCtx *h, const IrRegion *r, HostCode *room, HostOutput *out,
-                         DgmErr *err) {
-    enum { BYTES_PER_INST = 48, SLACK = 8192 };
-    if (r->n_blocks != 1)
-        return err_set(err, -EINVAL, "regions of several blocks are not compiled yet"),
-               HOST_UNSUPPORTED;
-    size_t most = (size_t)r->n_insts * BYTES_PER_INST * 4 + SLACK;
-    if ((size_t)(room->end - room->at) < most) return HOST_NO_ROOM;
-    if (room->cold && (size_t)(room->cold_end - room->cold) < most) return HOST_NO_ROOM;
-    X86 state;
-    X86 *x = &state;
-    memset(x, 0, offsetof(X86, mem_val) + r->n_fields * sizeof *x->mem_val);
-    x->active = -1;
+void x86_begin(X86 *x, HostCtx *h, const HostCode *room, HostOutput *out, DgmErr *err) {
+    memset(x, 0, offsetof(X86, r));
     x->h = h;
-    x->r = r;
     x->out = out;
     x->err = err;
     x->relocs = out->relocs;
     x->relocs_end = out->relocs ? out->relocs + out->cap_relocs : NULL;
+    x->at = x->start =
+        room->follows ? room->at : (uint8_t *)ALIGN_UP((uintptr_t)room->at, CODE_ALIGN);
+    x->limit = room->end - X86_SLACK / 2;
+}
+
+bool x86_region(X86 *x, const IrRegion *r, X86Extent extent) {
+    enum { REGION = offsetof(X86, r), LAST = offsetof(X86, mem_val) };
+    memset((char *)x + REGION, 0, LAST - REGION + r->n_fields * sizeof *x->mem_val);
+    x->r = r;
+    x->active = -1;
     x->vconsts = r->vconsts;
-    Val small_val[SMALL_REGION];
-    IrRef small_live[SMALL_REGION];
     bool small = r->n_insts <= SMALL_REGION;
-    x->val = small ? small_val : malloc(r->n_insts * sizeof *x->val);
-    x->live = small ? small_live : malloc(r->n_insts * sizeof *x->live);
+    x->val = small ? x->small_val : malloc(r->n_insts * sizeof *x->val);
+    x->live = small ? x->small_live : malloc(r->n_insts * sizeof *x->live);
     if (!x->val || !x->live) {
         if (!small) free(x->val), free(x->live);
-        return err_set(err, -ENOMEM, "compiling %#lx: out of memory", r->pc), HOST_UNSUPPORTED;
+        err_set(x->err, -ENOMEM, "compiling %#lx: out of memory", r->pc);
+        return false;
     }
     make_fresh(x);
     x86_alloc_begin(x);
-    x->at = x->start =
-        room->follows ? room->at : (uint8_t *)ALIGN_UP((uintptr_t)room->at, CODE_ALIGN);
-    x->limit = room->end - SLACK / 2;
     if (r->hot) x86_early_begin(x);
     x86_analyse(x);
     x->next_sunk = (int8_t)(x->n_sunk - 1);
     x->n_forms = x->n_sunk;
-    if (!r->entry_flags && x->may_loop) check_interrupt(x, RAX); // nobody has any yet
+    bool checks = x->may_loop && extent == X86_WHOLE;
+    if (!r->entry_flags && checks) check_interrupt(x, RAX); // nobody has any yet
     const IrInst *const insts = r->insts;
     for (const uint32_t *i = x->live + x->n_live; i-- > x->live && x->at < x->limit;)
         select_one(x, *i, insts);
-    uint8_t *hot_end = x->at;
-    bool full = x->at >= x->limit;
-    if (room->cold && !full) {
-        x->at = room->cold;
-        x->limit = room->cold_end - SLACK / 2;
-    }
+    return true;
+}
+
+void x86_region_cold(X86 *x, const uint8_t *cold) {
     for (uint32_t i = 0; i < x->n_cold && x->at < x->limit; i++) {
         const Cold *c = &x->cold[i];
         if (!c->from) {
-            out->traps[out->n_traps++] =
-                (HostTrap){c->trap, (uint32_t)(x->at - (room->cold ? room->cold : hot_end))};
+            x->out->traps[x->out->n_traps++] = (HostTrap){c->trap, (uint32_t)(x->at - cold)};
         } else if (c->emit != emit_desc_only) {
             rel32_to(c->from, x->at);
             moves(x, c->from, 0);
@@ -475,13 +467,16 @@ static HostError compile(HostCtx *h, const IrRegion *r, HostCode *room, HostOutp
         c->emit(x, c);
     }
     x86_emit_fault_fixes(x);
+    if (x->val != x->small_val) free(x->val), free(x->live);
+}
+
+HostError x86_end(X86 *x, HostCode *room, uint8_t *hot_end) {
+    HostOutput *out = x->out;
     x86_link_stubs(x);
-    full |= x->at >= x->limit;
-    if (!small) free(x->val), free(x->live);
-    if (full) return HOST_NO_ROOM;
+    if (x->at >= x->limit) return HOST_NO_ROOM;
     if (x->overflow) return HOST_UNSUPPORTED;
     if (hot_end - x->start > UINT16_MAX) // fault tables count in 16 bits
-        return err_set(err, -EINVAL, "x86-64 host: too much code for %#lx", r->pc),
+        return err_set(x->err, -EINVAL, "x86-64 host: too much code for %#lx", x->r->pc),
                HOST_UNSUPPORTED;
     out->entry = x->start;
     out->cold = hot_end;
@@ -497,6 +492,27 @@ static HostError compile(HostCtx *h, const IrRegion *r, HostCode *room, HostOutp
     out->unfreezable = x->too_many_relocs;
     room->at = hot_end;
     return HOST_OK;
+}
+
+static HostError compile(HostCtx *h, const IrRegion *r, HostCode *room, HostOutput *out,
+                         DgmErr *err) {
+    if (r->n_blocks != 1)
+        return err_set(err, -EINVAL, "regions of several blocks are not compiled yet"),
+               HOST_UNSUPPORTED;
+    size_t most = (size_t)r->n_insts * X86_BYTES_PER_INST + X86_SLACK;
+    if ((size_t)(room->end - room->at) < most) return HOST_NO_ROOM;
+    if (room->cold && (size_t)(room->cold_end - room->cold) < most) return HOST_NO_ROOM;
+    X86 state, *x = &state;
+    x86_begin(x, h, room, out, err);
+    if (!x86_region(x, r, X86_WHOLE)) return HOST_UNSUPPORTED;
+    uint8_t *hot_end = x->at;
+    bool full = x->at >= x->limit;
+    if (room->cold && !full) {
+        x->at = room->cold;
+        x->limit = room->cold_end - X86_SLACK / 2;
+    }
+    x86_region_cold(x, room->cold ? room->cold : hot_end);
+    return x86_end(x, room, hot_end);
 }
 
 // ---- the rest of the seam ----
@@ -602,6 +618,7 @@ const Host host_x86_64 = {
     .rehome = rehome,
     .n_int_homes = n_int_homes,
     .compile = compile,
+    .direct = x86_direct_block,
     .link = link,
     .enter = enter,
     .leave_at_fault = leave_at_fault,

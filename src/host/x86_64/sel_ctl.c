@@ -100,7 +100,7 @@ static void leaves_by(X86 *x, HostLink *l) {
     c->owed_at = x86_exit_owes(x, l);
 }
 
-static void jump_to_link(X86 *x, int cc, uint64_t target_pc) {
+void x86_jump_to_link(X86 *x, int cc, uint64_t target_pc) {
     HostLink *l = x86_new_link(x, target_pc);
     l->calls = x->call_return;
     l->counts = x->r->hot;
@@ -128,11 +128,11 @@ static void jump_to_link(X86 *x, int cc, uint64_t target_pc) {
 static void return_point(X86 *x) {
     x->active = -1; // state has flags, as it has behind every indirect jump
     lea(x, 64, RSP, mem_at(RSP, 8));
-    jump_to_link(x, -1, x->call_return);
+    x86_jump_to_link(x, -1, x->call_return);
 }
 
 // Both ways on: the call itself, and behind it the block that it returns to.
-static void call_link(X86 *x, uint64_t target_pc) {
+void x86_call_link(X86 *x, uint64_t target_pc) {
     HostLink *l = x86_new_link(x, target_pc);
     l->calls = true;
     l->counts = x->r->hot;
@@ -165,8 +165,7 @@ static void emit_return_miss(X86 *x, const Cold *c) {
     jmp_to(x, x->h->return_miss);
 }
 
-static void exit_return(X86 *x, const IrInst *in) {
-    unsigned pc = x86_use_int(x, in->a);
+static void exit_return(X86 *x, unsigned pc) {
     alu_rm(x, 64, ALU_CMP, pc, mem_at(RSP, 8));
     Cold *c = x86_cold(x, CC_NE, emit_return_miss);
     if (c) c->args[0] = (uint8_t)pc;
@@ -181,12 +180,11 @@ static Mem jump_cache_entry(X86 *x, unsigned pc, unsigned t) {
     return (Mem){.base = RBP, .index = (int8_t)t, .scale = 2, .disp = HOT_DISP(jump_cache)};
 }
 
-static void exit_indirect(X86 *x, const IrInst *in) {
-    if (in->aux == IR_JUMP_RET) {
-        exit_return(x, in);
+void x86_exit_indirect(X86 *x, IrJumpKind kind, unsigned pc, unsigned t) {
+    if (kind == IR_JUMP_RET) {
+        exit_return(x, pc);
         return;
     }
-    unsigned pc = x86_use_int(x, in->a), t = x86_tmp_int(x);
     Mem entry = jump_cache_entry(x, pc, t);
     alu_rm(x, 64, ALU_CMP, pc, entry);
     Cold *c = x86_cold(x, CC_NE, emit_lookup_stub);
@@ -566,24 +564,28 @@ void x86_fp_masked(X86 *x, bool masked) {
 
 void x86_exit_if(X86 *x, IrRef v, const IrInst *in) {
     if (x->r->insts[in->a].op != IR_const) {
-        jump_to_link(x, (int)x86_condition(x, v, in->a), (uint64_t)in->imm);
+        x86_jump_to_link(x, (int)x86_condition(x, v, in->a), (uint64_t)in->imm);
         return;
     }
     if (!x->r->hot) x86_make_flags(x);
-    jump_to_link(x, -1, (uint64_t)in->imm);
+    x86_jump_to_link(x, -1, (uint64_t)in->imm);
 }
 
 void x86_exit(X86 *x, const IrInst *in) {
     if (x->call_return)
-        call_link(x, (uint64_t)in->imm);
+        x86_call_link(x, (uint64_t)in->imm);
     else
-        jump_to_link(x, -1, (uint64_t)in->imm);
+        x86_jump_to_link(x, -1, (uint64_t)in->imm);
 }
 
 void x86_sel_ctl(X86 *x, IrRef v) {
     const IrInst *in = &x->r->insts[v];
     switch (in->op) {
-    case IR_exit_ind: exit_indirect(x, in); break;
+    case IR_exit_ind: {
+        unsigned pc = x86_use_int(x, in->a), t = in->aux == IR_JUMP_RET ? 0 : x86_tmp_int(x);
+        x86_exit_indirect(x, (IrJumpKind)in->aux, pc, t);
+        break;
+    }
     case IR_trap: trap(x, in); break;
     case IR_budget: budget(x, in); break;
     case IR_slot_get: mov_load(x, 64, x86_def_int(x, v), x86_slot_mem((uint32_t)in->imm)); break;

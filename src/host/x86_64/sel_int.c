@@ -428,30 +428,35 @@ static unsigned icmp_flags(X86 *x, const IrInst *in) {
     return x86_cc_of((IrCc)in->aux);
 }
 
-// Conditions of flags that are only known as a value.
-static unsigned cond_flags(X86 *x, const IrInst *in) {
-    unsigned f = x86_use_int(x, in->a), no = in->aux & 1;
+unsigned x86_test_flags(X86 *x, IrCond cond, unsigned f, unsigned t) {
     static const uint16_t bit[] = {IR_FLAG_Z, IR_FLAG_NOT_C, IR_FLAG_N, IR_FLAG_V};
-    x86_flags_lost(x);
-    if (in->aux >= IR_C_AL) {
+    unsigned no = cond & 1;
+    if (cond >= IR_C_AL) {
         alu_rr(x, 32, ALU_CMP, f, f);
         return CC_E;
     }
-    if (in->aux < IR_C_HI) {
-        test_ri(x, 32, f, bit[in->aux >> 1]);
-        return (in->aux >> 1 == IR_C_CS >> 1 ? CC_E : CC_NE) ^ no;
+    if (cond < IR_C_HI) {
+        test_ri(x, 32, f, bit[cond >> 1]);
+        return (cond >> 1 == IR_C_CS >> 1 ? CC_E : CC_NE) ^ no;
     }
-    if (in->aux <= IR_C_LS) { // C and not Z
+    if (cond <= IR_C_LS) { // C and not Z
         test_ri(x, 32, f, IR_FLAG_NOT_C | IR_FLAG_Z);
         return CC_E ^ no;
     }
-    unsigned t = x86_tmp_int(x);
     mov_rr(x, 32, t, f);
     movzx_rr(x, 16, t, t);
     shift_i(x, 32, SH_SHR, t, 15);
     alu_rr(x, 32, ALU_XOR, t, f); // bit 0: N != V; bit 14: Z
-    test_ri(x, 32, t, in->aux <= IR_C_LT ? 1 : 1 | IR_FLAG_Z);
+    test_ri(x, 32, t, cond <= IR_C_LT ? 1 : 1 | IR_FLAG_Z);
     return CC_E ^ no;
+}
+
+// Conditions of flags that are only known as a value.
+static unsigned cond_flags(X86 *x, const IrInst *in) {
+    unsigned f = x86_use_int(x, in->a);
+    unsigned t = in->aux >= IR_C_GE && in->aux <= IR_C_LE ? x86_tmp_int(x) : 0;
+    x86_flags_lost(x);
+    return x86_test_flags(x, (IrCond)in->aux, f, t);
 }
 
 // Unordered operands are not equal, but EFLAGS have both.

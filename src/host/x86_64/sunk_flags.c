@@ -390,8 +390,8 @@ void x86_sunk_exit(X86 *x, uint8_t *rel32, HostLink *l) {
 // Those alike follow each other.
 void x86_emit_fault_fixes(X86 *x) {
     HostFix last = 0, at = 0;
-    for (uint32_t i = 0; i < x->out->n_fixes; i++) {
-        HostFix *fix = &x->out->fixes[i];
+    for (; x->n_fixed < x->out->n_fixes; x->n_fixed++) {
+        HostFix *fix = &x->out->fixes[x->n_fixed];
         if (*fix != last) {
             last = *fix;
             at = (int32_t)(x->at - x->start);

@@ -25,6 +25,7 @@
 #include "engine/vcpu.h"
 #include "host/host.h"
 #include "host/x86_64/emit_vec.h"
+#include "ir/direct.h"
 
 enum { RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14, R15 };
 typedef struct Mem {    // [base + index << scale + disp]
@@ -66,7 +67,7 @@ typedef struct X86Cpu {
         gfni, cx16;
     bool avx512; // F, VL, BW and DQ
     bool avx512_fp16, avx512_bitalg, avx512_vpopcntdq, avx512_vnni, avx512_vbmi;
-    bool fp_traps; // no feature, but may be switched off like one
+    bool fp_traps, direct; // no features, but may be switched off like these
 } X86Cpu;
 
 typedef enum ValFlag {
@@ -206,23 +207,25 @@ static inline void x86_set_patch(const HostCtx *h, HostLink *l, const uint8_t *a
 #define X86_RELOC_ADDRESS 0x80000000u
 enum { MAX_COLD = 512, MAX_SUNK = 16, MAX_SUNK_FORMS = 64 };
 struct X86 {
+    // of the block
     HostCtx *h;
-    const IrRegion *r;
     HostOutput *out;
     DgmErr *err;
-    uint8_t *at, *start, *limit; // code; limit leaves room for the largest single instruction
-    bool overflow;
+    uint8_t *at, *start, *limit;   // code; limit leaves room for the largest single instruction
+    uint32_t *relocs, *relocs_end; // where the next goes; equal: nobody asked, or there is no room
+    uint32_t n_stubs;              // of links, to come
+    uint32_t n_fixed;              // of the fixes, those that are made
+    bool overflow, too_many_relocs;
+    // of the region: as a rule the block is one
+    const IrRegion *r;
     int8_t n_sunk, next_sunk, n_forms,
-        active;       // active: of sunk, what the flags are now; -1: they are stored
-    uint32_t n_stubs; // of links, to come
+        active; // active: of sunk, what the flags are now; -1: they are stored
     uint32_t n_cold;
     uint32_t n_early;     // counts to come that were added before (early_counts.c)
     IrRef owed_at;        // the last that was compiled, 0: none
     bool may_loop;        // jumps backwards or indirectly; returns check on their own
     uint64_t call_return; // a frame was pushed: the exit is a call that returns to this guest pc
     const V128 *vconsts;  // copy of the region's constants, near the code
-    uint32_t *relocs, *relocs_end; // where the next goes; equal: nobody asked, or there is no room
-    bool too_many_relocs;
     Val *val;
     uint32_t *live; // n_live to compile, last first: IrRef | Selects << LIVE_KIND_SHIFT
     uint32_t n_live;
@@ -236,11 +239,13 @@ struct X86 {
     // flags_result; FLAGS_LOGIC with that: OF and CF are 0.
     uint8_t flags_known, flags_bits;
     IrRef flags_a, flags_b, flags_result;
-    IrRef
-        mem_val[IR_MAX_FIELDS]; // root that a memory-homed field holds; from here on see compile()
+    IrRef mem_val[IR_MAX_FIELDS]; // root that a memory-homed field holds; from here on see
+                                  // x86_region()
     IrRef int_spilled[N_INT_SPILLS], vec_spilled[N_VEC_SPILLS]; // whose the slots are
     SunkFlags sunk[MAX_SUNK_FORMS]; // last first; then what becomes of them as registers change
     Cold cold[MAX_COLD];
+    Val small_val[SMALL_REGION]; // what val and live point at, as a rule
+    uint32_t small_live[SMALL_REGION];
 };
 
 // The 4 bytes at `at` (a distance to somewhere else than the same piece of code) or the 8 there (an
@@ -282,6 +287,10 @@ bool x86_zero_upper(const IrRegion *r,
 
 // Guest pc of the instruction being compiled.
 uint64_t x86_guest_pc(const X86 *x); // host.c
+
+// ---- direct_ctl.c: Host.direct ----
+HostError x86_direct_block(HostCtx *h, const IrRegion *r, HostCode *room, HostOutput *out,
+                           void (*say)(void *ctx, Direct *d), void *ctx, DgmErr *err);
 
 // ---- alloc.c ----
 void x86_alloc_begin(X86 *x);
@@ -351,6 +360,15 @@ static inline int32_t x86_scratch_disp(unsigned i) {
 }
 
 // ---- host.c ----
+// A block is begun, made of regions or of what direct.c writes, and ended; HOST_NO_ROOM and
+// HOST_UNSUPPORTED as Host.compile has them. x86_region emits what a region is often run for, and
+// x86_region_cold the rest; false: out of memory.
+enum { X86_SLACK = 8192, X86_BYTES_PER_INST = 192 };
+void x86_begin(X86 *x, HostCtx *h, const HostCode *room, HostOutput *out, DgmErr *err);
+typedef enum X86Extent { X86_WHOLE, X86_PART } X86Extent; // of the block
+bool x86_region(X86 *x, const IrRegion *r, X86Extent extent);
+void x86_region_cold(X86 *x, const uint8_t *cold);
+HostError x86_end(X86 *x, HostCode *room, uint8_t *hot_end);
 // The region cannot be compiled; says why and where. Emission goes on but is thrown away.
 void x86_fail(X86 *x, const char *why);
 uint32_t x86_mxcsr_masks(const HostCtx *h, bool traps);
@@ -392,6 +410,11 @@ void x86_record_fault(X86 *x); // the access that is emitted next can fault
 HostLink *x86_new_link(X86 *x, uint64_t target_pc);
 // sel_ctl.c: the dispatcher is told of the link; a jump in cold code that the link patches, to what
 // follows until then.
+// A jump to the guest's target_pc that a link patches, on cc (-1: always; nothing follows it); the
+// same by a call, which returns to x->call_return; and to the guest pc in a register, t being free.
+void x86_jump_to_link(X86 *x, int cc, uint64_t target_pc);
+void x86_call_link(X86 *x, uint64_t target_pc);
+void x86_exit_indirect(X86 *x, IrJumpKind kind, unsigned pc, unsigned t);
 void x86_leave_by(X86 *x, const HostLink *l);
 void x86_jump_here(X86 *x, HostLink *l);
 void x86_emit_counted(X86 *x, HostLink *l); // sel_ctl.c: to where it leads while it is counted
@@ -434,6 +457,8 @@ bool x86_sel_fp(X86 *x, IrRef v);  // sel_fp.c: FLAGFP and float-typed ops
 // under which v is true. For fcmp, sel_fp.c's x86_fcmp_flags does it. user: the exit_if or select
 // that asks.
 unsigned x86_condition(X86 *x, IrRef user, IrRef v);
+// The same for flags that register f has as state has them (GE, LT, GT and LE take t).
+unsigned x86_test_flags(X86 *x, IrCond cond, unsigned f, unsigned t);
 // EFLAGS for fcmp v such that one condition code says it, unless_parity: but of unordered operands,
 // which are not equal; false when that cannot be (then x86_sel_fp(v) gives 0/1).
 bool x86_fcmp_flags(X86 *x, IrRef v, unsigned *cc, bool *unless_parity);
