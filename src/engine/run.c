@@ -355,6 +355,7 @@ static int64_t run_code(Vcpu *v, Run *run, uint32_t max_insns) {
     if (log_on(&m->log, LOG_EXEC, pc)) log_printf(&m->log, "exec %#lx\n", pc);
     uint64_t why = m->host->enter(m->host_ctx, v->state, code);
     run->link = why == HOST_EXIT_LINK ? v->hot->exit_link : NULL;
+    __builtin_prefetch(run->link); // nobody has looked at it since it was made
     atomic_store_explicit(&v->in_code, false, memory_order_release);
     if (m->watches) *vcpu_slot(v->hot, SLOT_AHEAD) = 0;
     return (int64_t)why;

@@ -1,5 +1,6 @@
 // fuzz_lift.c - the AArch64 decoder, disassembler and lifter on any instructions. What is lifted
-// must pass the verifier, and the x86-64 host must compile it or say that it has not room enough.
+// must pass the verifier, and the x86-64 host must compile it or say that it has not room enough;
+// the same block said directly must be of as many instructions, or be left to the lifter.
 //
 // The first two bytes of an input choose the CPU, the mode, and how many instructions make a block;
 // the rest is code.
@@ -23,12 +24,8 @@ static const uint8_t *fetch(void *ctx, uint64_t pc, unsigned bytes) {
                                                                           : NULL;
 }
 
-static void compile(const Guest *g, const IrRegion *r, unsigned needs, uint8_t *room) {
+static void compile(HostCtx *ctx, const IrRegion *r, HostCode code) {
     DgmErr err = {""};
-    HostCode code = {.at = room, .end = room + CODE_BYTES};
-    HostCtx *ctx = host_x86_64.create(g->fields, g->n_fields, g->pc_field, g->state_bytes, &g->hot,
-                                      NULL, needs, &code, &err);
-    require(ctx);
     // exactly the room that host.h promises is enough, so that a sanitizer sees what goes beyond
     HostOutput out = {.links = calloc(r->n_exits + !r->n_exits, sizeof *out.links),
                       .faults = calloc(2 * r->n_mem + 1, sizeof *out.faults),
@@ -37,10 +34,57 @@ static void compile(const Guest *g, const IrRegion *r, unsigned needs, uint8_t *
     HostError e = host_x86_64.compile(ctx, r, &code, &out, &err);
     require(e == HOST_OK || (e == HOST_UNSUPPORTED && r->n_insns > 1));
     require(code.at <= code.end);
-    host_x86_64.destroy(ctx);
     free(out.links);
     free(out.faults);
     free(out.fixes);
+}
+
+typedef struct Saying {
+    const Guest *g;
+    const GuestLift *how;
+    IrRegion *r;
+    GuestDirect made;
+} Saying;
+
+static void say(void *saying, Direct *d) {
+    Saying *s = saying;
+    s->g->direct(s->how, s->r, d, &s->made);
+}
+
+static void say_directly(HostCtx *ctx, const Guest *g, const GuestLift *how, IrRegion *r,
+                         HostCode code) {
+    DgmErr err = {""};
+    uint32_t n_insns = r->n_insns, size_bytes = r->size_bytes, in_segments = 0;
+    HostOutput out = {.links = calloc(HOST_DIRECT_LINKS, sizeof *out.links),
+                      .faults = calloc(HOST_DIRECT_FAULTS, sizeof *out.faults),
+                      .fixes = calloc(HOST_DIRECT_FAULTS, sizeof *out.fixes),
+                      .traps = calloc(HOST_DIRECT_TRAPS, sizeof *out.traps)};
+    require(out.links && out.faults && out.fixes && out.traps);
+    code.cold = code.at + (code.end - code.at) / 2;
+    code.cold_end = code.end;
+    code.end = code.cold;
+    Saying s = {.g = g, .how = how, .r = r};
+    ir_region_reset(r, how->pc);
+    HostError e = host_x86_64.direct(ctx, r, &code, &out, say, &s, &err);
+    require(e == HOST_OK || e == HOST_UNSUPPORTED);
+    require(s.made.n_insns == n_insns && s.made.size_bytes == size_bytes);
+    for (uint32_t i = 0; i < s.made.n_segments; i++) in_segments += s.made.segment_insns[i];
+    require(in_segments == n_insns);
+    free(out.links);
+    free(out.faults);
+    free(out.fixes);
+    free(out.traps);
+}
+
+static void make_code(const Guest *g, const GuestLift *how, IrRegion *r, uint8_t *room) {
+    DgmErr err = {""};
+    HostCode code = {.at = room, .end = room + CODE_BYTES};
+    HostCtx *ctx = host_x86_64.create(g->fields, g->n_fields, g->pc_field, g->state_bytes, &g->hot,
+                                      NULL, how->count ? HOST_COUNTS : 0, &code, &err);
+    require(ctx);
+    compile(ctx, r, code);
+    say_directly(ctx, g, how, r, code);
+    host_x86_64.destroy(ctx);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
@@ -53,6 +97,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
                      .mode = data[0] >> 7,
                      .features = g->cpus[data[0] % n_cpus].features,
                      .max_insns = 1 + data[1] % MAX_INSNS,
+                     .extend = data[0] >> 6 & 1,
                      .count = data[1] >> 7,
                      .fetch = fetch,
                      .fetch_ctx = &code};
@@ -69,7 +114,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
     bool good = ir_verify(r, &err);
     if (!good) fprintf(stderr, "%s\n", err.text);
     require(good && r->n_insns <= how.max_insns);
-    compile(g, r, how.count ? HOST_COUNTS : 0, room);
+    make_code(g, &how, r, room);
     for (size_t at = 0; at + 4 <= code.n; at += 4) {
         Buf text = {0};
         unsigned bytes = g->disassemble(code.at + at, code.n - at, BASE + at, &text);
