@@ -77,7 +77,8 @@ typedef struct Block {
     MetaRef next_in_line; // a Block (cache.c)
     MetaRef more;         // a BlockMore
     uint32_t mode;
-    uint32_t code_bytes : 30;
+    uint32_t code_bytes : 29;
+    bool direct : 1; // said directly
     bool dead : 1;   // invalidated; must not be linked to
     bool loaded : 1; // of an image, which has its tables: those here are empty
     uint16_t size_bytes, n_insns, n_links, n_faults;
@@ -185,6 +186,7 @@ struct Machine {
     uint32_t cap_traps, cap_made;
     struct Hot *hot;            // hot.c's
     struct Homes *homes;        // homes.c's; NULL: it was not asked yet
+    struct Again *again;        // again.c's
     bool hot_started, hot_runs; // its thread
     int hot_held;               // reasons for which it may not begin
     uint64_t hot_from;          // dispatches of a vCPU before which one is not worth it
@@ -385,6 +387,14 @@ void hot_forget(Machine *m, const Block *b);
 // Numbers what HostOutput.made says of the links of a block.
 void hot_note_contexts(Machine *m, Block *b, const IrFlagsMade *made);
 const IrFlagsMade *hot_context(const Machine *m, uint32_t context);
+// ---- again.c ----
+bool again_new(Machine *m);
+void again_free(Machine *m);
+// b was seen again, and is on no loop. May flush the code cache. Lock held, but not throughout.
+void again_seen(Vcpu *v, const Block *b);
+void again_note(Machine *m); // the code cache is about to be flushed, to be made anew with care
+bool again_knows(const Machine *m, uint64_t pc); // there was a block then
+
 // ---- homes.c ----
 // In a signal handler: the block at pc runs. True: v is to leave it and come to homes_consider().
 bool homes_seen(Vcpu *v, uint64_t pc);

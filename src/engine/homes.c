@@ -189,6 +189,7 @@ static void change(Vcpu *v, const uint16_t *ints) {
     persist_save(m); // what was made until now is of use to the next run
     pthread_mutex_lock(&m->lock);
     persist_close(m);
+    again_note(m);
     machine_flush(m, v);
     HostCode stubs = {.at = m->cache, .end = m->cache_end};
     m->host->rehome(m->host_ctx, h->ints, m->guest->hot.n_ints, &stubs);

@@ -227,7 +227,11 @@ void hot_replace(Vcpu *v, Block **at) {
     Machine *m = v->m;
     Block *b = *at;
     v->wants_hot = false;
-    if (block_hot(m, b) != b || b->dead || b->pc != v->hot_pc || !on_loop(m, b)) return;
+    if (block_hot(m, b) != b || b->dead || b->pc != v->hot_pc) return;
+    if (!on_loop(m, b)) {
+        again_seen(v, b);
+        return;
+    }
     uint32_t generation = atomic_load(&m->flush_generation);
     b = *at = own_block(v, b);
     if (!b || generation != atomic_load(&m->flush_generation) || !block_make_more(m, b)) return;

@@ -65,7 +65,7 @@ Machine *machine_new(const MachineConfig *c, DgmErr *err) {
     m->log = c->log;
     pthread_mutex_init(&m->lock, NULL);
     m->shared = pages_alloc(ALIGN_UP((size_t)m->guest->shared_bytes + 1, 4096));
-    if (!m->shared || !hot_new(m)) {
+    if (!m->shared || !hot_new(m) || !again_new(m)) {
         err_set(err, -ENOMEM, "machine: out of memory");
         machine_free(m);
         return NULL;
@@ -117,6 +117,7 @@ void machine_free(Machine *m) {
     free(m->made);
     hot_free(m);
     free(m->homes);
+    again_free(m);
     free(m->relocs);
     pthread_mutex_destroy(&m->lock);
     free(m);

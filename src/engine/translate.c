@@ -284,10 +284,12 @@ static void say(void *saying, Direct *d) {
     s->m->guest->direct(s->how, &s->m->region, d, &s->made);
 }
 
-// Cold code that nobody watches. (Who wants to see the IR sees it.)
+// Cold code that nobody watches and that runs for the first time. (Who wants to see the IR sees
+// it.)
 static bool goes_directly(const Machine *m, const GuestLift *how) {
     return m->guest->direct && m->host->direct && !how->hot && !how->watch && !how->budget &&
-           how->max_insns <= DEFAULT_BLOCK_INSNS && !log_on(&m->log, LOG_IR, how->pc);
+           how->max_insns <= DEFAULT_BLOCK_INSNS && !again_knows(m, how->pc) && !m->verify &&
+           !log_on(&m->log, LOG_IR, how->pc);
 }
 
 // As compile(). HOST_UNSUPPORTED: there is no room for it in the tables of direct blocks.
@@ -309,10 +311,12 @@ static HostError make_directly(Machine *m, const GuestLift *how, uint32_t key, B
     HostError e = m->host->direct(m->host_ctx, &m->region, &code, out, say, &saying, &m->err);
     if (e != HOST_OK) return meta_trim(&m->meta, b), e;
     block_describe(m, b, how->pc, saying.made.size_bytes, saying.made.n_insns, out);
+    b->direct = true;
     uint16_t *behind = keep_tables(out, b);
     meta_trim(&m->meta, m->count ? direct_segment_ends(&saying.made, behind) : behind);
     if (!keep_traps(m, out, b)) return HOST_NO_ROOM;
     block_end(m, b, keep, out, &code);
+    m->stats.ir_insts += saying.made.n_ir_insts;
     if (log_on(&m->log, LOG_GUEST, how->pc)) log_guest_code(m, b->pc, b->n_insns, b->size_bytes);
     *made = b;
     return HOST_OK;

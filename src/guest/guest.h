@@ -64,6 +64,7 @@ typedef struct GuestLinuxAbi {
 enum { GUEST_MOST_SEGMENTS = 8 };
 typedef struct GuestDirect {
     uint32_t n_insns, size_bytes, n_segments;
+    uint32_t n_ir_insts; // of what was lifted in between
     uint16_t segment_insns[GUEST_MOST_SEGMENTS];
 } GuestDirect;
 

@@ -19,6 +19,7 @@ static void region_begin(DirectLift *l, const GuestLift *how) {
 
 static void region_end(DirectLift *l) {
     ir_block_end(l->l.r);
+    l->n_ir_insts += l->l.r->n_insts;
     l->say->region(l->d, l->l.r);
     l->open = false;
 }
@@ -159,5 +160,6 @@ void a64_direct_block(const GuestLift *how, IrRegion *r, Direct *d, GuestDirect 
     if (counted) d->ops->counted(d, counted, n - first);
     made->segment_insns[made->n_segments++] = (uint16_t)(n - first);
     made->n_insns = n;
+    made->n_ir_insts = l->n_ir_insts;
     made->size_bytes = code ? at : 4;
 }

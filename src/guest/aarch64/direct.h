@@ -13,6 +13,7 @@ struct DirectLift {
     Direct *d;
     Lift l;    // of what is lifted in between; pc, ended, extend, join and turns count for both
     bool open; // a region is under way
+    uint32_t n_ir_insts;
 };
 
 static inline bool direct_has(const DirectLift *l, uint64_t features) {

@@ -1,0 +1,81 @@
+// again.c - code that runs again and again, and is no loop, is made again with care.
+//
+// New code is said directly (ir/direct.h): made in half the time, but 5 to 25 % slower than what
+// the host makes of a region. Loops become hot (hot.c). Interpreters and recursion do not: what
+// leads back there are indirect jumps and returns. When such code is seen again, and the program
+// has run for long enough, all code is dropped. What was there already is now lifted as a whole
+// when it runs again; what runs for the first time is said directly, as before.
+#include "engine/engine.h"
+#include "engine/persist.h"
+
+#include <time.h>
+
+enum { SEEN_AGAIN = 2, MOST_TIMES = 4, KNOWN_BITS = 1 << 20 };
+
+// Which pcs had blocks: a bit each, by hash. Others may share it, and are made with more care then.
+struct Again {
+    uint64_t known[KNOWN_BITS / 64];
+    bool all; // they did: some were kept, and most of those nobody has asked for
+    uint32_t n_seen, n_times;
+    double last_s; // CPU time of the process
+};
+
+static uint32_t bit_of(uint64_t pc) {
+    return (uint32_t)(pc * 0x9e3779b97f4a7c15ull >> 32) % KNOWN_BITS;
+}
+
+bool again_new(Machine *m) {
+    return (m->again = pages_reserve(ALIGN_UP(sizeof *m->again, 4096)));
+}
+
+void again_free(Machine *m) {
+    if (m->again) pages_free(m->again, ALIGN_UP(sizeof *m->again, 4096));
+}
+
+bool again_knows(const Machine *m, uint64_t pc) {
+    const struct Again *a = m->again;
+    if (!a->n_times) return false;
+    uint32_t bit = bit_of(pc);
+    return a->all || a->known[bit / 64] >> (bit % 64) & 1;
+}
+
+static double cpu_seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+// A third of all code may have to be made again, and some tenth of the time is won: in as much time
+// as has passed so far that must come back. (Of images only what was asked for is counted, a
+// hundredth or so of what ran.)
+static bool pays(const Machine *m, double now) {
+    const double seconds_each_insn = 60e-9, won = 0.08, insns_each_loaded = 100;
+    double insns = (double)m->stats.guest_insns + insns_each_loaded * (double)m->stats.loaded;
+    return (now - m->again->last_s) * won > insns * seconds_each_insn * (m->again->n_times + 1);
+}
+
+void again_note(Machine *m) {
+    struct Again *a = m->again;
+    for (uint32_t i = block_table_made(m->blocks); i--;) {
+        uint32_t bit = bit_of(block_table_nth(m->blocks, i)->pc);
+        a->known[bit / 64] |= 1ull << (bit % 64);
+    }
+    a->all |= m->stats.loaded > 0;
+    a->n_times++;
+    a->n_seen = 0;
+    a->last_s = cpu_seconds();
+}
+
+void again_seen(Vcpu *v, const Block *b) {
+    Machine *m = v->m;
+    struct Again *a = m->again;
+    if (!(b->direct || b->loaded) || a->n_times == MOST_TIMES) return;
+    if (++a->n_seen < SEEN_AGAIN || !pays(m, cpu_seconds())) return;
+    a->n_seen = 0; // so nobody else does while the lock is free
+    pthread_mutex_unlock(&m->lock);
+    persist_save(m); // what was made until now is of use to the next run
+    pthread_mutex_lock(&m->lock);
+    persist_close(m);
+    again_note(m);
+    machine_flush(m, v);
+}
