@@ -74,7 +74,7 @@ programs: all
 # The same programs, with all code made as hot code is.
 hot: all
 	@tests/programs/run.py --dragoman $(DRAGOMAN) --build $(BUILD) --single-tier hot \
-	    --skip '^(bad|option|loops-)' $(TEST_FLAGS)
+	    --skip '^(again|bad|option|loops-)' $(TEST_FLAGS)
 
 # Debian's programs of every kind at their usual work; fetches about 500 MB the first time.
 test-programs: setup

@@ -234,6 +234,7 @@ void dgm_machine_stats(const dgm_machine *m, dgm_stats *out) {
                        .loaded = s->loaded,
                        .hot = s->hot,
                        .homes_changed = s->rehomed,
+                       .made_again = s->again,
                        .invalidations = s->invalidations,
                        .flushes = s->flushes,
                        .fp_traps = m->m->fp_traps};

@@ -99,6 +99,7 @@ typedef struct dgm_stats {
     uint64_t hot;                // of blocks: made anew because they proved to be hot
     uint64_t
         homes_changed; // times that other registers got host registers, and all code was made anew
+    uint64_t made_again; // times that all code was made again, with care, for it ran on and on
     uint64_t invalidations, flushes; // blocks forgotten; times the whole code cache was emptied
     uint64_t fp_traps;               // rare floating point found by exceptions of the host's FPU
 } dgm_stats;

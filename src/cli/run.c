@@ -464,6 +464,7 @@ static void print_stats(const dgm_machine *m, uint64_t cpu_ns) {
     fprintf(stderr, "loaded_blocks %llu\n", (unsigned long long)s.loaded);
     fprintf(stderr, "hot_blocks %llu\n", (unsigned long long)s.hot);
     fprintf(stderr, "homes_changed %llu\n", (unsigned long long)s.homes_changed);
+    fprintf(stderr, "made_again %llu\n", (unsigned long long)s.made_again);
     fprintf(stderr, "invalidations %llu\n", (unsigned long long)s.invalidations);
     fprintf(stderr, "flushes %llu\n", (unsigned long long)s.flushes);
     fprintf(stderr, "fp_traps %llu\n", (unsigned long long)s.fp_traps);

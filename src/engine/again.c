@@ -10,12 +10,11 @@
 
 #include <time.h>
 
-enum { SEEN_AGAIN = 2, MOST_TIMES = 4, KNOWN_BITS = 1 << 20 };
+enum { SEEN_AGAIN = 2, MOST_TIMES = 4, KNOWN_BITS = 1 << 22 };
 
 // Which pcs had blocks: a bit each, by hash. Others may share it, and are made with more care then.
 struct Again {
     uint64_t known[KNOWN_BITS / 64];
-    bool all; // they did: some were kept, and most of those nobody has asked for
     uint32_t n_seen, n_times;
     double last_s; // CPU time of the process
 };
@@ -33,10 +32,8 @@ void again_free(Machine *m) {
 }
 
 bool again_knows(const Machine *m, uint64_t pc) {
-    const struct Again *a = m->again;
-    if (!a->n_times) return false;
     uint32_t bit = bit_of(pc);
-    return a->all || a->known[bit / 64] >> (bit % 64) & 1;
+    return m->again->n_times && m->again->known[bit / 64] >> (bit % 64) & 1;
 }
 
 static double cpu_seconds(void) {
@@ -54,13 +51,16 @@ static bool pays(const Machine *m, double now) {
     return (now - m->again->last_s) * won > insns * seconds_each_insn * (m->again->n_times + 1);
 }
 
+static void know(void *again, uint64_t pc) {
+    struct Again *a = again;
+    uint32_t bit = bit_of(pc);
+    a->known[bit / 64] |= 1ull << (bit % 64);
+}
+
 void again_note(Machine *m) {
     struct Again *a = m->again;
-    for (uint32_t i = block_table_made(m->blocks); i--;) {
-        uint32_t bit = bit_of(block_table_nth(m->blocks, i)->pc);
-        a->known[bit / 64] |= 1ull << (bit % 64);
-    }
-    a->all |= m->stats.loaded > 0;
+    for (uint32_t i = block_table_made(m->blocks); i--;) know(a, block_table_nth(m->blocks, i)->pc);
+    images_pcs(m, know, a);
     a->n_times++;
     a->n_seen = 0;
     a->last_s = cpu_seconds();
@@ -75,7 +75,7 @@ void again_seen(Vcpu *v, const Block *b) {
     pthread_mutex_unlock(&m->lock);
     persist_save(m); // what was made until now is of use to the next run
     pthread_mutex_lock(&m->lock);
-    persist_close(m);
     again_note(m);
     machine_flush(m, v);
+    m->stats.again++;
 }

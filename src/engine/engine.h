@@ -121,6 +121,7 @@ typedef struct MachineStats {
     uint64_t loaded;  // blocks that came from the cache on disk
     uint64_t hot;     // blocks of the second effort (hot.c)
     uint64_t rehomed; // times that other registers got homes (homes.c)
+    uint64_t again;   // times that all code was made again (again.c)
 } MachineStats;
 
 // Which of the two efforts a machine makes: both, or for tests only one, or both while other
@@ -451,6 +452,7 @@ void images_invalidate(Machine *m, uint64_t lo, uint64_t hi);
 // Jumps of images to their barred block there go to this one instead. Lock held.
 void images_relink(Machine *m, Block *to);
 void images_forget(Machine *m);
-void machine_flush(Machine *m, Vcpu *self); // lock held
+void images_pcs(const Machine *m, void (*fn)(void *ctx, uint64_t pc), void *ctx); // of all blocks
+void machine_flush(Machine *m, Vcpu *self);                                       // lock held
 
 #endif

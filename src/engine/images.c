@@ -294,6 +294,15 @@ void images_invalidate(Machine *m, uint64_t lo, uint64_t hi) {
     }
 }
 
+void images_pcs(const Machine *m, void (*fn)(void *ctx, uint64_t pc), void *ctx) {
+    uint32_t n = m->images ? atomic_load(&m->images->n) : 0;
+    for (uint32_t k = 0; k < n; k++) {
+        const Image *i = &m->images->at[k];
+        const CacheBlock *c = blocks_of(i->body), *end = c + i->body->n_blocks;
+        for (; c < end; c++) fn(ctx, i->lo + c->pc);
+    }
+}
+
 void images_forget(Machine *m) {
     uint8_t *end = (uint8_t *)ALIGN_DOWN((uintptr_t)m->cache_cold, 4096);
     if (m->images) atomic_store(&m->images->n, 0);

@@ -136,7 +136,7 @@ static bool is_plain(uint32_t mode) {
 }
 
 bool persist_wants(const Machine *m, uint64_t pc, uint32_t mode) {
-    return m->persist && is_plain(mode) && module_of(m->persist, pc);
+    return m->persist && is_plain(mode) && !again_knows(m, pc) && module_of(m->persist, pc);
 }
 
 // ---- loading ----

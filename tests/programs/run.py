@@ -259,6 +259,11 @@ def c_tests():
                            ("sse", "--single-tier=hot", "--host-limit", "avx512,avx2,avx,bmi,fma,sse4,fp16,fptraps")):
         yield Test("loops-" + name, "c", ["loops"], options=options, slow=True,
                    err={"both": rb"(?m)^hot_blocks [1-9]", "restless": rb"(?m)^homes_changed [1-9]\d"}.get(name))
+    # Recursion is made again with care; signals and another thread do not see it.
+    yield Test("again", "c", ["again"], options=("--stats",), status=0, err=rb"(?m)^made_again [1-9]",
+               out=text("thread 0: agrees", "thread 1: agrees", "signals came"))
+    yield Test("again-cold", "c", ["again"], options=("--stats", "--single-tier=cold"), status=0, err=rb"(?m)^made_again 0$",
+               out=text("thread 0: agrees", "thread 1: agrees", "signals came"))
     # Rare floating point traps, but not all the time; usual one never does.
     for name, kind, traps in (("rare-often", "6", rb"\d{1,3}"), ("rare-never", "0", b"0")):
         yield Test(name, "c", ["rare", kind, "2000"], options=("--stats",), status=0, err=rb"(?m)^fp_traps " + traps + b"$")
@@ -394,7 +399,7 @@ def compile_c(folder):
     os.makedirs(folder, exist_ok=True)
     cc, common = "aarch64-linux-gnu-gcc", ["-std=gnu17", "-w", "-pthread"]
     jobs = []
-    for name in C_PROGRAMS + ["exits", "flushes"]:
+    for name in C_PROGRAMS + ["again", "exits", "flushes"]:
         jobs += [(name, "static", ["-O2", "-static"]), (name, "dynamic", ["-O2"])]
     jobs += [("codegen", "static-pie", ["-O2", "-static-pie", "-fPIE"]), ("vectors", "O0", ["-O0", "-static"])]
     gone = os.path.join(folder, "libgone.so")
