@@ -1,10 +1,10 @@
 // again.c - code that runs again and again, and is no loop, is made again with care.
 //
-// New code is said directly (ir/direct.h): made in half the time, but 5 to 25 % slower than what
-// the host makes of a region. Loops become hot (hot.c). Interpreters and recursion do not: what
-// leads back there are indirect jumps and returns. When such code is seen again, and the program
-// has run for long enough, all code is dropped. What was there already is now lifted as a whole
-// when it runs again; what runs for the first time is said directly, as before.
+// Where much code is new it is said directly (ir/direct.h): made in half the time, but 5 to 25 %
+// slower than what the host makes of a region. Loops become hot (hot.c). Interpreters and recursion
+// do not: what leads back there are indirect jumps and returns. When such code is seen again, and
+// the program has run for long enough, all code is dropped. What was there already is now lifted as
+// a whole when it runs again, and so is what is new while little is: it is of steady work.
 #include "engine/engine.h"
 #include "engine/persist.h"
 
@@ -17,6 +17,10 @@ struct Again {
     uint64_t known[KNOWN_BITS / 64];
     uint32_t n_seen, n_times;
     double last_s; // CPU time of the process
+    // How much is made: since when is counted, how much it was then, and what the last count said.
+    int64_t since_ns;
+    uint64_t insns_then;
+    bool calm;
 };
 
 static uint32_t bit_of(uint64_t pc) {
@@ -34,6 +38,28 @@ void again_free(Machine *m) {
 bool again_knows(const Machine *m, uint64_t pc) {
     uint32_t bit = bit_of(pc);
     return m->again->n_times && m->again->known[bit / 64] >> (bit % 64) & 1;
+}
+
+// A twentieth of the time would go into lifting and compiling: then there is more to win by less of
+// that. (Time is the wall's, in steps of the kernel's, for the CPU's takes a system call; who waits
+// is calm.)
+static bool much_is_new(Machine *m) {
+    enum { INTERVAL_NS = 8000000, NS_EACH_INSN = 210, PART = 20 };
+    struct Again *a = m->again;
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
+    int64_t now_ns = t.tv_sec * 1000000000 + t.tv_nsec, passed_ns = now_ns - a->since_ns;
+    if (!a->since_ns || passed_ns >= INTERVAL_NS) {
+        uint64_t insns = m->stats.guest_insns - a->insns_then;
+        a->calm = a->since_ns && insns * NS_EACH_INSN * PART < (uint64_t)passed_ns;
+        a->since_ns = now_ns;
+        a->insns_then = m->stats.guest_insns;
+    }
+    return !a->calm;
+}
+
+bool again_soon_is_better(Machine *m, uint64_t pc) {
+    return much_is_new(m) && !again_knows(m, pc);
 }
 
 static double cpu_seconds(void) {

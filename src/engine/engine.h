@@ -395,6 +395,8 @@ void again_free(Machine *m);
 void again_seen(Vcpu *v, const Block *b);
 void again_note(Machine *m); // the code cache is about to be flushed, to be made anew with care
 bool again_knows(const Machine *m, uint64_t pc); // there was a block then
+// Is a new block at pc better made soon than well?
+bool again_soon_is_better(Machine *m, uint64_t pc);
 
 // ---- homes.c ----
 // In a signal handler: the block at pc runs. True: v is to leave it and come to homes_consider().

@@ -284,12 +284,11 @@ static void say(void *saying, Direct *d) {
     s->m->guest->direct(s->how, &s->m->region, d, &s->made);
 }
 
-// Cold code that nobody watches and that runs for the first time. (Who wants to see the IR sees
-// it.)
-static bool goes_directly(const Machine *m, const GuestLift *how) {
+// Cold code that nobody watches and that may run once only. (Who wants to see the IR sees it.)
+static bool goes_directly(Machine *m, const GuestLift *how) {
     return m->guest->direct && m->host->direct && !how->hot && !how->watch && !how->budget &&
-           how->max_insns <= DEFAULT_BLOCK_INSNS && !again_knows(m, how->pc) && !m->verify &&
-           !log_on(&m->log, LOG_IR, how->pc);
+           how->max_insns <= DEFAULT_BLOCK_INSNS && !m->verify &&
+           !log_on(&m->log, LOG_IR, how->pc) && again_soon_is_better(m, how->pc);
 }
 
 // As compile(). HOST_UNSUPPORTED: there is no room for it in the tables of direct blocks.

@@ -125,16 +125,34 @@ static void instruction(DirectLift *l, const GuestLift *how) {
     lift_row(&l->l, row);
 }
 
+// A segment's count stands at its start, and is given the number when it has ended.
+typedef struct Segment {
+    uint8_t *counted; // NULL: nobody counts
+    uint32_t first;
+} Segment;
+
+static void segment_begin(Segment *s, DirectLift *l, const GuestLift *how, uint32_t n) {
+    s->counted = how->count ? l->say->count(l->d) : NULL;
+    s->first = n;
+}
+
+static void segment_end(const Segment *s, DirectLift *l, GuestDirect *made, uint32_t n) {
+    if (l->open) region_end(l);
+    if (s->counted) l->say->counted(l->d, s->counted, n - s->first);
+    made->segment_insns[made->n_segments++] = (uint16_t)(n - s->first);
+}
+
 void a64_direct_block(const GuestLift *how, IrRegion *r, Direct *d, GuestDirect *made) {
     DirectLift lift = {.say = d->ops, .d = d}, *l = &lift;
     l->l = lift_begin(r, how);
     d->flags = A64_NZCV;
     d->pc = how->pc;
     *made = (GuestDirect){0};
-    uint32_t bytes = 0, n = 0, first = 0;
+    uint32_t bytes = 0, n = 0;
     const uint8_t *code = lift_fetch(how, &bytes);
     if (code && may_loop(code, bytes)) d->ops->poll(d);
-    uint8_t *counted = how->count ? d->ops->count(d) : NULL;
+    Segment segment;
+    segment_begin(&segment, l, how, 0);
     if (!code) {
         region_begin(l, how);
         lift_unreadable(&l->l);
@@ -148,17 +166,12 @@ void a64_direct_block(const GuestLift *how, IrRegion *r, Direct *d, GuestDirect 
         l->l.pc += 4;
         if (!l->l.turns) continue;
         l->l.turns = false;
-        if (l->open) region_end(l);
-        if (counted) d->ops->counted(d, counted, n - first);
-        made->segment_insns[made->n_segments++] = (uint16_t)(n - first);
-        if (counted) counted = d->ops->count(d);
-        first = n;
+        segment_end(&segment, l, made, n);
+        segment_begin(&segment, l, how, n);
     }
     if (n) n -= l->l.not_executed;
-    if (l->open) region_end(l);
+    segment_end(&segment, l, made, n);
     if (!l->l.ended) d->ops->exit(d, l->l.pc);
-    if (counted) d->ops->counted(d, counted, n - first);
-    made->segment_insns[made->n_segments++] = (uint16_t)(n - first);
     made->n_insns = n;
     made->n_ir_insts = l->n_ir_insts;
     made->size_bytes = code ? at : 4;

@@ -7,7 +7,7 @@
 
 // ---- registers ----
 
-void direct_fetch(X86 *x, DirectReg r, unsigned t) {
+void x86_direct_fetch(X86 *x, DirectReg r, unsigned t) {
     int lodging = direct_lodging(x, r);
     if (r == DIRECT_ZERO)
         mov_imm(x, t, 0);
@@ -17,7 +17,7 @@ void direct_fetch(X86 *x, DirectReg r, unsigned t) {
         mov_load(x, 64, t, direct_field(x, r));
 }
 
-void direct_put_away(X86 *x, DirectReg r, unsigned from) {
+void x86_direct_put_away(X86 *x, DirectReg r, unsigned from) {
     int lodging = direct_lodging(x, r);
     if (r == DIRECT_ZERO) return;
     if (lodging >= 0)
@@ -36,7 +36,7 @@ static bool take_back_set(X86Direct *d, DirectReg r, uint64_t *value) {
     return true;
 }
 
-void direct_set(Direct *base, DirectReg r, uint64_t v) {
+void x86_direct_set(Direct *base, DirectReg r, uint64_t v) {
     X86Direct *d = x86_direct(base);
     X86 *x = &d->x;
     if (r == DIRECT_ZERO) return;
@@ -49,20 +49,20 @@ void direct_set(Direct *base, DirectReg r, uint64_t v) {
         vec_op(x, V_pxor, (unsigned)lodging, (unsigned)lodging, vrm_reg((unsigned)lodging), 0);
     } else {
         mov_imm(x, reg, v);
-        if (reg == RAX) direct_put_away(x, r, RAX);
+        if (reg == RAX) x86_direct_put_away(x, r, RAX);
     }
     d->set_reg = r;
     d->set_value = v;
     d->set_end = x->at;
 }
 
-void direct_set16(Direct *base, DirectReg r, bool wide, unsigned at, uint16_t v) {
+void x86_direct_set16(Direct *base, DirectReg r, bool wide, unsigned at, uint16_t v) {
     X86Direct *d = x86_direct(base);
     X86 *x = &d->x;
     uint64_t keep = ~((uint64_t)0xffff << at), known;
     if (!wide) keep &= UINT32_MAX;
     if (take_back_set(d, r, &known)) {
-        direct_set(base, r, (known & keep) | (uint64_t)v << at);
+        x86_direct_set(base, r, (known & keep) | (uint64_t)v << at);
         return;
     }
     direct_flags_go(d);
@@ -87,12 +87,12 @@ static void move(X86 *x, DirectReg r, DirectReg n, bool wide) {
 
 // ---- add, subtract, logic ----
 
-void direct_add(Direct *base, DirectReg r, DirectReg n, bool wide, int32_t k) {
+void x86_direct_add(Direct *base, DirectReg r, DirectReg n, bool wide, int32_t k) {
     X86Direct *d = x86_direct(base);
     X86 *x = &d->x;
     uint64_t known;
     if (n == r && wide && take_back_set(d, r, &known)) {
-        direct_set(base, r, known + (uint64_t)(int64_t)k);
+        x86_direct_set(base, r, known + (uint64_t)(int64_t)k);
         return;
     }
     if (!k) {
@@ -173,7 +173,7 @@ static void three_operands(X86 *x, int w, Alu op, unsigned to, unsigned a, unsig
     }
 }
 
-void direct_alu(Direct *base, DirectAlu how, DirectReg r, DirectReg n, DirectReg m) {
+void x86_direct_alu(Direct *base, DirectAlu how, DirectReg r, DirectReg n, DirectReg m) {
     X86Direct *d = x86_direct(base);
     X86 *x = &d->x;
     int w = how.wide ? 64 : 32;
@@ -210,13 +210,13 @@ static void compare_imm(X86 *x, int w, DirectReg n, int32_t k) {
         test_rr(x, w, a, a);
 }
 
-void direct_alu_imm(Direct *base, DirectAlu how, DirectReg r, DirectReg n, uint64_t k) {
+void x86_direct_alu_imm(Direct *base, DirectAlu how, DirectReg r, DirectReg n, uint64_t k) {
     X86Direct *d = x86_direct(base);
     X86 *x = &d->x;
     int w = how.wide ? 64 : 32;
     int32_t imm;
     if (n == DIRECT_ZERO && !how.flags && how.op >= DIRECT_OR) {
-        direct_set(base, r, how.wide ? k : (uint32_t)k);
+        x86_direct_set(base, r, how.wide ? k : (uint32_t)k);
         return;
     }
     if (!how.flags) direct_flags_go(d);
@@ -241,8 +241,8 @@ void direct_alu_imm(Direct *base, DirectAlu how, DirectReg r, DirectReg n, uint6
 
 // ---- shifts, fields, multiplication ----
 
-void direct_bits(Direct *base, DirectReg r, DirectReg n, bool wide, bool sign, unsigned up,
-                 unsigned down) {
+void x86_direct_bits(Direct *base, DirectReg r, DirectReg n, bool wide, bool sign, unsigned up,
+                     unsigned down) {
     X86Direct *d = x86_direct(base);
     X86 *x = &d->x;
     int w = wide ? 64 : 32, left = w - (int)up;
@@ -267,8 +267,8 @@ void direct_bits(Direct *base, DirectReg r, DirectReg n, bool wide, bool sign, u
     direct_put(x, r, to);
 }
 
-void direct_shift(Direct *base, DirectShift kind, bool wide, DirectReg r, DirectReg n,
-                  DirectReg m) {
+void x86_direct_shift(Direct *base, DirectShift kind, bool wide, DirectReg r, DirectReg n,
+                      DirectReg m) {
     static const uint8_t shifts[] = {SH_SHL, SH_SHR, SH_SAR, SH_ROR};
     X86Direct *d = x86_direct(base);
     X86 *x = &d->x;
@@ -288,7 +288,8 @@ static void narrowed(X86 *x, const DirectMul *how, DirectReg r, unsigned t) {
         mov_rr(x, how->narrow ? 32 : 64, t, from);
 }
 
-void direct_mul(Direct *base, DirectMul how, DirectReg r, DirectReg n, DirectReg m, DirectReg a) {
+void x86_direct_mul(Direct *base, DirectMul how, DirectReg r, DirectReg n, DirectReg m,
+                    DirectReg a) {
     X86Direct *d = x86_direct(base);
     X86 *x = &d->x;
     int w = how.wide ? 64 : 32;
@@ -301,11 +302,11 @@ void direct_mul(Direct *base, DirectMul how, DirectReg r, DirectReg n, DirectReg
     direct_put(x, r, RAX);
 }
 
-void direct_select(Direct *base, DirectSelect how, DirectReg r, DirectReg n, DirectReg m) {
+void x86_direct_select(Direct *base, DirectSelect how, DirectReg r, DirectReg n, DirectReg m) {
     X86Direct *d = x86_direct(base);
     X86 *x = &d->x;
     int w = how.wide ? 64 : 32;
-    unsigned cc = direct_condition(d, (IrCond)how.cond);
+    unsigned cc = x86_direct_condition(d, (IrCond)how.cond);
     if (n == DIRECT_ZERO && m == DIRECT_ZERO && how.plus_one && !how.invert) {
         setcc(x, cc ^ 1, RAX);
         movzx_rr(x, 8, RAX, RAX);

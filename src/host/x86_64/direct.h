@@ -36,13 +36,14 @@ static inline int direct_lodging(const X86 *x, DirectReg r) {
 static inline Mem direct_field(const X86 *x, DirectReg r) {
     return mem_state((int32_t)x->h->fields[r].offset - STATE_BIAS);
 }
-void direct_fetch(X86 *x, DirectReg r, unsigned t);       // to t, from where it is
-void direct_put_away(X86 *x, DirectReg r, unsigned from); // from a register that is not its home
+void x86_direct_fetch(X86 *x, DirectReg r, unsigned t); // to t, from where it is
+void x86_direct_put_away(X86 *x, DirectReg r,
+                         unsigned from); // from a register that is not its home
 // The register that r is in: its home, else t. EFLAGS are kept.
 static inline unsigned direct_use(X86 *x, DirectReg r, unsigned t) {
     int home = direct_home(x, r);
     if (home >= 0) return (unsigned)home;
-    direct_fetch(x, r, t);
+    x86_direct_fetch(x, r, t);
     return t;
 }
 // The register to make r in: its home, else t; then direct_put() brings it where it belongs.
@@ -53,16 +54,16 @@ static inline unsigned direct_def(const X86 *x, DirectReg r, unsigned t) {
 static inline void direct_put(X86 *x, DirectReg r, unsigned from) {
     int home = direct_home(x, r);
     if (home < 0)
-        direct_put_away(x, r, from);
+        x86_direct_put_away(x, r, from);
     else
         mov_rr(x, 64, (unsigned)home, from);
 }
 
 // ---- condition flags ----
-void direct_store_flags(X86Direct *d);
+void x86_direct_store_flags(X86Direct *d);
 // State has them from here on: somebody may look.
 static inline void direct_flags_asked(X86Direct *d) {
-    if (d->to_store) direct_store_flags(d);
+    if (d->to_store) x86_direct_store_flags(d);
 }
 // EFLAGS are about to be changed.
 static inline void direct_flags_go(X86Direct *d) {
@@ -74,25 +75,27 @@ static inline void direct_flags_are(X86Direct *d) {
     d->in_eflags = d->to_store = true;
 }
 // The host's condition code for a guest's; takes rax and rcx, and EFLAGS when they are not these.
-unsigned direct_condition(X86Direct *d, IrCond cond);
+unsigned x86_direct_condition(X86Direct *d, IrCond cond);
 
-void direct_record_fault(X86Direct *d); // direct_ctl.c: of the instruction that is written next
+void x86_direct_record_fault(X86Direct *d); // direct_ctl.c: of the instruction that is written next
 
 // ---- the operations (direct.c, direct_mem.c; the rest is in direct_ctl.c) ----
-void direct_set(Direct *, DirectReg d, uint64_t v);
-void direct_set16(Direct *, DirectReg d, bool wide, unsigned at, uint16_t v);
-void direct_add(Direct *, DirectReg d, DirectReg n, bool wide, int32_t k);
-void direct_alu(Direct *, DirectAlu how, DirectReg d, DirectReg n, DirectReg m);
-void direct_alu_imm(Direct *, DirectAlu how, DirectReg d, DirectReg n, uint64_t k);
-void direct_bits(Direct *, DirectReg d, DirectReg n, bool wide, bool sign, unsigned up,
-                 unsigned down);
-void direct_shift(Direct *, DirectShift kind, bool wide, DirectReg d, DirectReg n, DirectReg m);
-void direct_mul(Direct *, DirectMul how, DirectReg d, DirectReg n, DirectReg m, DirectReg a);
-void direct_select(Direct *, DirectSelect how, DirectReg d, DirectReg n, DirectReg m);
-void direct_load(Direct *, DirectAccess how, DirectReg t, const DirectAddr *at);
-void direct_store(Direct *, DirectAccess how, DirectReg t, const DirectAddr *at);
-void direct_load_pair(Direct *, DirectAccess how, DirectReg t, DirectReg u, const DirectAddr *at);
-void direct_store_pair(Direct *, DirectAccess how, DirectReg t, DirectReg u, const DirectAddr *at);
+void x86_direct_set(Direct *, DirectReg d, uint64_t v);
+void x86_direct_set16(Direct *, DirectReg d, bool wide, unsigned at, uint16_t v);
+void x86_direct_add(Direct *, DirectReg d, DirectReg n, bool wide, int32_t k);
+void x86_direct_alu(Direct *, DirectAlu how, DirectReg d, DirectReg n, DirectReg m);
+void x86_direct_alu_imm(Direct *, DirectAlu how, DirectReg d, DirectReg n, uint64_t k);
+void x86_direct_bits(Direct *, DirectReg d, DirectReg n, bool wide, bool sign, unsigned up,
+                     unsigned down);
+void x86_direct_shift(Direct *, DirectShift kind, bool wide, DirectReg d, DirectReg n, DirectReg m);
+void x86_direct_mul(Direct *, DirectMul how, DirectReg d, DirectReg n, DirectReg m, DirectReg a);
+void x86_direct_select(Direct *, DirectSelect how, DirectReg d, DirectReg n, DirectReg m);
+void x86_direct_load(Direct *, DirectAccess how, DirectReg t, const DirectAddr *at);
+void x86_direct_store(Direct *, DirectAccess how, DirectReg t, const DirectAddr *at);
+void x86_direct_load_pair(Direct *, DirectAccess how, DirectReg t, DirectReg u,
+                          const DirectAddr *at);
+void x86_direct_store_pair(Direct *, DirectAccess how, DirectReg t, DirectReg u,
+                           const DirectAddr *at);
 extern const DirectOps x86_direct_ops;
 
 #endif

@@ -2,7 +2,7 @@
 #include "host/x86_64/direct.h"
 #include "host/x86_64/stubs.h"
 
-void direct_record_fault(X86Direct *d) {
+void x86_direct_record_fault(X86Direct *d) {
     HostOutput *out = d->x.out;
     if (UNLIKELY(out->n_faults == HOST_DIRECT_FAULTS)) {
         d->x.overflow = true;
@@ -19,13 +19,13 @@ static Mem flags_mem(const X86Direct *d) {
     return direct_field(&d->x, d->base.flags);
 }
 
-void direct_store_flags(X86Direct *d) {
+void x86_direct_store_flags(X86Direct *d) {
     x86_flags_as_value(&d->x);
     mov_store(&d->x, 32, flags_mem(d), RAX);
     d->to_store = false;
 }
 
-unsigned direct_condition(X86Direct *d, IrCond cond) {
+unsigned x86_direct_condition(X86Direct *d, IrCond cond) {
     static const uint8_t of_cmp[] = {
         [IR_C_EQ] = CC_E, [IR_C_NE] = CC_NE, [IR_C_CS] = CC_AE, [IR_C_CC] = CC_B,
         [IR_C_MI] = CC_S, [IR_C_PL] = CC_NS, [IR_C_VS] = CC_O,  [IR_C_VC] = CC_NO,
@@ -40,7 +40,7 @@ unsigned direct_condition(X86Direct *d, IrCond cond) {
 static void compare_if(X86Direct *d, DirectCompareIf how, DirectReg n, DirectReg m, unsigned imm) {
     X86 *x = &d->x;
     int w = how.wide ? 64 : 32;
-    unsigned cc = direct_condition(d, (IrCond)how.cond);
+    unsigned cc = x86_direct_condition(d, (IrCond)how.cond);
     uint32_t otherwise = ir_flags_from_nzcv((uint32_t)how.nzcv << 28);
     mov_store_imm(x, 32, flags_mem(d), (int32_t)otherwise);
     uint8_t *over = jcc_short(x, cc ^ 1);
@@ -82,7 +82,7 @@ static bool has_links(X86Direct *d) {
 static void direct_exit_if(Direct *base, IrCond cond, uint64_t pc) {
     X86Direct *d = x86_direct(base);
     direct_flags_asked(d);
-    unsigned cc = direct_condition(d, cond);
+    unsigned cc = x86_direct_condition(d, cond);
     if (has_links(d)) x86_jump_to_link(&d->x, (int)cc, pc);
 }
 
@@ -161,7 +161,7 @@ static void direct_call_ind(Direct *base, DirectReg link, uint64_t back, DirectR
 
 static void direct_poll(Direct *base) {
     X86Direct *d = x86_direct(base);
-    direct_record_fault(d);
+    x86_direct_record_fault(d);
     mov_load(&d->x, 32, RAX, mem_state(HOT_DISP(poll)));
 }
 
@@ -238,21 +238,21 @@ const DirectOps x86_direct_ops = {
     .poll = direct_poll,
     .count = direct_count,
     .counted = direct_counted,
-    .set = direct_set,
-    .set16 = direct_set16,
-    .add = direct_add,
-    .alu = direct_alu,
-    .alu_imm = direct_alu_imm,
-    .field = direct_bits,
-    .shift = direct_shift,
-    .mul = direct_mul,
-    .select = direct_select,
+    .set = x86_direct_set,
+    .set16 = x86_direct_set16,
+    .add = x86_direct_add,
+    .alu = x86_direct_alu,
+    .alu_imm = x86_direct_alu_imm,
+    .field = x86_direct_bits,
+    .shift = x86_direct_shift,
+    .mul = x86_direct_mul,
+    .select = x86_direct_select,
     .compare_if = direct_compare_if,
     .compare_imm_if = direct_compare_imm_if,
-    .load = direct_load,
-    .store = direct_store,
-    .load_pair = direct_load_pair,
-    .store_pair = direct_store_pair,
+    .load = x86_direct_load,
+    .store = x86_direct_store,
+    .load_pair = x86_direct_load_pair,
+    .store_pair = x86_direct_store_pair,
     .exit_if = direct_exit_if,
     .exit_if_zero = direct_exit_if_zero,
     .exit_if_bit = direct_exit_if_bit,

@@ -34,17 +34,17 @@ static void load_to(X86Direct *d, DirectAccess how, unsigned reg, Mem m) {
     static const uint16_t plain[] = {0x0FB6, 0x0FB7, 0x8B, 0x8B}, sign[] = {0x0FBE, 0x0FBF, 0x63};
     unsigned log2 = (unsigned)__builtin_ctz(how.bytes);
     int w = how.sign == 64 || how.bytes == 8 ? 64 : 32;
-    direct_record_fault(d);
+    x86_direct_record_fault(d);
     op_rm(&d->x, 0, w, how.sign ? sign[log2] : plain[log2], reg, m, false);
 }
 
 static void load_vec_to(X86Direct *d, unsigned bytes, unsigned reg, Mem m) {
-    direct_record_fault(d);
+    x86_direct_record_fault(d);
     vec_op(&d->x, bytes == 16 ? V_movups : bytes == 8 ? V_movq : V_movd_xr, reg, 0, vrm_of(m), 0);
 }
 
 static void store_vec_from(X86Direct *d, unsigned bytes, unsigned reg, Mem m) {
-    direct_record_fault(d);
+    x86_direct_record_fault(d);
     vec_op(&d->x,
            bytes == 16  ? V_movups_st
            : bytes == 8 ? V_movq_st
@@ -77,12 +77,12 @@ static void store_one(X86Direct *d, DirectAccess how, DirectReg t, Mem m) {
         return;
     }
     if (t == DIRECT_ZERO) {
-        direct_record_fault(d);
+        x86_direct_record_fault(d);
         mov_store_imm(x, how.bytes * 8, m, 0);
         return;
     }
     unsigned reg = direct_use(x, t, RAX);
-    direct_record_fault(d);
+    x86_direct_record_fault(d);
     mov_store(x, how.bytes * 8, m, reg);
 }
 
@@ -111,7 +111,7 @@ static void store_vec(X86Direct *d, DirectAccess how, DirectReg t, Mem m) {
 
 // ---- the operations ----
 
-void direct_load(Direct *base, DirectAccess how, DirectReg t, const DirectAddr *at) {
+void x86_direct_load(Direct *base, DirectAccess how, DirectReg t, const DirectAddr *at) {
     X86Direct *d = x86_direct(base);
     direct_flags_asked(d);
     Mem m = address(&d->x, at);
@@ -122,7 +122,7 @@ void direct_load(Direct *base, DirectAccess how, DirectReg t, const DirectAddr *
     write_back(&d->x, at, m);
 }
 
-void direct_store(Direct *base, DirectAccess how, DirectReg t, const DirectAddr *at) {
+void x86_direct_store(Direct *base, DirectAccess how, DirectReg t, const DirectAddr *at) {
     X86Direct *d = x86_direct(base);
     direct_flags_asked(d);
     Mem m = address(&d->x, at);
@@ -134,8 +134,8 @@ void direct_store(Direct *base, DirectAccess how, DirectReg t, const DirectAddr 
 }
 
 // The first value waits until the second is there too.
-void direct_load_pair(Direct *base, DirectAccess how, DirectReg t, DirectReg u,
-                      const DirectAddr *at) {
+void x86_direct_load_pair(Direct *base, DirectAccess how, DirectReg t, DirectReg u,
+                          const DirectAddr *at) {
     X86Direct *d = x86_direct(base);
     X86 *x = &d->x;
     direct_flags_asked(d);
@@ -157,8 +157,8 @@ void direct_load_pair(Direct *base, DirectAccess how, DirectReg t, DirectReg u,
     write_back(x, at, m);
 }
 
-void direct_store_pair(Direct *base, DirectAccess how, DirectReg t, DirectReg u,
-                       const DirectAddr *at) {
+void x86_direct_store_pair(Direct *base, DirectAccess how, DirectReg t, DirectReg u,
+                           const DirectAddr *at) {
     X86Direct *d = x86_direct(base);
     direct_flags_asked(d);
     Mem m = address(&d->x, at), second = behind(m, how.bytes);
