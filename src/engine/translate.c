@@ -1,5 +1,6 @@
-// translate.c - from a guest pc to a block of host code: lift, verify, compile, enter into the
-// table. Everything here runs with Machine.lock held, on the machine's one workbench region.
+// translate.c - from a guest pc to a block of host code: lift, verify, compile, or say directly
+// what may run once only; enter into the table. Everything here runs with Machine.lock held, on the
+// machine's one workbench region.
 #include "engine/engine.h"
 #include "engine/persist.h"
 #include "memory/space.h"

@@ -637,7 +637,7 @@ def main():
     p.add_argument("--host", help="passed on as --host=HOST")
     p.add_argument("--single-tier", choices=("cold", "hot", "restless"), help="passed on")
     p.add_argument("--only", default="", metavar="REGEX")
-    p.add_argument("--skip", metavar="REGEX", help="tests to leave out")
+    p.add_argument("--skip", metavar="REGEX", action="append", default=[], help="tests to leave out; each counts")
     p.add_argument("--jobs", type=int, default=2)
     p.add_argument("--timeout", type=float, default=60, metavar="SECONDS")
     p.add_argument("--verbose", "-v", action="store_true", help="a line for each test")
@@ -652,7 +652,7 @@ def main():
         bless(runner)
         return
     tests = [t for part in (c_tests, option_tests, unimp_tests, bad_tests, busybox_tests, root_tests) for t in part()]
-    tests = [t for t in tests if re.search(args.only, t.name) and not (args.skip and re.search(args.skip, t.name))]
+    tests = [t for t in tests if re.search(args.only, t.name) and not any(re.search(s, t.name) for s in args.skip)]
     count = {"pass": 0, "fail": 0, "skip": 0}
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
         for test, result in zip(tests, pool.map(runner.run, tests)):

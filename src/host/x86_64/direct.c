@@ -104,6 +104,8 @@ void x86_direct_add(Direct *base, DirectReg r, DirectReg n, bool wide, int32_t k
     direct_put(x, r, to);
 }
 
+static const uint8_t shifts[] = {SH_SHL, SH_SHR, SH_SAR, SH_ROR}; // by DirectShift
+
 // m as `how` wants it; t takes it when it is not what its register holds. shifted: by lea instead.
 static unsigned operand(X86 *x, const DirectAlu *how, DirectReg m, unsigned t, bool shifted) {
     int w = how->wide ? 64 : 32;
@@ -117,7 +119,6 @@ static unsigned operand(X86 *x, const DirectAlu *how, DirectReg m, unsigned t, b
         movzx_rr(x, how->narrow, t, from);
     else
         mov_rr(x, 64, t, from);
-    static const uint8_t shifts[] = {SH_SHL, SH_SHR, SH_SAR, SH_ROR};
     if (amount) shift_i(x, w, shifts[how->shift], t, amount);
     if (how->invert) unary(x, w, 2, t); // not
     return t;
@@ -269,7 +270,6 @@ void x86_direct_bits(Direct *base, DirectReg r, DirectReg n, bool wide, bool sig
 
 void x86_direct_shift(Direct *base, DirectShift kind, bool wide, DirectReg r, DirectReg n,
                       DirectReg m) {
-    static const uint8_t shifts[] = {SH_SHL, SH_SHR, SH_SAR, SH_ROR};
     X86Direct *d = x86_direct(base);
     X86 *x = &d->x;
     direct_flags_go(d);

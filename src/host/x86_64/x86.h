@@ -3,7 +3,8 @@
 // Two passes. analyse.c walks the region backwards: drops dead code, finds every value's last use,
 // decides what is fused (addresses, comparisons) and in which home a value would best be made. Then
 // host.c walks forwards, and for each instruction a selection function (sel_*.c) asks alloc.c for
-// registers and emits code, in one go.
+// registers and emits code, in one go. What may run once only comes without IR, and is written as
+// it is said (direct.c): the same conventions, neither pass.
 //
 // Registers. rbp: guest state + STATE_BIAS. rsp: the return prediction stack (sel_ctl.c), a
 // multiple of 16 at block boundaries; calls of C switch to C's own. rax rcx rdx r11: temporaries.
