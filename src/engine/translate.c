@@ -144,14 +144,18 @@ static void *with_room(void *table, uint32_t *cap, uint32_t n, size_t item) {
     return bigger;
 }
 
+static bool trap_room(Machine *m, uint32_t n) {
+    HostTrap *traps = with_room(m->traps, &m->cap_traps, n, sizeof *traps);
+    if (traps) m->traps = traps;
+    return traps || !n;
+}
+
 // For the traps of a region (an op may become a loop with two), and what its exits leave in flags.
 static bool workbench_room(Machine *m, const IrRegion *r) {
-    uint32_t n_traps = r->fp_traps ? 2 * r->n_fp : 0, n_made = r->hot ? r->n_exits : 0;
-    HostTrap *traps = with_room(m->traps, &m->cap_traps, n_traps, sizeof *traps);
-    if (traps) m->traps = traps;
+    uint32_t n_made = r->hot ? r->n_exits : 0;
     IrFlagsMade *made = with_room(m->made, &m->cap_made, n_made, sizeof *made);
     if (made) m->made = made;
-    return (traps || !n_traps) && (made || !n_made);
+    return trap_room(m, r->fp_traps ? 2 * r->n_fp : 0) && (made || !n_made);
 }
 
 static bool reloc_room(Machine *m) {
@@ -295,11 +299,7 @@ static bool goes_directly(Machine *m, const GuestLift *how) {
 // As compile(). HOST_UNSUPPORTED: there is no room for it in the tables of direct blocks.
 static HostError make_directly(Machine *m, const GuestLift *how, uint32_t key, Block **made,
                                HostOutput *out) {
-    if (m->cap_traps < HOST_DIRECT_TRAPS || !reloc_room(m)) {
-        HostTrap *traps = with_room(m->traps, &m->cap_traps, HOST_DIRECT_TRAPS, sizeof *traps);
-        if (!traps || !reloc_room(m)) return no_memory(m, how->pc);
-        m->traps = traps;
-    }
+    if (!trap_room(m, HOST_DIRECT_TRAPS) || !reloc_room(m)) return no_memory(m, how->pc);
     bool keep = persist_wants(m, how->pc, key);
     BlockRoom most = {HOST_DIRECT_LINKS, HOST_DIRECT_FAULTS, GUEST_MOST_SEGMENTS};
     Saying saying = {.m = m, .how = how};

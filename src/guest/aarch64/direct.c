@@ -125,6 +125,8 @@ static void instruction(DirectLift *l, const GuestLift *how) {
     lift_row(&l->l, row);
 }
 
+_Static_assert((int)LIFT_MAX_SEGMENTS < (int)GUEST_MOST_SEGMENTS, "the last ends with the block");
+
 // A segment's count stands at its start, and is given the number when it has ended.
 typedef struct Segment {
     uint8_t *counted; // NULL: nobody counts
