@@ -62,12 +62,6 @@ bool again_soon_is_better(Machine *m, uint64_t pc) {
     return much_is_new(m) && !again_knows(m, pc);
 }
 
-static double cpu_seconds(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
 // A third of all code may have to be made again, and some tenth of the time is won: in as much time
 // as has passed so far that must come back. (Of images only what was asked for is counted, a
 // hundredth or so of what ran.)
@@ -83,25 +77,26 @@ static void know(void *again, uint64_t pc) {
     a->known[bit / 64] |= 1ull << (bit % 64);
 }
 
-void again_note(Machine *m) {
+void again_from_nothing(Vcpu *v) {
+    Machine *m = v->m;
     struct Again *a = m->again;
+    pthread_mutex_unlock(&m->lock);
+    persist_save(m); // what was made until now is of use to the next run
+    pthread_mutex_lock(&m->lock);
     for (uint32_t i = block_table_made(m->blocks); i--;) know(a, block_table_nth(m->blocks, i)->pc);
     images_pcs(m, know, a);
     a->n_times++;
     a->n_seen = 0;
-    a->last_s = cpu_seconds();
+    a->last_s = engine_cpu_seconds();
+    machine_flush(m, v);
 }
 
 void again_seen(Vcpu *v, const Block *b) {
     Machine *m = v->m;
     struct Again *a = m->again;
     if (!(b->direct || b->loaded) || a->n_times == MOST_TIMES) return;
-    if (++a->n_seen < SEEN_AGAIN || !pays(m, cpu_seconds())) return;
+    if (++a->n_seen < SEEN_AGAIN || !pays(m, engine_cpu_seconds())) return;
     a->n_seen = 0; // so nobody else does while the lock is free
-    pthread_mutex_unlock(&m->lock);
-    persist_save(m); // what was made until now is of use to the next run
-    pthread_mutex_lock(&m->lock);
-    again_note(m);
-    machine_flush(m, v);
+    again_from_nothing(v);
     m->stats.again++;
 }

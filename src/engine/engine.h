@@ -311,6 +311,11 @@ static inline uint64_t engine_now_ns(void) {
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
+static inline double engine_cpu_seconds(void) { // of the process
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
 static inline const uint8_t *block_entry(const Machine *m, const Block *b) {
     return m->cache + b->entry;
 }
@@ -388,12 +393,15 @@ void hot_forget(Machine *m, const Block *b);
 // Numbers what HostOutput.made says of the links of a block.
 void hot_note_contexts(Machine *m, Block *b, const IrFlagsMade *made);
 const IrFlagsMade *hot_context(const Machine *m, uint32_t context);
+
 // ---- again.c ----
 bool again_new(Machine *m);
 void again_free(Machine *m);
 // b was seen again, and is on no loop. May flush the code cache. Lock held, but not throughout.
 void again_seen(Vcpu *v, const Block *b);
-void again_note(Machine *m); // the code cache is about to be flushed, to be made anew with care
+// Keeps what was made, and flushes the code cache: what was there is made anew with care. Lock
+// held, but not throughout.
+void again_from_nothing(Vcpu *v);
 bool again_knows(const Machine *m, uint64_t pc); // there was a block then
 // Is a new block at pc better made soon than well?
 bool again_soon_is_better(Machine *m, uint64_t pc);

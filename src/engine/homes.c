@@ -9,7 +9,6 @@
 #include "engine/persist.h"
 
 #include <stdlib.h>
-#include <time.h>
 
 enum { FIRST_SAMPLES = 32, MOST_ROOTS = 12, MOST_NEAR = 32, MOST_CHANGES = 4 };
 
@@ -173,9 +172,7 @@ static double covered(const Machine *m, const double *use, const uint16_t *ints)
 static bool pays(const Machine *m, double more) {
     const double seconds_each_insn = 300e-9;
     double least = m->homes->n_changes ? 0.1 : 0.05;
-    struct timespec t;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-    double so_far = (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+    double so_far = engine_cpu_seconds();
     double insns = (double)m->stats.guest_insns + 4.0 * (double)m->stats.loaded;
     return more >= least && so_far * more / 2 > 2 * insns * seconds_each_insn;
 }
@@ -185,12 +182,8 @@ static void change(Vcpu *v, const uint16_t *ints) {
     struct Homes *h = m->homes;
     h->n_changes++; // so nobody else does while the lock is free
     memcpy(h->ints, ints, sizeof h->ints);
-    pthread_mutex_unlock(&m->lock);
-    persist_save(m); // what was made until now is of use to the next run
-    pthread_mutex_lock(&m->lock);
+    again_from_nothing(v);
     persist_close(m);
-    again_note(m);
-    machine_flush(m, v);
     HostCode stubs = {.at = m->cache, .end = m->cache_end};
     m->host->rehome(m->host_ctx, h->ints, m->guest->hot.n_ints, &stubs);
     for (Vcpu *each = m->vcpus; each; each = each->next)

@@ -16,7 +16,7 @@ One row is one encoding, on one line (a line that ends in a backslash goes on in
   options   =lifter    the function lift_<lifter> serves this row (default: the row's own name)
             key=value  a constant, given to the lifter like a field
             !          allocated, but not implemented: decodes, and traps with IR_TRAP_UNIMPLEMENTED
-    +          the function direct_<lifter> says it directly as well (ir/direct.h)
+            +          the function direct_<lifter> says it directly as well (ir/direct.h)
             : expr     (last) constraint over the row's fields: C operators, `a -> b` (if a then b),
                        and `;` between several. Where it is false the row does not match and less
                        specific rows are tried.
@@ -26,7 +26,8 @@ containing the other's are an error, unless one of them has a constraint.
 
 Output: PREFIX = a64 gives enum A64Row (A64_ROW_none = 0), structs of arguments (one per set of
 fields; Args_<lifter> names the lifter's), prototypes of lifters, a64_decode(), a64_lift_row(),
-a64_direct_row(), a64_is_direct[] and a64_rows[] (see guest/decode.h). All rows of one lifter share one struct; what a row lacks is 0.
+a64_direct_row(), a64_is_direct[] and a64_rows[] (see guest/decode.h). All rows of one lifter share
+one struct; what a row lacks is 0.
 
 Where to start reading: parse_row(), then patterns(), then Trie, then write_c().
 """

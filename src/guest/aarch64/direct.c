@@ -6,14 +6,14 @@
 #include "guest/aarch64/direct.h"
 
 #include "engine/vcpu.h"
+
 // ---- what is lifted in between ----
 
 static void region_begin(DirectLift *l, const GuestLift *how) {
     IrRegion *r = l->l.r;
     ir_region_reset(r, how->pc);
     r->fp_traps = how->mode & MODE_FP_TRAPS;
-    r->fp_exact = how->mode & 1;
-    ir_block_begin(r, how->pc);
+    lift_region_begin(r, how);
     l->open = true;
 }
 

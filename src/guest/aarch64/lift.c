@@ -34,6 +34,12 @@ const uint8_t *lift_fetch(const GuestLift *how, uint32_t *bytes) {
     return how->fetch(how->fetch_ctx, pc, 4);
 }
 
+void lift_region_begin(IrRegion *r, const GuestLift *how) {
+    r->fp_exact = how->mode & 1;
+    r->fp_rules = IR_FP_ARM;
+    ir_block_begin(r, how->pc);
+}
+
 Lift lift_begin(IrRegion *r, const GuestLift *how) {
     return (Lift){.r = r,
                   .pc = how->pc,
@@ -73,9 +79,7 @@ static bool goes_on_watched(const GuestLift *how, const Segment *s, uint32_t n) 
 
 void a64_lift_block(IrRegion *r, const GuestLift *how) {
     Lift l = lift_begin(r, how);
-    r->fp_exact = how->mode & 1;
-    r->fp_rules = IR_FP_ARM;
-    ir_block_begin(r, how->pc);
+    lift_region_begin(r, how);
     r->kept[0] = A64_KEPT_A;
     r->kept[1] = A64_KEPT_B;
     if (how->flags) ir_make_flags(r, how->flags);

@@ -38,6 +38,8 @@ struct Lift {
 
 // ---- the block loop's parts (lift.c) ----
 Lift lift_begin(IrRegion *r, const GuestLift *how);
+// A region is empty: its rules and its one block.
+void lift_region_begin(IrRegion *r, const GuestLift *how);
 // The code from how->pc on, at most to the end of its page; NULL when none can be read.
 const uint8_t *lift_fetch(const GuestLift *how, uint32_t *bytes);
 // The instruction that starts at l->pc, of this row.

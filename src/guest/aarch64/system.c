@@ -91,33 +91,18 @@ bool a64_hint_is_nop(const Args_hint *a) {
 // HINT #<imm>; NOP, YIELD, WFE, WFI, SEV, BTI, PACIASP, XPACLRI...
 bool lift_hint(Lift *l, const Args_hint *a) {
     HintNumber h = (HintNumber)(a->crm << 3 | a->op2);
-    switch (h) {
-    case HINT_YIELD:
-    case HINT_WFE:
-    case HINT_WFI: lift_trap(l, IR_TRAP_YIELD, 0, l->pc + 4); break;
-    case HINT_MARK_BEGIN:
-    case HINT_MARK_END:
-        if (l->watch) lift_trap(l, IR_TRAP_YIELD, 0, l->pc + 4);
-        break;
-    case HINT_XPACLRI:
-        if (lift_has(l, A64_FEAT(pauth))) lift_put_reg(l, 30, lift_strip(l, lift_x(l, 30)));
-        break;
-    case HINT_PACIA1716:
-    case HINT_PACIB1716:
-    case HINT_AUTIA1716:
-    case HINT_AUTIB1716:
-    case HINT_PACIAZ:
-    case HINT_PACIASP:
-    case HINT_PACIBZ:
-    case HINT_PACIBSP:
-    case HINT_AUTIAZ:
-    case HINT_AUTIASP:
-    case HINT_AUTIBZ:
-    case HINT_AUTIBSP:
-        if (lift_has(l, A64_FEAT(pauth))) pauth_hint(l, h);
-        break;
-    }
-    return true; // all others, allocated or not, are NOPs
+    bool mark = h == HINT_MARK_BEGIN || h == HINT_MARK_END;
+    if (mark && l->watch) lift_trap(l, IR_TRAP_YIELD, 0, l->pc + 4);
+    if (a64_hint_is_nop(a)) return true; // allocated or not
+    if (h <= HINT_WFI)
+        lift_trap(l, IR_TRAP_YIELD, 0, l->pc + 4);
+    else if (!lift_has(l, A64_FEAT(pauth)))
+        return true;
+    else if (h == HINT_XPACLRI)
+        lift_put_reg(l, 30, lift_strip(l, lift_x(l, 30)));
+    else
+        pauth_hint(l, h);
+    return true;
 }
 
 // WFET, WFIT <Xt>: waking up early is allowed

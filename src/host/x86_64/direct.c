@@ -111,12 +111,8 @@ static unsigned operand(X86 *x, const DirectAlu *how, DirectReg m, unsigned t, b
     int w = how->wide ? 64 : 32;
     unsigned from = direct_use(x, m, t), amount = shifted ? 0 : how->amount;
     if (!(amount | how->narrow | how->invert)) return from;
-    if (how->narrow == 32 && !how->sign)
-        mov_rr(x, 32, t, from);
-    else if (how->narrow && how->sign)
-        movsx_rr(x, w, how->narrow, t, from);
-    else if (how->narrow)
-        movzx_rr(x, how->narrow, t, from);
+    if (how->narrow)
+        direct_extend(x, w, how->narrow, how->sign, t, from);
     else
         mov_rr(x, 64, t, from);
     if (amount) shift_i(x, w, shifts[how->shift], t, amount);
@@ -199,7 +195,7 @@ static bool as_imm32(bool wide, uint64_t k, int32_t *imm) {
     return !wide || (int64_t)k == *imm;
 }
 
-static void compare_imm(X86 *x, int w, DirectReg n, int32_t k) {
+void x86_direct_compare_imm(X86 *x, int w, DirectReg n, int32_t k) {
     if (n != DIRECT_ZERO && direct_home(x, n) < 0 && direct_lodging(x, n) < 0) {
         alu_mi(x, w, ALU_CMP, direct_field(x, n), k);
         return;
@@ -223,7 +219,7 @@ void x86_direct_alu_imm(Direct *base, DirectAlu how, DirectReg r, DirectReg n, u
     if (!how.flags) direct_flags_go(d);
     bool small = as_imm32(how.wide, k, &imm);
     if (small && r == DIRECT_ZERO && how.op == DIRECT_SUB) {
-        compare_imm(x, w, n, imm);
+        x86_direct_compare_imm(x, w, n, imm);
     } else if (small && r == DIRECT_ZERO && how.op == DIRECT_AND) {
         test_ri(x, w, direct_use(x, n, RAX), imm);
     } else {
@@ -254,12 +250,8 @@ void x86_direct_bits(Direct *base, DirectReg r, DirectReg n, bool wide, bool sig
     bool extends = up == down && (left == 8 || left == 16 || left == 32);
     if (!extends) direct_flags_go(d);
     unsigned from = direct_use(x, n, RAX), to = direct_def(x, r, RAX);
-    if (extends && sign) {
-        movsx_rr(x, w, left, to, from);
-    } else if (extends && left == 32) {
-        mov_rr(x, 32, to, from);
-    } else if (extends) {
-        movzx_rr(x, left, to, from);
+    if (extends) {
+        direct_extend(x, w, left, sign, to, from);
     } else {
         mov_rr(x, 64, to, from);
         if (up) shift_i(x, w, SH_SHL, to, up);
@@ -282,10 +274,10 @@ void x86_direct_shift(Direct *base, DirectShift kind, bool wide, DirectReg r, Di
 
 static void narrowed(X86 *x, const DirectMul *how, DirectReg r, unsigned t) {
     unsigned from = direct_use(x, r, t);
-    if (how->narrow && how->sign)
-        movsx_rr(x, 64, 32, t, from);
+    if (how->narrow)
+        direct_extend(x, 64, how->narrow, how->sign, t, from);
     else
-        mov_rr(x, how->narrow ? 32 : 64, t, from);
+        mov_rr(x, 64, t, from);
 }
 
 void x86_direct_mul(Direct *base, DirectMul how, DirectReg r, DirectReg n, DirectReg m,

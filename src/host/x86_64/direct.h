@@ -59,6 +59,16 @@ static inline void direct_put(X86 *x, DirectReg r, unsigned from) {
         mov_rr(x, 64, (unsigned)home, from);
 }
 
+// d = the low 8, 16 or 32 bits of s, extended to w. EFLAGS are kept.
+static inline void direct_extend(X86 *x, int w, int bits, bool sign, unsigned d, unsigned s) {
+    if (sign)
+        movsx_rr(x, w, bits, d, s);
+    else if (bits == 32)
+        mov_rr(x, 32, d, s);
+    else
+        movzx_rr(x, bits, d, s);
+}
+
 // ---- condition flags ----
 void x86_direct_store_flags(X86Direct *d);
 // State has them from here on: somebody may look.
@@ -74,6 +84,8 @@ static inline void direct_flags_go(X86Direct *d) {
 static inline void direct_flags_are(X86Direct *d) {
     d->in_eflags = d->to_store = true;
 }
+// EFLAGS of cmp r, k.
+void x86_direct_compare_imm(X86 *x, int w, DirectReg r, int32_t k);
 // The host's condition code for a guest's; takes rax and rcx, and EFLAGS when they are not these.
 unsigned x86_direct_condition(X86Direct *d, IrCond cond);
 

@@ -89,14 +89,8 @@ static void direct_exit_if(Direct *base, IrCond cond, uint64_t pc) {
 static void direct_exit_if_zero(Direct *base, DirectReg n, bool wide, bool not_zero, uint64_t pc) {
     X86Direct *d = x86_direct(base);
     X86 *x = &d->x;
-    int w = wide ? 64 : 32;
     direct_flags_go(d);
-    if (n != DIRECT_ZERO && direct_home(x, n) < 0 && direct_lodging(x, n) < 0) {
-        alu_mi(x, w, ALU_CMP, direct_field(x, n), 0);
-    } else {
-        unsigned reg = direct_use(x, n, RAX);
-        test_rr(x, w, reg, reg);
-    }
+    x86_direct_compare_imm(x, wide ? 64 : 32, n, 0);
     if (has_links(d)) x86_jump_to_link(x, not_zero ? CC_NE : CC_E, pc);
 }
 

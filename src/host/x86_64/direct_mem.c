@@ -8,10 +8,7 @@ static Mem address(X86 *x, const DirectAddr *at) {
     Mem m = {.base = (int8_t)direct_use(x, at->base, RCX), .index = -1, .disp = at->disp};
     if (at->index == DIRECT_ZERO) return m;
     unsigned index = direct_use(x, at->index, RDX);
-    if (at->narrow && at->sign)
-        movsx_rr(x, 64, 32, RDX, index);
-    else if (at->narrow)
-        mov_rr(x, 32, RDX, index);
+    if (at->narrow) direct_extend(x, 64, at->narrow, at->sign, RDX, index);
     m.index = (int8_t)(at->narrow ? RDX : index);
     m.scale = at->scale;
     return m;
@@ -111,26 +108,22 @@ static void store_vec(X86Direct *d, DirectAccess how, DirectReg t, Mem m) {
 
 // ---- the operations ----
 
-void x86_direct_load(Direct *base, DirectAccess how, DirectReg t, const DirectAddr *at) {
-    X86Direct *d = x86_direct(base);
+typedef void Access(X86Direct *d, DirectAccess how, DirectReg t, Mem m);
+
+static void access_at(X86Direct *d, Access *access, DirectAccess how, DirectReg t,
+                      const DirectAddr *at) {
     direct_flags_asked(d);
     Mem m = address(&d->x, at);
-    if (how.vector)
-        load_vec(d, how, t, m);
-    else
-        load_one(d, how, t, m);
+    access(d, how, t, m);
     write_back(&d->x, at, m);
 }
 
+void x86_direct_load(Direct *base, DirectAccess how, DirectReg t, const DirectAddr *at) {
+    access_at(x86_direct(base), how.vector ? load_vec : load_one, how, t, at);
+}
+
 void x86_direct_store(Direct *base, DirectAccess how, DirectReg t, const DirectAddr *at) {
-    X86Direct *d = x86_direct(base);
-    direct_flags_asked(d);
-    Mem m = address(&d->x, at);
-    if (how.vector)
-        store_vec(d, how, t, m);
-    else
-        store_one(d, how, t, m);
-    write_back(&d->x, at, m);
+    access_at(x86_direct(base), how.vector ? store_vec : store_one, how, t, at);
 }
 
 // The first value waits until the second is there too.
@@ -162,12 +155,8 @@ void x86_direct_store_pair(Direct *base, DirectAccess how, DirectReg t, DirectRe
     X86Direct *d = x86_direct(base);
     direct_flags_asked(d);
     Mem m = address(&d->x, at), second = behind(m, how.bytes);
-    if (how.vector) {
-        store_vec(d, how, t, m);
-        store_vec(d, how, u, second);
-    } else {
-        store_one(d, how, t, m);
-        store_one(d, how, u, second);
-    }
+    Access *store = how.vector ? store_vec : store_one;
+    store(d, how, t, m);
+    store(d, how, u, second);
     write_back(&d->x, at, m);
 }

@@ -26,7 +26,6 @@
 #include "engine/vcpu.h"
 #include "host/host.h"
 #include "host/x86_64/emit_vec.h"
-#include "ir/direct.h"
 
 enum { RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14, R15 };
 typedef struct Mem {    // [base + index << scale + disp]
@@ -409,13 +408,14 @@ const V128 *x86_pool_at(const HostCtx *h, const void *address);
 const V128 *x86_pool_get(HostCtx *h, uint64_t lo, uint64_t hi);
 void x86_record_fault(X86 *x); // the access that is emitted next can fault
 HostLink *x86_new_link(X86 *x, uint64_t target_pc);
-// sel_ctl.c: the dispatcher is told of the link; a jump in cold code that the link patches, to what
-// follows until then.
-// A jump to the guest's target_pc that a link patches, on cc (-1: always; nothing follows it); the
-// same by a call, which returns to x->call_return; and to the guest pc in a register, t being free.
+// sel_ctl.c. A jump to the guest's target_pc that a link patches, on cc (-1: always; nothing
+// follows it); the same by a call, which returns to x->call_return; and to the guest pc in a
+// register, t being free.
 void x86_jump_to_link(X86 *x, int cc, uint64_t target_pc);
 void x86_call_link(X86 *x, uint64_t target_pc);
 void x86_exit_indirect(X86 *x, IrJumpKind kind, unsigned pc, unsigned t);
+// The dispatcher is told of the link; a jump in cold code that the link patches, to what follows
+// until then.
 void x86_leave_by(X86 *x, const HostLink *l);
 void x86_jump_here(X86 *x, HostLink *l);
 void x86_emit_counted(X86 *x, HostLink *l); // sel_ctl.c: to where it leads while it is counted
