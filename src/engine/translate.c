@@ -365,6 +365,15 @@ static bool lift_and_show(Machine *m, GuestLift *how, Observed *seen) {
     return true;
 }
 
+// Builds with assertions check every region, as tools have woven it.
+static bool checks_ir(const Machine *m) {
+#ifdef NDEBUG
+    return m->verify;
+#else
+    return true;
+#endif
+}
+
 // The region at how->pc on the workbench, as the attached tools want it. NULL with a message.
 static IrRegion *lift(Machine *m, GuestLift *how, Observed *seen) {
     IrRegion *r = &m->region;
@@ -378,7 +387,7 @@ static IrRegion *lift(Machine *m, GuestLift *how, Observed *seen) {
     if (log_on(&m->log, LOG_GUEST, how->pc)) log_guest_code(m, r->pc, r->n_insns, r->size_bytes);
     if (log_on(&m->log, LOG_IR, how->pc)) log_ir(m, r);
     DgmErr why;
-    if (!m->verify || ir_verify(r, &why)) return r;
+    if (!checks_ir(m) || ir_verify(r, &why)) return r;
     return err_set(&m->err, -EINVAL, "translating %#lx: bad IR: %s", how->pc, why.text), NULL;
 }
 
