@@ -230,10 +230,11 @@ static Block *block_begin(Machine *m, uint64_t pc, bool keep, BlockRoom most, Ho
 }
 
 static void block_describe(const Machine *m, Block *b, uint64_t pc, uint32_t size_bytes,
-                           uint32_t n_insns, const HostOutput *out) {
+                           uint32_t n_insns, const HostOutput *out, bool direct) {
     *b = (Block){.pc = pc,
                  .entry = (uint32_t)((const uint8_t *)out->entry - m->cache),
                  .code_bytes = out->code_bytes,
+                 .direct = direct,
                  .size_bytes = (uint16_t)size_bytes,
                  .n_insns = (uint16_t)n_insns,
                  .n_links = (uint16_t)out->n_links,
@@ -266,7 +267,7 @@ static HostError compile(Machine *m, const IrRegion *r, uint32_t key, const Obse
     out->counts = counts;
     HostError e = m->host->compile(m->host_ctx, r, &code, out, &m->err);
     if (e != HOST_OK) return e;
-    block_describe(m, b, r->pc, r->size_bytes, r->n_insns, out);
+    block_describe(m, b, r->pc, r->size_bytes, r->n_insns, out, false);
     uint16_t *behind = keep_tables(out, b);
     meta_trim(&m->meta, m->count ? segment_ends(r, behind) : behind);
     if (!keep_traps(m, out, b) || !keep_undo(m, seen, b) || !keep_link_counts(m, counts, b))
@@ -310,8 +311,7 @@ static HostError make_directly(Machine *m, const GuestLift *how, uint32_t key, B
     m->region.mark_all = false;
     HostError e = m->host->direct(m->host_ctx, &m->region, &code, out, say, &saying, &m->err);
     if (e != HOST_OK) return meta_trim(&m->meta, b), e;
-    block_describe(m, b, how->pc, saying.made.size_bytes, saying.made.n_insns, out);
-    b->direct = true;
+    block_describe(m, b, how->pc, saying.made.size_bytes, saying.made.n_insns, out, true);
     uint16_t *behind = keep_tables(out, b);
     meta_trim(&m->meta, m->count ? direct_segment_ends(&saying.made, behind) : behind);
     if (!keep_traps(m, out, b)) return HOST_NO_ROOM;
@@ -473,7 +473,7 @@ static Block *translate(Vcpu *v, uint64_t pc, uint32_t mode, uint32_t max_insns,
     if (how.hot) hot_note_contexts(m, b, out.made);
     m->stats.guest_insns += b->n_insns;
     m->stats.guest_bytes += b->size_bytes;
-    m->stats.host_bytes += b->code_bytes + out.cold_bytes;
+    m->stats.host_bytes += out.code_bytes + out.cold_bytes;
     if (log_on(&m->log, LOG_HOST, pc)) log_host_code(m, b, &out);
     return b;
 }

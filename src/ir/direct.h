@@ -19,7 +19,7 @@
 
 // A guest register: its field, or one that reads as zero and is not written.
 typedef uint8_t DirectReg;
-enum { DIRECT_ZERO = 0xff };
+enum { DIRECT_ZERO = IR_MAX_FIELDS - 1 };
 
 typedef enum DirectOp { DIRECT_ADD, DIRECT_SUB, DIRECT_AND, DIRECT_OR, DIRECT_XOR } DirectOp;
 typedef enum DirectShift { DIRECT_SHL, DIRECT_SHR, DIRECT_SAR, DIRECT_ROR } DirectShift;
@@ -55,11 +55,10 @@ typedef struct DirectMul {
     bool sign;
 } DirectMul;
 
-typedef struct DirectAccess {
-    uint8_t bytes; // 1, 2, 4, 8; of vectors 4, 8, 16, zeros above them
-    bool vector;
-    uint8_t sign; // of loads: 64 or 32 bits that the value's sign fills, zeros above them; 0: zeros
-} DirectAccess;
+// Log2 of the bytes: 0..3, of vectors 2..4. What a load leaves above them is zeros, but for the
+// value's sign in 64 bits or in 32.
+typedef uint8_t DirectAccess;
+enum { DIRECT_LOG2 = 7, DIRECT_SIGN_64 = 8, DIRECT_SIGN_32 = 16, DIRECT_VECTOR = 32 };
 
 typedef struct DirectAddr { // base + (index << scale) + disp
     DirectReg base, index;  // index: DIRECT_ZERO when there is none
@@ -83,20 +82,23 @@ typedef struct DirectOps {
     // 16 bits at bit `at` become v.
     void (*set16)(Direct *, DirectReg d, bool wide, unsigned at, uint16_t v);
     void (*add)(Direct *, DirectReg d, DirectReg n, bool wide, int32_t k); // no flags
-    void (*alu)(Direct *, DirectAlu how, DirectReg d, DirectReg n, DirectReg m);
-    void (*alu_imm)(Direct *, DirectAlu how, DirectReg d, DirectReg n, uint64_t k);
+    void (*alu)(Direct *, const DirectAlu *how, DirectReg d, DirectReg n, DirectReg m);
+    void (*alu_imm)(Direct *, const DirectAlu *how, DirectReg d, DirectReg n, uint64_t k);
     // n << up, then >> down, logical or (sign) arithmetic: both below the width.
     void (*field)(Direct *, DirectReg d, DirectReg n, bool wide, bool sign, unsigned up,
                   unsigned down);
     // By m modulo the width.
     void (*shift)(Direct *, DirectShift kind, bool wide, DirectReg d, DirectReg n, DirectReg m);
-    void (*mul)(Direct *, DirectMul how, DirectReg d, DirectReg n, DirectReg m, DirectReg a);
-    void (*select)(Direct *, DirectSelect how, DirectReg d, DirectReg n, DirectReg m);
-    void (*compare_if)(Direct *, DirectCompareIf how, DirectReg n, DirectReg m);
-    void (*compare_imm_if)(Direct *, DirectCompareIf how, DirectReg n, unsigned m);
+    void (*mul)(Direct *, const DirectMul *how, DirectReg d, DirectReg n, DirectReg m, DirectReg a);
+    void (*select)(Direct *, const DirectSelect *how, DirectReg d, DirectReg n, DirectReg m);
+    void (*compare_if)(Direct *, const DirectCompareIf *how, DirectReg n, DirectReg m);
+    void (*compare_imm_if)(Direct *, const DirectCompareIf *how, DirectReg n, unsigned m);
 
-    void (*load)(Direct *, DirectAccess how, DirectReg t, const DirectAddr *at);
-    void (*store)(Direct *, DirectAccess how, DirectReg t, const DirectAddr *at);
+    // At base + disp, which most are; by an address of any kind.
+    void (*load)(Direct *, DirectAccess how, DirectReg t, DirectReg base, int32_t disp);
+    void (*store)(Direct *, DirectAccess how, DirectReg t, DirectReg base, int32_t disp);
+    void (*load_by)(Direct *, DirectAccess how, DirectReg t, const DirectAddr *at);
+    void (*store_by)(Direct *, DirectAccess how, DirectReg t, const DirectAddr *at);
     // Of t at the address and u right behind it. Both loads come before either register changes.
     void (*load_pair)(Direct *, DirectAccess how, DirectReg t, DirectReg u, const DirectAddr *at);
     void (*store_pair)(Direct *, DirectAccess how, DirectReg t, DirectReg u, const DirectAddr *at);

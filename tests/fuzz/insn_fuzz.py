@@ -85,7 +85,8 @@ def build(with_x86):
     gen = f'{ROOT}/src/guest/decode_gen.py'
     if newer(f'{OUT}/decode_a64.c', decs + [gen, __file__]):
         run_tool([sys.executable, gen, '--prefix', 'a64', '--header', f'{OUT}/decode_a64.h', '--source',
-                  f'{OUT}/decode_a64.c', '--include', 'guest/aarch64/direct.h'] + decs)
+                  f'{OUT}/decode_a64.c', '--direct', f'{OUT}/decode_a64_direct.h',
+                  '--include', 'guest/aarch64/lift.h'] + decs)
     folders = ['base', 'ir', 'guest', 'guest/aarch64', 'host/interp'] + (['host/x86_64'] if with_x86 else [])
     sources = [s for f in folders for s in glob.glob(f'{ROOT}/src/{f}/*.c')]
     sources += [f'{OUT}/decode_a64.c', f'{HERE}/insn_host.c']

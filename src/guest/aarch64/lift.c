@@ -40,14 +40,14 @@ void lift_region_begin(IrRegion *r, const GuestLift *how) {
     ir_block_begin(r, how->pc);
 }
 
-Lift lift_begin(IrRegion *r, const GuestLift *how) {
-    return (Lift){.r = r,
-                  .pc = how->pc,
-                  .mode = how->mode,
-                  .features = how->features,
-                  .extend = how->extend,
-                  .watch = how->watch,
-                  .join = 1}; // no instruction is there
+void lift_begin(Lift *l, IrRegion *r, const GuestLift *how) {
+    *l = (Lift){.r = r,
+                .pc = how->pc,
+                .mode = how->mode,
+                .features = how->features,
+                .extend = how->extend,
+                .watch = how->watch,
+                .join = 1}; // no instruction is there
 }
 
 // Counts the instructions of one segment: its IR_count stands at the segment's start, and is given
@@ -78,7 +78,8 @@ static bool goes_on_watched(const GuestLift *how, const Segment *s, uint32_t n) 
 }
 
 void a64_lift_block(IrRegion *r, const GuestLift *how) {
-    Lift l = lift_begin(r, how);
+    Lift l;
+    lift_begin(&l, r, how);
     lift_region_begin(r, how);
     r->kept[0] = A64_KEPT_A;
     r->kept[1] = A64_KEPT_B;

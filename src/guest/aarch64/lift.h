@@ -37,7 +37,7 @@ struct Lift {
 };
 
 // ---- the block loop's parts (lift.c) ----
-Lift lift_begin(IrRegion *r, const GuestLift *how);
+void lift_begin(Lift *l, IrRegion *r, const GuestLift *how);
 // A region is empty: its rules and its one block.
 void lift_region_begin(IrRegion *r, const GuestLift *how);
 // The code from how->pc on, at most to the end of its page; NULL when none can be read.

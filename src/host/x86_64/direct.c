@@ -7,23 +7,56 @@
 
 // ---- registers ----
 
-void x86_direct_fetch(X86 *x, DirectReg r, unsigned t) {
-    int lodging = direct_lodging(x, r);
+// Registers are fetched and put all the time, and which have homes nobody foresees: so the code for
+// it is made once.
+
+static unsigned fetch(X86 *x, DirectReg r, unsigned t) {
+    int home = direct_home(x, r), lodging = direct_lodging(x, r);
+    if (home >= 0) return (unsigned)home;
     if (r == DIRECT_ZERO)
         mov_imm(x, t, 0);
     else if (lodging >= 0)
         vec_op(x, V_movq_rx, (unsigned)lodging, 0, vrm_reg(t), 0);
     else
         mov_load(x, 64, t, direct_field(x, r));
+    return t;
 }
 
-void x86_direct_put_away(X86 *x, DirectReg r, unsigned from) {
-    int lodging = direct_lodging(x, r);
-    if (r == DIRECT_ZERO) return;
-    if (lodging >= 0)
+static void put(X86 *x, DirectReg r, unsigned from) {
+    int home = direct_home(x, r), lodging = direct_lodging(x, r);
+    if (home >= 0)
+        mov_rr(x, 64, (unsigned)home, from);
+    else if (lodging >= 0)
         vec_op(x, V_movq_xr, (unsigned)lodging, 0, vrm_reg(from), 0);
-    else
+    else if (r != DIRECT_ZERO)
         mov_store(x, 64, direct_field(x, r), from);
+}
+
+static X86Move made(X86 *x, const uint8_t *start, unsigned reg) {
+    X86Move m = {.bytes = (uint8_t)(x->at - start), .reg = (uint8_t)reg};
+    memcpy(m.code, start, m.bytes);
+    x->at = (uint8_t *)(uintptr_t)start;
+    return m;
+}
+
+static void make_moves(X86 *x, DirectReg r) {
+    X86Moves *m = &x->h->moves[r];
+    uint8_t *start = x->at;
+    for (unsigned t = 0; t < ARRAY_LEN(m->fetch); t++) m->fetch[t] = made(x, start, fetch(x, r, t));
+    for (unsigned from = 0; from < ARRAY_LEN(m->put); from++) {
+        put(x, r, from);
+        m->put[from] = made(x, start, from);
+    }
+}
+
+void x86_direct_make_moves(HostCtx *h) {
+    uint8_t code[64];
+    X86 x; // what its encoders look at
+    x.h = h;
+    x.at = code;
+    for (unsigned i = 0; i < h->n_int_fields; i++)
+        if (h->fields[h->int_fields[i]].type == IR_I64) make_moves(&x, h->int_fields[i]);
+    make_moves(&x, DIRECT_ZERO);
 }
 
 // ---- constants and moves ----
@@ -49,7 +82,7 @@ void x86_direct_set(Direct *base, DirectReg r, uint64_t v) {
         vec_op(x, V_pxor, (unsigned)lodging, (unsigned)lodging, vrm_reg((unsigned)lodging), 0);
     } else {
         mov_imm(x, reg, v);
-        if (reg == RAX) x86_direct_put_away(x, r, RAX);
+        direct_put(x, r, reg);
     }
     d->set_reg = r;
     d->set_value = v;
@@ -170,23 +203,23 @@ static void three_operands(X86 *x, int w, Alu op, unsigned to, unsigned a, unsig
     }
 }
 
-void x86_direct_alu(Direct *base, DirectAlu how, DirectReg r, DirectReg n, DirectReg m) {
+void x86_direct_alu(Direct *base, const DirectAlu *how, DirectReg r, DirectReg n, DirectReg m) {
     X86Direct *d = x86_direct(base);
     X86 *x = &d->x;
-    int w = how.wide ? 64 : 32;
-    if (without_alu(d, &how, r, n, m)) return;
-    if (!how.flags) direct_flags_go(d);
-    unsigned b = operand(x, &how, m, RCX, false), a = direct_use(x, n, RAX);
-    if (r == DIRECT_ZERO && how.op == DIRECT_SUB) {
+    int w = how->wide ? 64 : 32;
+    if (without_alu(d, how, r, n, m)) return;
+    if (!how->flags) direct_flags_go(d);
+    unsigned b = operand(x, how, m, RCX, false), a = direct_use(x, n, RAX);
+    if (r == DIRECT_ZERO && how->op == DIRECT_SUB) {
         alu_rr(x, w, ALU_CMP, a, b);
-    } else if (r == DIRECT_ZERO && how.op == DIRECT_AND) {
+    } else if (r == DIRECT_ZERO && how->op == DIRECT_AND) {
         test_rr(x, w, a, b);
     } else {
         unsigned to = direct_def(x, r, RDX);
-        three_operands(x, w, alu_of(&how), to, a, b);
+        three_operands(x, w, alu_of(how), to, a, b);
         direct_put(x, r, to);
     }
-    flags_are_of(d, &how);
+    flags_are_of(d, how);
 }
 
 // The constant as an immediate of 32 bits, which the host extends with its sign.
@@ -207,33 +240,33 @@ void x86_direct_compare_imm(X86 *x, int w, DirectReg n, int32_t k) {
         test_rr(x, w, a, a);
 }
 
-void x86_direct_alu_imm(Direct *base, DirectAlu how, DirectReg r, DirectReg n, uint64_t k) {
+void x86_direct_alu_imm(Direct *base, const DirectAlu *how, DirectReg r, DirectReg n, uint64_t k) {
     X86Direct *d = x86_direct(base);
     X86 *x = &d->x;
-    int w = how.wide ? 64 : 32;
+    int w = how->wide ? 64 : 32;
     int32_t imm;
-    if (n == DIRECT_ZERO && !how.flags && how.op >= DIRECT_OR) {
-        x86_direct_set(base, r, how.wide ? k : (uint32_t)k);
+    if (n == DIRECT_ZERO && !how->flags && how->op >= DIRECT_OR) {
+        x86_direct_set(base, r, how->wide ? k : (uint32_t)k);
         return;
     }
-    if (!how.flags) direct_flags_go(d);
-    bool small = as_imm32(how.wide, k, &imm);
-    if (small && r == DIRECT_ZERO && how.op == DIRECT_SUB) {
+    if (!how->flags) direct_flags_go(d);
+    bool small = as_imm32(how->wide, k, &imm);
+    if (small && r == DIRECT_ZERO && how->op == DIRECT_SUB) {
         x86_direct_compare_imm(x, w, n, imm);
-    } else if (small && r == DIRECT_ZERO && how.op == DIRECT_AND) {
+    } else if (small && r == DIRECT_ZERO && how->op == DIRECT_AND) {
         test_ri(x, w, direct_use(x, n, RAX), imm);
     } else {
         unsigned a = direct_use(x, n, RAX), to = direct_def(x, r, RDX);
         mov_rr(x, 64, to, a);
         if (small) {
-            alu_ri(x, w, alu_of(&how), to, imm);
+            alu_ri(x, w, alu_of(how), to, imm);
         } else {
             mov_imm(x, RCX, k);
-            alu_rr(x, w, alu_of(&how), to, RCX);
+            alu_rr(x, w, alu_of(how), to, RCX);
         }
         direct_put(x, r, to);
     }
-    flags_are_of(d, &how);
+    flags_are_of(d, how);
 }
 
 // ---- shifts, fields, multiplication ----
@@ -280,34 +313,35 @@ static void narrowed(X86 *x, const DirectMul *how, DirectReg r, unsigned t) {
         mov_rr(x, 64, t, from);
 }
 
-void x86_direct_mul(Direct *base, DirectMul how, DirectReg r, DirectReg n, DirectReg m,
+void x86_direct_mul(Direct *base, const DirectMul *how, DirectReg r, DirectReg n, DirectReg m,
                     DirectReg a) {
     X86Direct *d = x86_direct(base);
     X86 *x = &d->x;
-    int w = how.wide ? 64 : 32;
+    int w = how->wide ? 64 : 32;
     direct_flags_go(d);
-    narrowed(x, &how, n, RAX);
-    narrowed(x, &how, m, RCX);
+    narrowed(x, how, n, RAX);
+    narrowed(x, how, m, RCX);
     imul_rr(x, w, RAX, RCX);
-    if (how.subtract) unary(x, w, 3, RAX); // neg
+    if (how->subtract) unary(x, w, 3, RAX); // neg
     if (a != DIRECT_ZERO) alu_rr(x, w, ALU_ADD, RAX, direct_use(x, a, RCX));
     direct_put(x, r, RAX);
 }
 
-void x86_direct_select(Direct *base, DirectSelect how, DirectReg r, DirectReg n, DirectReg m) {
+void x86_direct_select(Direct *base, const DirectSelect *how, DirectReg r, DirectReg n,
+                       DirectReg m) {
     X86Direct *d = x86_direct(base);
     X86 *x = &d->x;
-    int w = how.wide ? 64 : 32;
-    unsigned cc = x86_direct_condition(d, (IrCond)how.cond);
-    if (n == DIRECT_ZERO && m == DIRECT_ZERO && how.plus_one && !how.invert) {
+    int w = how->wide ? 64 : 32;
+    unsigned cc = x86_direct_condition(d, (IrCond)how->cond);
+    if (n == DIRECT_ZERO && m == DIRECT_ZERO && how->plus_one && !how->invert) {
         setcc(x, cc ^ 1, RAX);
         movzx_rr(x, 8, RAX, RAX);
         direct_put(x, r, RAX);
         return;
     }
     mov_rr(x, 64, RCX, direct_use(x, m, RCX));
-    if (how.invert) unary(x, w, 2, RCX); // not: EFLAGS stay
-    if (how.plus_one) lea(x, w, RCX, mem_at(RCX, 1));
+    if (how->invert) unary(x, w, 2, RCX); // not: EFLAGS stay
+    if (how->plus_one) lea(x, w, RCX, mem_at(RCX, 1));
     cmovcc(x, w, cc, RCX, direct_use(x, n, RAX));
     direct_put(x, r, RCX);
 }

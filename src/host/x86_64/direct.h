@@ -28,23 +28,22 @@ static inline X86Direct *x86_direct(Direct *d) {
 
 // ---- registers ----
 static inline int direct_home(const X86 *x, DirectReg r) {
-    return r == DIRECT_ZERO ? -1 : x->h->home_of_field[r];
+    return x->h->home_of_field[r];
 }
 static inline int direct_lodging(const X86 *x, DirectReg r) {
-    return r == DIRECT_ZERO ? -1 : x->h->lodging_of_field[r];
+    return x->h->lodging_of_field[r];
 }
 static inline Mem direct_field(const X86 *x, DirectReg r) {
     return mem_state((int32_t)x->h->fields[r].offset - STATE_BIAS);
 }
-void x86_direct_fetch(X86 *x, DirectReg r, unsigned t); // to t, from where it is
-void x86_direct_put_away(X86 *x, DirectReg r,
-                         unsigned from); // from a register that is not its home
-// The register that r is in: its home, else t. EFLAGS are kept.
+static inline unsigned direct_move(X86 *x, const X86Move *m) {
+    memcpy(x->at, m->code, sizeof m->code);
+    x->at += m->bytes;
+    return m->reg;
+}
+// The register that r is in: its home, else t, to which it is fetched. EFLAGS are kept.
 static inline unsigned direct_use(X86 *x, DirectReg r, unsigned t) {
-    int home = direct_home(x, r);
-    if (home >= 0) return (unsigned)home;
-    x86_direct_fetch(x, r, t);
-    return t;
+    return direct_move(x, &x->h->moves[r].fetch[t]);
 }
 // The register to make r in: its home, else t; then direct_put() brings it where it belongs.
 static inline unsigned direct_def(const X86 *x, DirectReg r, unsigned t) {
@@ -52,11 +51,7 @@ static inline unsigned direct_def(const X86 *x, DirectReg r, unsigned t) {
     return home >= 0 ? (unsigned)home : t;
 }
 static inline void direct_put(X86 *x, DirectReg r, unsigned from) {
-    int home = direct_home(x, r);
-    if (home < 0)
-        x86_direct_put_away(x, r, from);
-    else
-        mov_rr(x, 64, (unsigned)home, from);
+    direct_move(x, &x->h->moves[r].put[from]);
 }
 
 // d = the low 8, 16 or 32 bits of s, extended to w. EFLAGS are kept.
@@ -89,21 +84,34 @@ void x86_direct_compare_imm(X86 *x, int w, DirectReg r, int32_t k);
 // The host's condition code for a guest's; takes rax and rcx, and EFLAGS when they are not these.
 unsigned x86_direct_condition(X86Direct *d, IrCond cond);
 
-void x86_direct_record_fault(X86Direct *d); // direct_ctl.c: of the instruction that is written next
+// Of the instruction that is written next.
+static inline void direct_record_fault(X86Direct *d) {
+    HostOutput *out = d->x.out;
+    if (UNLIKELY(out->n_faults == HOST_DIRECT_FAULTS)) {
+        d->x.overflow = true;
+        return;
+    }
+    out->faults[out->n_faults++] =
+        (HostFault){.host_off = (uint16_t)(d->x.at - d->x.start),
+                    .guest_off = (uint16_t)(d->base.pc - d->x.r->pc) & 0x7fff};
+}
 
 // ---- the operations (direct.c, direct_mem.c; the rest is in direct_ctl.c) ----
 void x86_direct_set(Direct *, DirectReg d, uint64_t v);
 void x86_direct_set16(Direct *, DirectReg d, bool wide, unsigned at, uint16_t v);
 void x86_direct_add(Direct *, DirectReg d, DirectReg n, bool wide, int32_t k);
-void x86_direct_alu(Direct *, DirectAlu how, DirectReg d, DirectReg n, DirectReg m);
-void x86_direct_alu_imm(Direct *, DirectAlu how, DirectReg d, DirectReg n, uint64_t k);
+void x86_direct_alu(Direct *, const DirectAlu *how, DirectReg d, DirectReg n, DirectReg m);
+void x86_direct_alu_imm(Direct *, const DirectAlu *how, DirectReg d, DirectReg n, uint64_t k);
 void x86_direct_bits(Direct *, DirectReg d, DirectReg n, bool wide, bool sign, unsigned up,
                      unsigned down);
 void x86_direct_shift(Direct *, DirectShift kind, bool wide, DirectReg d, DirectReg n, DirectReg m);
-void x86_direct_mul(Direct *, DirectMul how, DirectReg d, DirectReg n, DirectReg m, DirectReg a);
-void x86_direct_select(Direct *, DirectSelect how, DirectReg d, DirectReg n, DirectReg m);
-void x86_direct_load(Direct *, DirectAccess how, DirectReg t, const DirectAddr *at);
-void x86_direct_store(Direct *, DirectAccess how, DirectReg t, const DirectAddr *at);
+void x86_direct_mul(Direct *, const DirectMul *how, DirectReg d, DirectReg n, DirectReg m,
+                    DirectReg a);
+void x86_direct_select(Direct *, const DirectSelect *how, DirectReg d, DirectReg n, DirectReg m);
+void x86_direct_load(Direct *, DirectAccess how, DirectReg t, DirectReg base, int32_t disp);
+void x86_direct_store(Direct *, DirectAccess how, DirectReg t, DirectReg base, int32_t disp);
+void x86_direct_load_by(Direct *, DirectAccess how, DirectReg t, const DirectAddr *at);
+void x86_direct_store_by(Direct *, DirectAccess how, DirectReg t, const DirectAddr *at);
 void x86_direct_load_pair(Direct *, DirectAccess how, DirectReg t, DirectReg u,
                           const DirectAddr *at);
 void x86_direct_store_pair(Direct *, DirectAccess how, DirectReg t, DirectReg u,

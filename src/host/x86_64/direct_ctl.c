@@ -2,17 +2,6 @@
 #include "host/x86_64/direct.h"
 #include "host/x86_64/stubs.h"
 
-void x86_direct_record_fault(X86Direct *d) {
-    HostOutput *out = d->x.out;
-    if (UNLIKELY(out->n_faults == HOST_DIRECT_FAULTS)) {
-        d->x.overflow = true;
-        return;
-    }
-    out->faults[out->n_faults++] =
-        (HostFault){.host_off = (uint16_t)(d->x.at - d->x.start),
-                    .guest_off = (uint16_t)(d->base.pc - d->x.r->pc) & 0x7fff};
-}
-
 // ---- condition flags ----
 
 static Mem flags_mem(const X86Direct *d) {
@@ -37,11 +26,12 @@ unsigned x86_direct_condition(X86Direct *d, IrCond cond) {
 }
 
 // With m, or with imm when that is DIRECT_ZERO.
-static void compare_if(X86Direct *d, DirectCompareIf how, DirectReg n, DirectReg m, unsigned imm) {
+static void compare_if(X86Direct *d, const DirectCompareIf *how, DirectReg n, DirectReg m,
+                       unsigned imm) {
     X86 *x = &d->x;
-    int w = how.wide ? 64 : 32;
-    unsigned cc = x86_direct_condition(d, (IrCond)how.cond);
-    uint32_t otherwise = ir_flags_from_nzcv((uint32_t)how.nzcv << 28);
+    int w = how->wide ? 64 : 32;
+    unsigned cc = x86_direct_condition(d, (IrCond)how->cond);
+    uint32_t otherwise = ir_flags_from_nzcv((uint32_t)how->nzcv << 28);
     mov_store_imm(x, 32, flags_mem(d), (int32_t)otherwise);
     uint8_t *over = jcc_short(x, cc ^ 1);
     unsigned a = direct_use(x, n, RAX), b = RCX;
@@ -49,7 +39,7 @@ static void compare_if(X86Direct *d, DirectCompareIf how, DirectReg n, DirectReg
         mov_imm(x, RCX, imm);
     else
         b = direct_use(x, m, RCX);
-    if (how.add) {
+    if (how->add) {
         mov_rr(x, 64, RDX, a);
         alu_rr(x, w, ALU_ADD, RDX, b);
         e8(x, 0xF5); // cmc
@@ -62,11 +52,12 @@ static void compare_if(X86Direct *d, DirectCompareIf how, DirectReg n, DirectReg
     d->in_eflags = d->to_store = false;
 }
 
-static void direct_compare_if(Direct *base, DirectCompareIf how, DirectReg n, DirectReg m) {
+static void direct_compare_if(Direct *base, const DirectCompareIf *how, DirectReg n, DirectReg m) {
     compare_if(x86_direct(base), how, n, m, 0);
 }
 
-static void direct_compare_imm_if(Direct *base, DirectCompareIf how, DirectReg n, unsigned m) {
+static void direct_compare_imm_if(Direct *base, const DirectCompareIf *how, DirectReg n,
+                                  unsigned m) {
     compare_if(x86_direct(base), how, n, DIRECT_ZERO, m);
 }
 
@@ -126,7 +117,7 @@ static void direct_exit_ind(Direct *base, IrJumpKind kind, DirectReg n) {
 static void push_frame(X86 *x, DirectReg link, uint64_t back) {
     unsigned reg = direct_def(x, link, RAX);
     mov_imm(x, reg, back);
-    if (reg == RAX) direct_put(x, link, RAX);
+    direct_put(x, link, reg);
     x->call_return = back;
     push_r(x, reg);
 }
@@ -155,7 +146,7 @@ static void direct_call_ind(Direct *base, DirectReg link, uint64_t back, DirectR
 
 static void direct_poll(Direct *base) {
     X86Direct *d = x86_direct(base);
-    x86_direct_record_fault(d);
+    direct_record_fault(d);
     mov_load(&d->x, 32, RAX, mem_state(HOT_DISP(poll)));
 }
 
@@ -245,6 +236,8 @@ const DirectOps x86_direct_ops = {
     .compare_imm_if = direct_compare_imm_if,
     .load = x86_direct_load,
     .store = x86_direct_store,
+    .load_by = x86_direct_load_by,
+    .store_by = x86_direct_store_by,
     .load_pair = x86_direct_load_pair,
     .store_pair = x86_direct_store_pair,
     .exit_if = direct_exit_if,

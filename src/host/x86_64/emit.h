@@ -52,7 +52,8 @@ static inline uint8_t *put_modrm_mem(uint8_t *p, unsigned reg, Mem m) {
         return p + 6;
     }
     unsigned base = (unsigned)m.base & 7;
-    unsigned any = (m.disp != 0) | (base == 5), mod = m.disp == (int8_t)m.disp ? any : 2;
+    unsigned any = (m.disp != 0) | (base == 5), small = m.disp == (int8_t)m.disp;
+    unsigned mod = 2 - 2 * small + (small & any);
     unsigned sib = (m.index >= 0) | (base == 4);
     p[0] = (uint8_t)(mod << 6 | reg | (sib ? 4 : base));
     p[1] = (uint8_t)((unsigned)m.scale << 6 | index << 3 | base);
@@ -90,6 +91,23 @@ static inline void op_rm(X86 *x, unsigned pre, int w, unsigned op, unsigned reg,
     p = put_rex(p, w, reg, m.index < 0 ? 0 : (unsigned)m.index, m.base < 0 ? 0 : (unsigned)m.base,
                 bytes & (reg >= 4));
     x->at = put_modrm_mem(put_opcode(p, op), reg, m);
+}
+// op_rm of [base + disp], in a third of the steps. op: one byte, or two as 0x0Fxx.
+static inline void op_base(X86 *x, int w, unsigned op, unsigned reg, unsigned base, int32_t disp) {
+    unsigned b = (w == 64 ? 8 : 0) | (reg >> 3) << 2 | base >> 3;
+    unsigned any = (disp != 0) | ((base & 7) == 5), small = disp == (int8_t)disp;
+    unsigned mod = 2 - 2 * small + (small & any);
+    uint8_t *p = x->at;
+    *p = (uint8_t)(0x40 | b);
+    p += b != 0;
+    *p = (uint8_t)(op >> 8);
+    p += op > 0xFF;
+    p[0] = (uint8_t)op;
+    p[1] = (uint8_t)(mod << 6 | (reg & 7) << 3 | (base & 7));
+    p[2] = 0x24; // rsp and r12 need a SIB
+    p += 2 + ((base & 7) == 4);
+    memcpy(p, &disp, 4);
+    x->at = p + mod + (mod & 2); // 0, 1 or 4
 }
 // An immediate of one byte, or of four.
 static inline void imm8_or_32(X86 *x, int32_t imm, bool small) {

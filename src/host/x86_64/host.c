@@ -80,6 +80,7 @@ static void destroy(HostCtx *h) {
 }
 
 static void make_stubs(HostCtx *h, HostCode *stubs) {
+    x86_direct_make_moves(h);
     h->pool->at = (V128 *)ALIGN_UP((uintptr_t)stubs->at, 64);
     stubs->at = (uint8_t *)(h->pool->at + POOL_ENTRIES);
     x86_make_stubs(h, stubs);

@@ -10,7 +10,7 @@
 // patches them.
 void x86_align_patch(X86 *x, unsigned skip, unsigned bytes) {
     unsigned at = (unsigned)((uintptr_t)(x->at + skip) & 7);
-    nops(x, at > 8 - bytes ? 8 - at : 0);
+    nops(x, (8 - at) & -(unsigned)(at > 8 - bytes));
 }
 
 enum { STUB_TO_COME = INT32_MIN }; // HostLink.unlinked

@@ -93,6 +93,15 @@ _Static_assert(IR_MAX_FIELDS <= 128, "Val names fields in seven bits");
 enum FieldKind { FIELD_VEC = 1, FIELD_FLAGS = 2 }; // in xmm registers; condition flags
 enum { SMALL_REGION = 512 }; // instructions; larger ones take memory from the heap
 
+// A register of the guest's to a register of ours, or back: the code, and which register has it.
+typedef struct X86Move {
+    uint8_t code[8];
+    uint8_t bytes, reg;
+} X86Move;
+typedef struct X86Moves {
+    X86Move fetch[3], put[16]; // to rax, rcx, rdx, if it has no home; from any
+} X86Moves;
+
 struct HostCtx {
     X86Cpu cpu;
     VecLevel level;
@@ -114,7 +123,8 @@ struct HostCtx {
     struct ConstPool *pool;               // host.c
     const uint8_t *code_base, *stubs_end; // pool and stubs; blocks lie behind
     SelfImage self;
-    Val fresh[SMALL_REGION]; // what values are before anything is known
+    X86Moves moves[IR_MAX_FIELDS]; // direct.c
+    Val fresh[SMALL_REGION];       // what values are before anything is known
     // generated once: see stubs.c
     const uint8_t *enter, *leave, *link_out, *link_of_all_out, *interrupt_out, *lookup_out,
         *budget_out, *fault_out, *helper_fault_out, *vectors_fault_out, *return_miss, *return_empty;
@@ -406,7 +416,8 @@ enum { X86_POOL_ENTRIES = 8192 };
 const V128 *x86_pool(const HostCtx *h);
 const V128 *x86_pool_at(const HostCtx *h, const void *address);
 const V128 *x86_pool_get(HostCtx *h, uint64_t lo, uint64_t hi);
-void x86_record_fault(X86 *x); // the access that is emitted next can fault
+void x86_direct_make_moves(HostCtx *h); // direct.c: homes have changed
+void x86_record_fault(X86 *x);          // the access that is emitted next can fault
 HostLink *x86_new_link(X86 *x, uint64_t target_pc);
 // sel_ctl.c. A jump to the guest's target_pc that a link patches, on cc (-1: always; nothing
 // follows it); the same by a call, which returns to x->call_return; and to the guest pc in a
