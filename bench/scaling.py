@@ -43,7 +43,7 @@ def main():
                 times[side].append(float(r.stdout))
         return {s: statistics.median(t) for s, t in times.items()}
 
-    one, two = seconds("work", 1, 100_000_000), seconds("work", 2, 100_000_000)
+    one, two = seconds("work", 1, 400_000_000), seconds("work", 2, 400_000_000)
     for side in sides:
         print(f"{side:9} two threads do {2 * one[side] / two[side]:.2f} times the work of one"
               + ("   asked 1.9" if side == "dragoman" else ""))

@@ -216,6 +216,7 @@ Vcpu *vcpu_new(Machine *m, const void *state) {
     m->host->vcpu_init(m->host_ctx, v->state);
     m->host->fp_sync(m->host_ctx, v->state);
     pthread_mutex_lock(&m->lock);
+    if (m->vcpus) hot_start_early(m); // dispatches of many wait for each other
     v->next = m->vcpus;
     m->vcpus = v;
     pthread_mutex_unlock(&m->lock);
