@@ -5,6 +5,8 @@
 // written, and flags are stored when somebody might look before they are set anew.
 #include "host/x86_64/direct.h"
 
+#include <assert.h>
+
 // ---- registers ----
 
 // Registers are fetched and put all the time, and which have homes nobody foresees: so the code for
@@ -34,6 +36,7 @@ static void put(X86 *x, DirectReg r, unsigned from) {
 
 static X86Move made(X86 *x, const uint8_t *start, unsigned reg) {
     X86Move m = {.bytes = (uint8_t)(x->at - start), .reg = (uint8_t)reg};
+    assert(m.bytes <= sizeof m.code);
     memcpy(m.code, start, m.bytes);
     x->at = (uint8_t *)(uintptr_t)start;
     return m;

@@ -136,6 +136,7 @@ static void store_at(X86Direct *d, DirectAccess how, DirectReg t, Mem m) {
         store_one(d, how, t, m);
 }
 
+// What most accesses are comes here in fewer steps than load_at() and store_at() take.
 void x86_direct_load(Direct *base, DirectAccess how, DirectReg t, DirectReg n, int32_t disp) {
     X86Direct *d = x86_direct(base);
     X86 *x = &d->x;
@@ -165,20 +166,23 @@ void x86_direct_store(Direct *base, DirectAccess how, DirectReg t, DirectReg n, 
     op_base(x, 64, 0x89, reg, at, disp);
 }
 
-void x86_direct_load_by(Direct *base, DirectAccess how, DirectReg t, const DirectAddr *at) {
+typedef void Access(X86Direct *d, DirectAccess how, DirectReg t, Mem m);
+
+static inline void access_by(Direct *base, Access *access, DirectAccess how, DirectReg t,
+                             const DirectAddr *at) {
     X86Direct *d = x86_direct(base);
     direct_flags_asked(d);
     Mem m = address(&d->x, at);
-    load_at(d, how, t, m);
+    access(d, how, t, m);
     write_back(&d->x, at, m);
 }
 
+void x86_direct_load_by(Direct *base, DirectAccess how, DirectReg t, const DirectAddr *at) {
+    access_by(base, load_at, how, t, at);
+}
+
 void x86_direct_store_by(Direct *base, DirectAccess how, DirectReg t, const DirectAddr *at) {
-    X86Direct *d = x86_direct(base);
-    direct_flags_asked(d);
-    Mem m = address(&d->x, at);
-    store_at(d, how, t, m);
-    write_back(&d->x, at, m);
+    access_by(base, store_at, how, t, at);
 }
 
 // The first value waits until the second is there too.
