@@ -18,7 +18,7 @@ SHELL       := /bin/bash
 export DRAGOMAN_CACHE ?= off
 
 .PHONY: all help setup guest run test test-programs test-plugins soak unit tools programs hot cached interp bench bench-quick install clean distclean
-.PHONY: bench-paths bench-scaling bench-tools fuzz-insn corpus coverage asan werror check-layers check-format check-globals check-docs fuzz fuzz-build
+.PHONY: bench-paths bench-scaling bench-translate bench-tools fuzz-insn corpus coverage asan werror check-layers check-format check-globals check-docs fuzz fuzz-build
 
 all: $(BUILD)/build.ninja
 	@$(NINJA) $(BUILD) --quiet
@@ -33,7 +33,8 @@ help:
 	@echo "make test-plugins   QEMU's own plugins: the same counts under both"
 	@echo "make soak           a build, java, redis and a storm of signals for SOAK_SECONDS=$(SOAK_SECONDS)"
 	@echo "make bench          native, dragoman and qemu-aarch64 side by side (bench-quick: < 5 min)"
-	@echo "make bench-paths    what --rootfs costs; bench-scaling: what threads cost; bench-tools: tools"
+	@echo "make bench-paths    what --rootfs costs; bench-scaling: what threads cost; bench-tools: tools;"
+	@echo "                    bench-translate: what a guest instruction costs to translate"
 	@echo "make install        under PREFIX=$(PREFIX), with DESTDIR"
 	@echo "make asan           everything of make test under ASan and UBSan, in build-asan"
 	@echo "make fuzz           each fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS)"
@@ -120,6 +121,12 @@ bench bench-quick: setup
 bench-scaling: setup
 	@$(MAKE) --no-print-directory all
 	@bench/scaling.py --dragoman $(DRAGOMAN) --build $(BUILD)
+
+# What making host code costs, in cycles a guest instruction: of a large program, whole.
+bench-translate: guest
+	@$(MAKE) --no-print-directory all
+	@$(NINJA) $(BUILD) --quiet bench_translate
+	@$(BUILD)/bench_translate $(BUILD)/guest/arm64/root/usr/lib/gcc/aarch64-linux-gnu/12/cc1
 
 # What tools cost, against the same programs without one.
 bench-tools: setup
