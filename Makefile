@@ -123,8 +123,8 @@ bench-scaling: setup
 	@bench/scaling.py --dragoman $(DRAGOMAN) --build $(BUILD)
 
 # What making host code costs, in cycles a guest instruction: of a large program, whole.
-bench-translate: guest
-	@$(MAKE) --no-print-directory all
+bench-translate: setup
+	@$(MAKE) --no-print-directory all guest
 	@$(NINJA) $(BUILD) --quiet bench_translate
 	@$(BUILD)/bench_translate $(BUILD)/guest/arm64/root/usr/lib/gcc/aarch64-linux-gnu/12/cc1
 

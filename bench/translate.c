@@ -1,8 +1,9 @@
 // translate.c - make bench-translate: what it costs to make host code of a program's guest code,
-// apart from all else: translate FILE [TURNS]. The code sections of FILE (AArch64 ELF) are swept
-// block by block, each beginning where the one before it ends, once said directly and once by the
-// IR, TURNS times each. The unit is a third of a multiplication that waits for the one before it,
-// which is a cycle on most hosts: it is the same whatever the clock does meanwhile.
+// apart from all else: translate FILE [TURNS]. The largest code section of FILE (AArch64 ELF) is
+// swept block by block, each beginning where the one before it ends, once said directly and once by
+// the IR, TURNS times each. The unit is a third of a multiplication that waits for the one before
+// it, which is a cycle on most hosts: it is the same whatever the clock does meanwhile.
+#include "engine/engine.h"
 #include "guest/guest.h"
 #include "host/host.h"
 
@@ -12,7 +13,6 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { ROOM_BYTES = 64 << 20, MOST_CODE = 4 << 20, MOST_LINKS = 1024, MOST_FAULTS = 4096 };
@@ -97,21 +97,15 @@ static uint32_t make_block(Bench *b, HostCode *code, bool directly, uint64_t *in
     return MAX(b->r->size_bytes, 4u);
 }
 
-static double now_ns(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return 1e9 * (double)t.tv_sec + (double)t.tv_nsec;
-}
-
 static double unit_ns(void) {
     enum { TIMES = 1000000 };
-    double start = now_ns();
+    uint64_t start = engine_now_ns();
     unsigned long x = 3;
     for (int i = 0; i < TIMES; i++) {
         x *= 5;
         __asm__ volatile("" : "+r"(x));
     }
-    return (now_ns() - start) / (3.0 * TIMES);
+    return (double)(engine_now_ns() - start) / (3.0 * TIMES);
 }
 
 static int by_size(const void *a, const void *b) {
@@ -122,22 +116,24 @@ static int by_size(const void *a, const void *b) {
 // The least quarter of the turns, leaving out those in which the clock changed.
 static void measure(Bench *b, bool directly, unsigned turns) {
     double *units = malloc(turns * sizeof *units);
+    if (!units) die("out of memory");
     uint64_t insns = 0, blocks = 0, host_bytes = 0;
     unsigned n = 0;
     for (unsigned i = 0; i < turns * 4 && n < turns; i++) {
         HostCode code = b->room;
-        double before = unit_ns(), start = now_ns();
+        double before = unit_ns();
+        uint64_t start = engine_now_ns();
         insns = blocks = 0;
         for (uint64_t pc = b->code.pc; pc < b->code.pc + b->code.bytes; blocks++) {
             b->how.pc = pc;
             pc += make_block(b, &code, directly, &insns);
         }
-        double took = now_ns() - start, after = unit_ns();
+        double took = (double)(engine_now_ns() - start), after = unit_ns();
         host_bytes = (uint64_t)(code.at - b->room.at) + (uint64_t)(code.cold - b->room.cold);
         if (i && before / after > 0.97 && before / after < 1.03)
             units[n++] = took / ((before + after) / 2) / (double)insns;
     }
-    if (!n || !units) die("the clock never stood still");
+    if (!n) die("the clock never stood still");
     qsort(units, n, sizeof *units, by_size);
     printf("%-9s %6.1f cycles a guest instruction, %.1f instructions a block, %.1f host bytes "
            "each\n",

@@ -450,7 +450,7 @@ static void region_end(DirectLift *l) {
 // ---- the block loop ----
 
 // Which of these words are branches, or system instructions: a bit each.
-static inline uint32_t branches(const uint8_t *code, unsigned n) {
+static uint32_t branches(const uint8_t *code, unsigned n) {
     uint32_t set = 0;
     for (unsigned i = 0; i < n; i++) {
         uint32_t w;
@@ -479,8 +479,7 @@ static bool may_loop(const uint8_t *code, uint32_t bytes) {
     enum { AT_ONCE = 16, INDIRECT = 0x6b };
     int32_t n = (int32_t)bytes / 4, end = n; // or where a branch goes
     for (int32_t first = 0; first < end; first += AT_ONCE) {
-        uint32_t set = n - first >= AT_ONCE ? branches(code + 4 * first, AT_ONCE)
-                                            : branches(code + 4 * first, (unsigned)(n - first));
+        uint32_t set = branches(code + 4 * first, (unsigned)MIN(AT_ONCE, n - first));
         for (; set; set &= set - 1) {
             int32_t at = first + __builtin_ctz(set);
             if (at >= end) return false;

@@ -136,34 +136,20 @@ static void store_at(X86Direct *d, DirectAccess how, DirectReg t, Mem m) {
         store_one(d, how, t, m);
 }
 
-// What most accesses are comes here in fewer steps than load_at() and store_at() take.
+static Mem at_base(X86Direct *d, DirectReg base, int32_t disp) {
+    return mem_at((int)direct_use(&d->x, base, RCX), disp);
+}
+
 void x86_direct_load(Direct *base, DirectAccess how, DirectReg t, DirectReg n, int32_t disp) {
     X86Direct *d = x86_direct(base);
-    X86 *x = &d->x;
     direct_flags_asked(d);
-    unsigned at = direct_use(x, n, RCX);
-    if (how & DIRECT_VECTOR || loads_into(x, how, t) >= 0) {
-        load_at(d, how, t, mem_at((int)at, disp));
-        return;
-    }
-    unsigned reg = direct_def(x, t, RAX);
-    direct_record_fault(d);
-    op_base(x, loads[how].w, loads[how].op, reg, at, disp);
-    direct_put(x, t, reg);
+    load_at(d, how, t, at_base(d, n, disp));
 }
 
 void x86_direct_store(Direct *base, DirectAccess how, DirectReg t, DirectReg n, int32_t disp) {
     X86Direct *d = x86_direct(base);
-    X86 *x = &d->x;
     direct_flags_asked(d);
-    unsigned at = direct_use(x, n, RCX);
-    if (how != 3 || t == DIRECT_ZERO || direct_lodging(x, t) >= 0) {
-        store_at(d, how, t, mem_at((int)at, disp));
-        return;
-    }
-    unsigned reg = direct_use(x, t, RAX);
-    direct_record_fault(d);
-    op_base(x, 64, 0x89, reg, at, disp);
+    store_at(d, how, t, at_base(d, n, disp));
 }
 
 typedef void Access(X86Direct *d, DirectAccess how, DirectReg t, Mem m);

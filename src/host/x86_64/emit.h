@@ -92,23 +92,6 @@ static inline void op_rm(X86 *x, unsigned pre, int w, unsigned op, unsigned reg,
                 bytes & (reg >= 4));
     x->at = put_modrm_mem(put_opcode(p, op), reg, m);
 }
-// op_rm of [base + disp], in a third of the steps. op: one byte, or two as 0x0Fxx.
-static inline void op_base(X86 *x, int w, unsigned op, unsigned reg, unsigned base, int32_t disp) {
-    unsigned b = (w == 64 ? 8 : 0) | (reg >> 3) << 2 | base >> 3;
-    unsigned any = (disp != 0) | ((base & 7) == 5), small = disp == (int8_t)disp;
-    unsigned mod = 2 - 2 * small + (small & any);
-    uint8_t *p = x->at;
-    *p = (uint8_t)(0x40 | b);
-    p += b != 0;
-    *p = (uint8_t)(op >> 8);
-    p += op > 0xFF;
-    p[0] = (uint8_t)op;
-    p[1] = (uint8_t)(mod << 6 | (reg & 7) << 3 | (base & 7));
-    p[2] = 0x24; // rsp and r12 need a SIB
-    p += 2 + ((base & 7) == 4);
-    memcpy(p, &disp, 4);
-    x->at = p + mod + (mod & 2); // 0, 1 or 4
-}
 // An immediate of one byte, or of four.
 static inline void imm8_or_32(X86 *x, int32_t imm, bool small) {
     memcpy(x->at, &imm, 4);
