@@ -127,6 +127,7 @@ typedef struct LinuxThread {
     siginfo_t soft_info[LINUX_NSIG + 1];
     const struct SeccompFilter *seccomp; // the newest filter; (any) with TSYNC
     int seccomp_mode;
+    int late_waits;    // a score (futex.c)
     struct Exec *exec; // what execve works with, for a vfork parent to free
 } LinuxThread;
 

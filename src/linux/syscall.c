@@ -11,6 +11,7 @@
 #include <sys/syscall.h>
 
 #define PASS(name)        .host_nr = SYS_##name
+#define LOOK(name)        .host_nr = SYS_##name, .after = after_##name
 #define EMUL(name)        .host_nr = -1, .fn = sys_##name
 #define FAKE(name)        .host_nr = SYS_##name, .fn = sys_##name
 #define REFUSE(name)      .host_nr = -1, .error = -ENOSYS
@@ -77,7 +78,9 @@ static int64_t pass_with_paths(Vcpu *v, const Syscall *s, const uint64_t a[6]) {
 static int64_t pass(Vcpu *v, const Syscall *s, const uint64_t a[6]) {
     if (paths_translated(process_of(v)) && strpbrk(s->args, PATH_KINDS))
         return pass_with_paths(v, s, a);
-    return safe_syscall_args(v, s->host_nr, a);
+    int64_t r = safe_syscall_args(v, s->host_nr, a);
+    if (s->after) s->after(v, a, r);
+    return r;
 }
 
 static int64_t refuse(Vcpu *v, const Syscall *s, uint64_t nr) {

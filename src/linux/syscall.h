@@ -10,6 +10,7 @@ typedef struct Syscall {
     int host_nr;      // -1: not passed
     int error;        // what a refused one gives
     SyscallFn fn;     // NULL: passed or refused; beside a host_nr: with --fake-root only
+    void (*after)(Vcpu *v, const uint64_t a[6], int64_t result); // of a passed one; NULL: nothing
 } Syscall;
 
 // By the guest's number; NULL when there is no such call.
@@ -22,6 +23,7 @@ const Syscall *syscall_find(uint64_t nr);
 #define UNSUPPORTED(name)
 #define EMUL(name)                   int64_t sys_##name(Vcpu *v, const uint64_t a[6]);
 #define FAKE(name)                   EMUL(name)
+#define LOOK(name)                   void after_##name(Vcpu *v, const uint64_t a[6], int64_t result);
 #define SYSCALL(nr, name, args, how) how(name)
 #include "linux/syscalls.def"
 #undef SYSCALL
@@ -31,6 +33,7 @@ const Syscall *syscall_find(uint64_t nr);
 #undef UNSUPPORTED
 #undef EMUL
 #undef FAKE
+#undef LOOK
 
 // True for descriptors that are Dragoman's, which the guest must not see or close.
 bool fd_is_ours(Vcpu *v, int fd);
