@@ -211,20 +211,25 @@ static void load_field(X86 *x, const Bank *b, unsigned reg, unsigned field) {
         mov_load(x, ir_bytes(t) == 8 ? 64 : 32, reg, m);
 }
 
-unsigned x86_fetch(X86 *x, IrRef v, bool vec) {
-    const Bank *b = bank_of(x, vec);
-    Val *val = &x->val[v];
-    unsigned t = take_temp(x, b);
+// v, which is in no register.
+static void load_value(X86 *x, const Bank *b, unsigned reg, IrRef v) {
+    const Val *val = &x->val[v];
     if (is_const(x, v))
-        load_const(x, b, v, t);
+        load_const(x, b, v, reg);
     else if (val->mem_field >= 0)
-        load_field(x, b, t, (unsigned)val->mem_field);
-    else if (val->spill >= 0 && vec)
-        vec_op(x, V_movaps, t, 0, vrm_of(mem_state(spill_disp(b, val->spill))), 0);
+        load_field(x, b, reg, (unsigned)val->mem_field);
+    else if (val->spill >= 0 && b->vec)
+        vec_op(x, V_movaps, reg, 0, vrm_of(mem_state(spill_disp(b, val->spill))), 0);
     else if (val->spill >= 0)
-        mov_load(x, 64, t, mem_state(spill_disp(b, val->spill)));
+        mov_load(x, 64, reg, mem_state(spill_disp(b, val->spill)));
     else
         x86_fail(x, "a use that was not announced");
+}
+
+unsigned x86_fetch(X86 *x, IrRef v, bool vec) {
+    const Bank *b = bank_of(x, vec);
+    unsigned t = take_temp(x, b);
+    load_value(x, b, t, v);
     hold(x, b, t, v);
     return t;
 }
@@ -236,17 +241,27 @@ static void occupy(X86 *x, const Bank *b, IrRef v, unsigned reg) {
     *b->locked |= 1u << reg;
 }
 
+// Another home that holds v as well (mov x1, x0), or -1.
+static int other_home(const Bank *b, IrRef v, unsigned but) {
+    for (uint32_t set = b->homes & ~(1u << but); set; set &= set - 1)
+        if (b->val[__builtin_ctz(set)] == v) return __builtin_ctz(set);
+    return -1;
+}
+
 // The home that v is meant for, if its old value is not needed any more (but perhaps by this
-// instruction).
-static int free_home(const X86 *x, const Bank *b, IrRef v) {
+// instruction), or can be had elsewhere.
+static int free_home(X86 *x, const Bank *b, IrRef v) {
     if (x->val[v].hint < 0) return -1;
     int h = home_of(x, (unsigned)x->val[v].hint);
     IrRef old = b->val[h];
-    if (old && x->val[old].reg == h && lives(x, old)) return -1;
+    if (!old || x->val[old].reg != h || !lives(x, old)) return h;
+    int other = other_home(b, old, (unsigned)h);
+    if (other < 0) return -1;
+    x->val[old].reg = (int8_t)other;
     return h;
 }
 
-int x86_home_free(const X86 *x, IrRef v) {
+int x86_home_free(X86 *x, IrRef v) {
     return free_home(x, bank_of(x, x86_in_vec(ir_type(x->r, v))), v);
 }
 
@@ -286,9 +301,15 @@ unsigned x86_def_vec_fresh(X86 *x, IrRef v) {
 
 static unsigned def_over(X86 *x, IrRef v, IrRef src, bool vec) {
     const Bank *b = bank_of(x, vec);
-    unsigned s = x86_use(x, src, vec);
     IrRef root = x86_root(x, src);
     int h = free_home(x, b, v);
+    if (h >= 0 && x->val[root].reg < 0 && !lives(x, root) && !(*b->locked >> h & 1)) {
+        leave_home(x, b, (unsigned)h);
+        load_value(x, b, (unsigned)h, root);
+        occupy(x, b, v, (unsigned)h);
+        return (unsigned)h;
+    }
+    unsigned s = x86_use(x, src, vec);
     if (h == (int)s) { // in place: add x0, x0, ...
         leave_home(x, b, s);
         occupy(x, b, v, s);
@@ -438,21 +459,10 @@ static __attribute__((noinline)) void put_home(X86 *x, const Bank *b, unsigned h
     *b->locked |= 1u << h;
     if (val->reg >= 0) *b->locked |= 1u << val->reg;
     evacuate(x, b, h);
-    if (val->reg >= 0) {
+    if (val->reg >= 0)
         move_reg(x, b, h, (unsigned)val->reg);
-    } else if (is_const(x, v)) {
-        load_const(x, b, v, h);
-    } else if (val->mem_field >= 0) {
-        load_field(x, b, h, (unsigned)val->mem_field);
-    } else if (val->spill >= 0) {
-        Mem m = mem_state(spill_disp(b, val->spill));
-        if (b->vec)
-            vec_op(x, V_movaps, h, 0, vrm_of(m), 0);
-        else
-            mov_load(x, 64, h, m);
-    } else {
-        x86_fail(x, "a put whose value is nowhere");
-    }
+    else
+        load_value(x, b, h, v);
     // the home outlives temporaries
     if (val->reg >= 0 && (b->temps >> val->reg & 1))
         let_go(x, b, (unsigned)val->reg), val->reg = -1;

@@ -286,9 +286,19 @@ static void use_fma(Walk *w, uint32_t i, const IrInst *in) {
     v->flags |= VAL_WEAK_HINT;
 }
 
+// Right before a shift down this takes low bits of it, so that a rotation does as well.
+static bool takes_low_bits(const Walk *w, uint32_t i, const IrInst *in) {
+    const IrInst *shr = &w->insts[in->a];
+    uint64_t n;
+    return in->op == IR_trunc && shr->op == IR_shr && i - in->a == 1 && !used(w, in->a) &&
+           ir_const_value(w->r, shr->b, &n) &&
+           n + ir_elem_bits(in->type) <= ir_elem_bits(shr->type);
+}
+
 static bool visit_shared(Walk *w, uint32_t i, const IrInst *in) {
     if (!x86_shares_register(w->x, in)) return false;
     Val *from = &w->val[in->a], *v = &w->val[i];
+    if (takes_low_bits(w, i, in)) from->flags |= VAL_LOW_BITS;
     use(w, in->a, MAX(v->last_use, i));
     if (from->hint < 0 || (from->flags & VAL_WEAK_HINT && v->hint >= 0)) from->hint = v->hint;
     return true;
@@ -408,9 +418,17 @@ static bool visit_other(Walk *w, uint32_t i, const IrInst *in) {
     return true;
 }
 
+// Operations whose result is made where an operand was: that is best made in the result's home.
+static inline bool tie(Val *of, const Val *v, uint32_t i) {
+    if (of->last_use != i || of->hint >= 0) return false;
+    of->hint = v->hint;
+    of->flags |= VAL_WEAK_HINT;
+    return true;
+}
+
 // What there is to do, in few kinds: one jump a visit, not a tree of comparisons of ops. And what
 // there will be, going forwards: Kind | Selects << 8.
-enum Kind { OTHER, NOTHING, ALWAYS, PUT, GET, ACCESS, EXIT, PLAIN, MAY_SHARE };
+enum Kind { OTHER, NOTHING, ALWAYS, PUT, GET, ACCESS, EXIT, PLAIN, TIED, MAY_SHARE };
 static const uint16_t kinds_of[IR_OP_COUNT] = {
     [IR_NOP] = OTHER | SEL_NOP << 8,
     [IR_insn] = NOTHING | SEL_NOP << 8,
@@ -422,17 +440,17 @@ static const uint16_t kinds_of[IR_OP_COUNT] = {
     [IR_cas] = OTHER | SEL_ATOMIC << 8,
     [IR_rmw] = OTHER | SEL_ATOMIC << 8,
     [IR_fence] = OTHER | SEL_ATOMIC << 8,
-    [IR_add] = PLAIN | SEL_ADD << 8,
+    [IR_add] = TIED | SEL_ADD << 8,
     [IR_icmp] = PLAIN | SEL_INTEGER << 8,
     [IR_fl_sub] = PLAIN | SEL_INTEGER << 8,
-    [IR_sub] = PLAIN | SEL_INTEGER << 8,
-    [IR_and] = PLAIN | SEL_INTEGER << 8,
-    [IR_or] = PLAIN | SEL_INTEGER << 8,
-    [IR_xor] = PLAIN | SEL_INTEGER << 8,
-    [IR_shl] = PLAIN | SEL_INTEGER << 8,
-    [IR_shr] = PLAIN | SEL_INTEGER << 8,
-    [IR_sar] = PLAIN | SEL_INTEGER << 8,
-    [IR_mul] = PLAIN | SEL_INTEGER << 8,
+    [IR_sub] = TIED | SEL_INTEGER << 8,
+    [IR_and] = TIED | SEL_INTEGER << 8,
+    [IR_or] = TIED | SEL_INTEGER << 8,
+    [IR_xor] = TIED | SEL_INTEGER << 8,
+    [IR_shl] = TIED | SEL_INTEGER << 8,
+    [IR_shr] = TIED | SEL_INTEGER << 8,
+    [IR_sar] = TIED | SEL_INTEGER << 8,
+    [IR_mul] = TIED | SEL_INTEGER << 8,
     [IR_fl_add] = PLAIN | SEL_BY_EFFECT << 8,
     [IR_trunc] = MAY_SHARE | SEL_BY_EFFECT << 8,
     [IR_zext] = MAY_SHARE | SEL_BY_EFFECT << 8,
@@ -461,6 +479,13 @@ static inline bool visit(Walk *w, Val *val, uint32_t i, const IrInst *in, enum K
         settle_hint(w, val, i);
         use_at(&val[in->a], i);
         use_at(&val[in->b], i);
+        return true;
+    case TIED:
+        if (!val[i].last_use) return false;
+        settle_hint(w, val, i);
+        use_at(&val[in->a], i);
+        use_at(&val[in->b], i);
+        if (val[i].hint >= 0) tie(&val[in->a], &val[i], i);
         return true;
     case MAY_SHARE:
         if (!val[i].last_use) return false;

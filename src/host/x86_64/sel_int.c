@@ -82,6 +82,18 @@ static bool sel_two_operand(X86 *x, IrRef v, const IrInst *in, Alu op) {
     return true;
 }
 
+// The low 8 or 16 bits, copied.
+static bool sel_low_bits(X86 *x, IrRef v, const IrInst *in) {
+    int32_t mask;
+    if (!imm32(x, in->b, width(in->type), &mask) || (mask != 0xff && mask != 0xffff)) return false;
+    unsigned a = x86_use_int(x, in->a);
+    int home = x86_home_free(x, v);
+    if (home < 0 ? x86_dies(x, in->a) : home == (int)a) return false; // where it is
+    movzx_rr(x, mask == 0xff ? 8 : 16, x86_def_int(x, v), a);
+    x86_flags_lost(x);
+    return true;
+}
+
 static bool sel_logic(X86 *x, IrRef v, const IrInst *in, Alu op) {
     sel_two_operand(x, v, in, op);
     x->flags_known |= FLAGS_LOGIC;
@@ -242,7 +254,8 @@ static bool sel_shift(X86 *x, IrRef v, const IrInst *in) {
     if (ir_const_value(x->r, in->b, &n)) {
         n &= (unsigned)w - 1;
         unsigned a = x86_use_int(x, in->a);
-        if (in->op == IR_ror && x->h->cpu.bmi2) {
+        bool low_bits = x->val[v].flags & VAL_LOW_BITS;
+        if ((in->op == IR_ror || low_bits) && x->h->cpu.bmi2) {
             rorx(x, w, x86_def_int(x, v), a, (unsigned)n);
             return true;
         }
@@ -591,7 +604,7 @@ bool x86_sel_int(X86 *x, IrRef v) {
     case IR_const: return true; // made where it is used
     case IR_add: return x86_sel_add(x, v, in);
     case IR_sub: return sel_two_operand(x, v, in, ALU_SUB);
-    case IR_and: return sel_logic(x, v, in, ALU_AND);
+    case IR_and: return sel_low_bits(x, v, in) || sel_logic(x, v, in, ALU_AND);
     case IR_or: return sel_logic(x, v, in, ALU_OR);
     case IR_xor: return sel_logic(x, v, in, ALU_XOR);
     case IR_andn: return sel_andn(x, v, in);

@@ -73,6 +73,7 @@ typedef struct X86Cpu {
 typedef enum ValFlag {
     VAL_FUSED_ADDR = 1, // a memory op computes its address from the operands of an add
     VAL_FUSED_COND = 2, // an exit_if or select makes the comparison itself
+    VAL_LOW_BITS = 4,   // its high bits may be anything
     VAL_ABSORBED = 8,   // an fcmp that its users make themselves
     VAL_NEG_A = 16,     // an fma negates its operand a itself: what fneg was given is meant
     VAL_NEG_C = 32,     // the same of c
@@ -333,7 +334,7 @@ unsigned x86_def_int(X86 *x, IrRef v);
 unsigned x86_def_vec(X86 *x, IrRef v);
 unsigned x86_def_int_fresh(X86 *x, IrRef v);
 unsigned x86_def_vec_fresh(X86 *x, IrRef v);
-int x86_home_free(const X86 *x, IrRef v); // the home that x86_def_vec(x, v) would take, or -1
+int x86_home_free(X86 *x, IrRef v); // the home that x86_def_vec(x, v) would take, or -1
 // A register for v that already holds a copy of operand src (two-operand instructions), never that
 // of another locked operand.
 unsigned x86_def_int_over(X86 *x, IrRef v, IrRef src);

@@ -266,6 +266,46 @@ static uint64_t enter(Box *b, const Block *c) {
     return host_x86_64.enter(b->ctx, &b->state, c->out.entry);
 }
 
+// What a region becomes up to its exit, by mnemonics.
+static void becomes(Box *b, const char *want, const char *text) {
+    Block c;
+    make(b, &c, 0x1000, text);
+    csh capstone;
+    cs_insn *in;
+    char got[128] = "";
+    assert_int_equal(cs_open(CS_ARCH_X86, CS_MODE_64, &capstone), CS_ERR_OK);
+    size_t n = cs_disasm(capstone, c.out.entry, c.out.code_bytes, 0, 0, &in);
+    for (size_t i = 0; i < n && strcmp(in[i].mnemonic, "jmp"); i++) {
+        if (!strcmp(in[i].mnemonic, "nop")) continue;
+        size_t at = strlen(got);
+        snprintf(got + at, sizeof got - at, "%s%s", at ? " " : "", in[i].mnemonic);
+    }
+    if (n) cs_free(in, n);
+    cs_close(&capstone);
+    assert_string_equal(got, want);
+}
+
+// No copies where there need be none.
+static void results_in_place(void **state) {
+    Box *b = *state;
+    if (!b->ctx->cpu.bmi2) skip();
+    becomes(b, "rorx movzx",
+            "b0: 0x1000\n%1 = get.i64 x0\n%2 = const.i64 8\n%3 = shr.i64 %1, %2\n"
+            "%4 = trunc.i8 %3\n%5 = zext.i64 %4\nput x1, %5\nexit 0x2000\n");
+    becomes(b, "mov shr", // all of it is wanted
+            "b0: 0x1000\n%1 = get.i64 x0\n%2 = const.i64 8\n%3 = shr.i64 %1, %2\n"
+            "put x1, %3\nexit 0x2000\n");
+    becomes(b, "movzx",
+            "b0: 0x1000\n%1 = get.i64 x0\n%2 = const.i64 0xffff\n%3 = and.i64 %1, %2\n"
+            "put x1, %3\nexit 0x2000\n");
+    becomes(b, "imul xor", // the product is made where what is made of it goes
+            "b0: 0x1000\n%1 = get.i64 x0\n%2 = get.i64 x1\n%3 = mul.i64 %1, %2\n"
+            "%4 = xor.i64 %3, %2\nput x0, %4\nexit 0x2000\n");
+    becomes(b, "mov mov add", // x1 has the old x0 as well
+            "b0: 0x1000\n%1 = get.i64 x0\nput x1, %1\n%3 = load.i64 [%1 + 8] mem=i64 insn=4\n"
+            "put x0, %3\n%5 = add.i64 %3, %1\nput x1, %5\nexit 0x2000\n");
+}
+
 static void links_and_jumps(void **state) {
     Box *b = *state;
     Block one, two;
@@ -357,6 +397,7 @@ static void interrupts(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(encoder),
+        cmocka_unit_test_setup_teardown(results_in_place, setup, teardown),
         cmocka_unit_test_setup_teardown(links_and_jumps, setup, teardown),
         cmocka_unit_test_setup_teardown(interrupts, setup, teardown),
     };

@@ -132,7 +132,7 @@ void x86_fp_masked(X86 *x, bool masked) {
 void x86_cold_back(X86 *x, const Cold *c) {
     (void)x, (void)c;
 }
-int x86_home_free(const X86 *x, IrRef v) {
+int x86_home_free(X86 *x, IrRef v) {
     (void)x, (void)v;
     return -1;
 }
