@@ -418,12 +418,11 @@ static bool visit_other(Walk *w, uint32_t i, const IrInst *in) {
     return true;
 }
 
-// Operations whose result is made where an operand was: that is best made in the result's home.
-static inline bool tie(Val *of, const Val *v, uint32_t i) {
-    if (of->last_use != i || of->hint >= 0) return false;
-    of->hint = v->hint;
-    of->flags |= VAL_WEAK_HINT;
-    return true;
+// The result of i is made where its operand was, which is best made in the result's home.
+static inline void tie(const Val *result, Val *operand, uint32_t i) {
+    if (result->hint < 0 || operand->hint >= 0 || operand->last_use != i) return;
+    operand->hint = result->hint;
+    operand->flags |= VAL_WEAK_HINT;
 }
 
 // What there is to do, in few kinds: one jump a visit, not a tree of comparisons of ops. And what
@@ -485,7 +484,7 @@ static inline bool visit(Walk *w, Val *val, uint32_t i, const IrInst *in, enum K
         settle_hint(w, val, i);
         use_at(&val[in->a], i);
         use_at(&val[in->b], i);
-        if (val[i].hint >= 0) tie(&val[in->a], &val[i], i);
+        tie(&val[i], &val[in->a], i);
         return true;
     case MAY_SHARE:
         if (!val[i].last_use) return false;
