@@ -325,12 +325,11 @@ def target_value(rows, kind, names, figure):
     rows = [r for r in rows if (kind is None and r["kind"] in ("program", "kernel") or r["kind"] == kind)
             and (names is None or r["name"] in names)]
     how, what = figure.split()
+    both = [(r["sides"][what], r["sides"]["native"]) for r in rows if {what, "native"} <= r["sides"].keys()]
     if how == "over":  # milliseconds more than native
-        sides = [(r["sides"].get(what), r["sides"].get("native")) for r in rows]
-        return max((1000 * (a["median_s"] - b["median_s"]) for a, b in sides if a and b), default=None)
+        return max((1000 * (a["median_s"] - b["median_s"]) for a, b in both), default=None)
     if how == "wall":
-        both = [(r["sides"].get(what), r["sides"].get("native")) for r in rows]
-        return geomean([a["wall_s"] / b["wall_s"] / (a["median_s"] / b["median_s"]) for a, b in both if a and b])
+        return geomean([a["wall_s"] / b["wall_s"] / (a["median_s"] / b["median_s"]) for a, b in both])
     values = [r[what] for r in rows if r.get(what)]
     if not values:
         return None

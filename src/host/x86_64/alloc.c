@@ -98,6 +98,13 @@ static inline void let_go(X86 *x, const Bank *b, unsigned reg) {
     if (!b->vec) x->int_until[int_slot[reg]] = 0;
 }
 
+// One of these registers that holds v as well (mov x1, x0), or -1.
+static int also_in(const Bank *b, IrRef v, uint32_t set) {
+    for (; set; set &= set - 1)
+        if (b->val[__builtin_ctz(set)] == v) return __builtin_ctz(set);
+    return -1;
+}
+
 // Register reg is about to hold something else: its value, when it is still needed, finds another
 // place.
 static void evacuate(X86 *x, const Bank *b, unsigned reg) {
@@ -108,11 +115,8 @@ static void evacuate(X86 *x, const Bank *b, unsigned reg) {
     // needed by this very instruction or later?
     if (x->val[v].last_use < x->now || (x->val[v].last_use == x->now && !(*b->locked >> reg & 1)))
         return;
-    for (unsigned k = 0; k < 32; k++) // another home may hold the same (mov x1, x0)
-        if (((b->homes | b->temps) >> k & 1) && k != reg && b->val[k] == v) {
-            x->val[v].reg = (int8_t)k;
-            return;
-        }
+    x->val[v].reg = (int8_t)also_in(b, v, (b->homes | b->temps) & ~(1u << reg));
+    if (x->val[v].reg >= 0) return;
     if (x->val[v].spill >= 0 || x->val[v].mem_field >= 0 || is_const(x, v)) return;
     for (uint32_t free = b->temps & ~*b->locked; free; free &= free - 1) {
         unsigned t = (unsigned)__builtin_ctz(free);
@@ -241,13 +245,6 @@ static void occupy(X86 *x, const Bank *b, IrRef v, unsigned reg) {
     *b->locked |= 1u << reg;
 }
 
-// Another home that holds v as well (mov x1, x0), or -1.
-static int other_home(const Bank *b, IrRef v, unsigned but) {
-    for (uint32_t set = b->homes & ~(1u << but); set; set &= set - 1)
-        if (b->val[__builtin_ctz(set)] == v) return __builtin_ctz(set);
-    return -1;
-}
-
 // The home that v is meant for, if its old value is not needed any more (but perhaps by this
 // instruction), or can be had elsewhere.
 static int free_home(X86 *x, const Bank *b, IrRef v) {
@@ -255,7 +252,7 @@ static int free_home(X86 *x, const Bank *b, IrRef v) {
     int h = home_of(x, (unsigned)x->val[v].hint);
     IrRef old = b->val[h];
     if (!old || x->val[old].reg != h || !lives(x, old)) return h;
-    int other = other_home(b, old, (unsigned)h);
+    int other = also_in(b, old, b->homes & ~(1u << h));
     if (other < 0) return -1;
     x->val[old].reg = (int8_t)other;
     return h;

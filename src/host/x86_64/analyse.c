@@ -269,6 +269,13 @@ bool x86_shares_register(const X86 *x, const IrInst *in) {
     }
 }
 
+// The operand is best made where the result goes.
+static inline void hint_operand(const Val *result, Val *operand) {
+    if (result->hint < 0 || operand->hint >= 0) return;
+    operand->hint = result->hint;
+    operand->flags |= VAL_WEAK_HINT;
+}
+
 // fma of fneg: hosts have an instruction for each combination of signs.
 static void use_fma(Walk *w, uint32_t i, const IrInst *in) {
     X86 *x = w->x;
@@ -280,10 +287,7 @@ static void use_fma(Walk *w, uint32_t i, const IrInst *in) {
     use(w, in->b, i);
     IrRef addend = neg_c ? c->a : in->c;
     use(w, addend, i);
-    Val *v = &x->val[addend]; // best made where the sum is made of it
-    if (v->hint >= 0) return;
-    v->hint = x->val[i].hint;
-    v->flags |= VAL_WEAK_HINT;
+    hint_operand(&x->val[i], &x->val[addend]);
 }
 
 // Right before a shift down this takes low bits of it, so that a rotation does as well.
@@ -418,13 +422,6 @@ static bool visit_other(Walk *w, uint32_t i, const IrInst *in) {
     return true;
 }
 
-// The result of i is made where its operand was, which is best made in the result's home.
-static inline void tie(const Val *result, Val *operand, uint32_t i) {
-    if (result->hint < 0 || operand->hint >= 0 || operand->last_use != i) return;
-    operand->hint = result->hint;
-    operand->flags |= VAL_WEAK_HINT;
-}
-
 // What there is to do, in few kinds: one jump a visit, not a tree of comparisons of ops. And what
 // there will be, going forwards: Kind | Selects << 8.
 enum Kind { OTHER, NOTHING, ALWAYS, PUT, GET, ACCESS, EXIT, PLAIN, TIED, MAY_SHARE };
@@ -484,7 +481,7 @@ static inline bool visit(Walk *w, Val *val, uint32_t i, const IrInst *in, enum K
         settle_hint(w, val, i);
         use_at(&val[in->a], i);
         use_at(&val[in->b], i);
-        tie(&val[i], &val[in->a], i);
+        if (val[in->a].last_use == i) hint_operand(&val[i], &val[in->a]);
         return true;
     case MAY_SHARE:
         if (!val[i].last_use) return false;
