@@ -1,9 +1,9 @@
 // vcpu.h - the part of a vCPU that translated code and helpers touch, and where guest state lies.
 //
-// Layout: [ watch slots | VcpuHot | guest state ]. The `state` pointer that hosts keep in a
-// register and helpers get points at the guest state, so hot fields are at negative, guest
-// registers at positive offsets. One thread runs a vCPU; only `interrupt` and what belongs to it
-// are written by others (and signal handlers).
+// Layout: [ watch slots | VcpuHot | guest state ], both at pages. The `state` pointer that hosts
+// keep in a register and helpers get points at the guest state, so hot fields are at negative,
+// guest registers at positive offsets. One thread runs a vCPU; only `interrupt` and what belongs to
+// it are written by others (and signal handlers).
 #ifndef DGM_ENGINE_VCPU_H
 #define DGM_ENGINE_VCPU_H
 
@@ -30,9 +30,6 @@ static inline uint64_t jump_cache_no_pc(unsigned i) {
 enum { POLL_BYTES = 4096 };
 
 typedef struct VcpuHot {
-    // Translated code that may loop reads here where guest state is exact: to interrupt it, the
-    // page is closed. Begins at a page.
-    uint8_t poll[POLL_BYTES];
     JumpCacheEntry jump_cache[JUMP_CACHE_ENTRIES];
     V128 scratch[64];   // host backends: vector spills, helper operands, saved host state
     uint64_t spill[64]; // host backends: integer spills
@@ -60,7 +57,10 @@ typedef struct VcpuHot {
     volatile uint8_t poll_closed; // or about to be
     volatile uint64_t interrupt; // ~0: leave translated code soon (on backward and indirect jumps),
                                  // else 0: hosts may compare it with a pointer
-} __attribute__((aligned(64))) VcpuHot;
+    // Translated code that may loop reads from this page where guest state is exact: to interrupt
+    // it, the page is closed. Right before guest state: its end is in reach of short displacements.
+    uint8_t poll[POLL_BYTES] __attribute__((aligned(POLL_BYTES)));
+} VcpuHot;
 
 static inline VcpuHot *vcpu_hot(const void *state) {
     return (VcpuHot *)((char *)state - sizeof(VcpuHot));

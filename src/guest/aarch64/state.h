@@ -18,9 +18,9 @@ typedef enum A64KeyId {
 } A64KeyId;
 
 typedef struct A64State {
+    uint32_t nzcv, fpcr; // these and x are in the host's reach (STATE_BIAS)
     uint64_t x[31];
     uint64_t sp, pc;
-    uint32_t nzcv, fpcr;
     uint64_t tpidr;
     uint64_t kept[2]; // IrRegion.kept
     V128 v[32];

@@ -147,7 +147,7 @@ static void direct_call_ind(Direct *base, DirectReg link, uint64_t back, DirectR
 static void direct_poll(Direct *base) {
     X86Direct *d = x86_direct(base);
     direct_record_fault(d);
-    mov_load(&d->x, 32, RAX, mem_state(HOT_DISP(poll)));
+    mov_load(&d->x, 32, RAX, mem_state(POLL_DISP));
 }
 
 // lea count, [count - n]

@@ -6,6 +6,7 @@
 #include "host/x86_64/stubs.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <ucontext.h>
 
@@ -111,6 +112,7 @@ static HostCtx *create(const IrField *fields, uint32_t n_fields, uint32_t pc_fie
         destroy(h);
         return NULL;
     }
+    h->patch_word = h->cpu.avx ? 16 : 8; // Intel SDM 3A 9.1.1, AMD APM 2 7.3.2
     h->level = h->cpu.avx512 ? VEC_AVX512 : h->cpu.avx ? VEC_AVX : VEC_SSE;
     h->fields = fields;
     h->n_fields = n_fields;
@@ -322,7 +324,7 @@ Cold *x86_cold_trap_eval(X86 *x, IrRef v) {
 // interrupts, for less than a comparison and a branch (which cost 5 % of lua, 9 % of cc1).
 static void check_interrupt(X86 *x, unsigned reg) {
     x86_record_fault(x);
-    mov_load(x, 32, reg, mem_state(HOT_DISP(poll)));
+    mov_load(x, 32, reg, mem_state(POLL_DISP));
 }
 
 static void share_register(X86 *x, IrRef v, const IrInst *in) {
@@ -522,18 +524,32 @@ static HostError compile(HostCtx *h, const IrRegion *r, HostCode *room, HostOutp
 // aligned word (align_patch), so running code sees the one or the other.
 const uint8_t x86_nop5[5] = {0x0F, 0x1F, 0x44, 0x00, 0x00};
 
+static void patch_code(const HostCtx *h, uint8_t *at, const uint8_t *code, unsigned bytes) {
+    typedef uint64_t Whole __attribute__((vector_size(16)));
+    union {
+        uint64_t half;
+        Whole whole;
+        uint8_t byte[16];
+    } new;
+    uint8_t *word = (uint8_t *)((uintptr_t)at & -(uintptr_t)h->patch_word);
+    bool whole = h->patch_word == sizeof new;
+    memcpy(&new, word, whole ? sizeof new : sizeof new.half);
+    memcpy(&new.byte[at - word], code, bytes);
+    atomic_thread_fence(memory_order_release);
+    if (whole)
+        *(volatile Whole *)(void *)word = new.whole;
+    else
+        *(volatile uint64_t *)(void *)word = new.half;
+}
+
 static void link(HostCtx *h, HostLink *l, const void *entry) {
-    uint8_t *patch = x86_patch(h, l);
+    uint8_t *patch = x86_patch(h, l), jmp[5] = {0xE9};
     int32_t rel = entry ? (int32_t)((const uint8_t *)entry - (patch + 4)) : l->unlinked;
-    if (!l->falls_through) {
-        __atomic_store_n((int32_t *)patch, rel, __ATOMIC_RELEASE);
-        return;
-    }
-    uint8_t jmp[5] = {0xE9}, *at = patch - 1;
-    memcpy(jmp + 1, &rel, 4);
-    uint64_t *word = (uint64_t *)((uintptr_t)at & ~(uintptr_t)7), bytes = *word;
-    memcpy((uint8_t *)&bytes + (at - (uint8_t *)word), rel ? jmp : x86_nop5, 5);
-    __atomic_store_n(word, bytes, __ATOMIC_RELEASE);
+    memcpy(jmp + 1, &rel, sizeof rel);
+    if (l->falls_through)
+        patch_code(h, patch - 1, rel ? jmp : x86_nop5, sizeof jmp);
+    else
+        patch_code(h, patch, jmp + 1, sizeof rel);
 }
 
 static uint64_t enter(HostCtx *h, void *state, const void *entry) {

@@ -6,11 +6,11 @@
 #include "host/x86_64/emit.h"
 #include "host/x86_64/stubs.h"
 
-// Pads so that the next `bytes` bytes, from `skip` on, lie in one aligned 8-byte word: one store
-// patches them.
+// Pads so that the next `bytes` bytes, from `skip` on, lie in one aligned word: one store patches
+// them.
 void x86_align_patch(X86 *x, unsigned skip, unsigned bytes) {
-    unsigned at = (unsigned)((uintptr_t)(x->at + skip) & 7);
-    nops(x, (8 - at) & -(unsigned)(at > 8 - bytes));
+    unsigned word = x->h->patch_word, at = (unsigned)(uintptr_t)(x->at + skip) & (word - 1);
+    nops(x, (word - at) & -(unsigned)(at > word - bytes));
 }
 
 enum { STUB_TO_COME = INT32_MIN }; // HostLink.unlinked
@@ -127,7 +127,7 @@ void x86_jump_to_link(X86 *x, int cc, uint64_t target_pc) {
 
 static void return_point(X86 *x) {
     x->active = -1; // state has flags, as it has behind every indirect jump
-    lea(x, 64, RSP, mem_at(RSP, 8));
+    pop_r(x, RAX);  // the shortest way to drop it
     x86_jump_to_link(x, -1, x->call_return);
 }
 

@@ -52,7 +52,8 @@ enum { // condition codes
     CC_LE,
     CC_G
 };
-enum { STATE_BIAS = 160, MAX_BLOCK_CODE = 96 * 1024 };
+// So that a displacement of 8 bits reaches from the last word of the page that is polled to x30.
+enum { STATE_BIAS = 124, MAX_BLOCK_CODE = 96 * 1024 };
 enum {                // hot.scratch, in V128 units
     SCRATCH_ARGS = 0, // operands of the evaluator and of vector helpers
     SCRATCH_RESULT = 3,
@@ -106,6 +107,7 @@ typedef struct X86Moves {
 struct HostCtx {
     X86Cpu cpu;
     VecLevel level;
+    unsigned patch_word; // bytes that one store writes at once, also for who runs them
     const IrField *fields;
     uint32_t n_fields, pc_field, state_bytes;
     unsigned needs; // and what deserves homes, as create() got them
@@ -366,6 +368,7 @@ void x86_forget_homes(X86 *x); // a helper changed guest state
 int32_t x86_field_disp(const X86 *x, unsigned field);
 #define HOT_DISP(member)                                                                           \
     ((int32_t)offsetof(VcpuHot, member) - (int32_t)sizeof(VcpuHot) - STATE_BIAS)
+#define POLL_DISP (-4 - STATE_BIAS)
 static inline int32_t x86_scratch_disp(unsigned i) {
     return HOT_DISP(scratch) + 16 * (int32_t)i;
 }
