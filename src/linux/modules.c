@@ -1,10 +1,11 @@
 // modules.c - files of guest code: who they are, and where they go, so that translations of them
 // can be kept from one run to the next (engine/persist.h).
 //
-// Translated code has guest addresses in it, so a file should lie at the same place in every run.
-// Where the guest leaves the place to the kernel (a shared library, the ELF interpreter) and
-// translations are kept, an ELF file gets an address that its build-id says, in an area of its own;
-// when that is taken, the kernel's choice stands and nothing is kept of it in this run.
+// Translated code has guest addresses in it, so a file should lie at the same place in every run,
+// and low, so that they are short. Where the guest leaves the place to the kernel (a shared
+// library, the ELF interpreter) an ELF file gets the first free one of some addresses that its
+// build-id says; when all are taken, the kernel's choice stands and nothing is kept of it in this
+// run.
 #include "linux/process.h"
 
 #include "base/self.h"
@@ -16,9 +17,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define AREA_LO    0x200000000000ull
-#define AREA_HI    0x300000000000ull
-#define SLOT_BYTES (16ull << 20)
+#define AREA_LO    ELF_LIBRARIES
+#define AREA_HI    ELF_PIE_HINT
+#define SLOT_BYTES 0x10000ull // the largest page of arm64
+enum { PLACES = 8 };          // where nothing is in the way in one of them, nearly always
 
 // The build-id among the notes of an ELF file whose first bytes these are.
 static unsigned find_build_id(int fd, const uint8_t *start, size_t n, uint8_t id[32]) {
@@ -58,18 +60,24 @@ static bool identity(int fd, uint8_t id[32]) {
     return true;
 }
 
-uint64_t module_address(const LinuxProcess *p, int fd) {
+uint64_t module_address(const LinuxProcess *p, int fd, uint64_t bytes) {
     uint8_t id[32];
-    if (!p->m->persist || !identity(fd, id)) return 0;
-    return AREA_LO + hash_bytes(id, sizeof id, 0) % ((AREA_HI - AREA_LO) / SLOT_BYTES) * SLOT_BYTES;
+    if (bytes > AREA_HI - AREA_LO || !identity(fd, id)) return 0;
+    for (unsigned i = 0; i < PLACES; i++) {
+        uint64_t slot = hash_bytes(id, sizeof id, i) % ((AREA_HI - AREA_LO) / SLOT_BYTES);
+        uint64_t at = AREA_LO + slot * SLOT_BYTES, lo = at, hi = at + bytes;
+        if (hi <= AREA_HI && !space_next(p->m->as, &lo, &hi)) return at;
+    }
+    return 0;
 }
 
 // ld.so maps a library at its alignment by room for it, inaccessible, into which it maps the file
 // that it opened just before.
-uint64_t module_mmap_address(const LinuxProcess *p, int prot, int flags, int fd, uint64_t off) {
-    if (flags & MAP_FIXED || (flags & MAP_TYPE) != MAP_PRIVATE || !p->m->persist) return 0;
-    if (!(flags & MAP_ANONYMOUS)) return off ? 0 : module_address(p, fd);
-    return prot == PROT_NONE ? module_address(p, p->opened) : 0;
+uint64_t module_mmap_address(const LinuxProcess *p, uint64_t bytes, int prot, int flags, int fd,
+                             uint64_t off) {
+    if (flags & MAP_FIXED || (flags & MAP_TYPE) != MAP_PRIVATE) return 0;
+    if (!(flags & MAP_ANONYMOUS)) return off ? 0 : module_address(p, fd, bytes);
+    return prot == PROT_NONE ? module_address(p, p->opened, bytes) : 0;
 }
 
 // The tools hear of it under the guest's name for the file.

@@ -244,8 +244,12 @@ typedef struct ElfLoaded {
 // hint: where it may go when it may go anywhere, 0: the kernel's choice.
 int elf_map(AddressSpace *as, int fd, const ElfImage *e, uint64_t hint, const char *name,
             ElfLoaded *out, DgmErr *err);
-// Where arm64 puts PIE programs (two thirds of the address space), so that brk has room above.
-#define ELF_PIE_HINT (SPACE_END / 3 * 2)
+// Where files of code go that may go anywhere: low, for what is made of them is shorter when
+// addresses have 31 bits. Libraries (modules.c), above them the program, then what brk gives; a
+// dynamic program's heap is above all of them, also when it has an address of its own.
+#define ELF_LIBRARIES 0x10000000ull
+#define ELF_PIE_HINT  0x40000000ull
+#define ELF_HEAP      0x80000000ull
 
 // ---- start.c ----
 // A process without a program, at m->os; linux_end frees it.
@@ -256,9 +260,10 @@ void process_note_modules(LinuxProcess *p, int fd, const ElfImage *e, uint64_t b
 
 // ---- modules.c ----
 // Where a file of code should be mapped so that its translations can be kept; 0: anywhere.
-uint64_t module_address(const LinuxProcess *p, int fd);
+uint64_t module_address(const LinuxProcess *p, int fd, uint64_t bytes);
 // Where mmap without an address should map.
-uint64_t module_mmap_address(const LinuxProcess *p, int prot, int flags, int fd, uint64_t off);
+uint64_t module_mmap_address(const LinuxProcess *p, uint64_t bytes, int prot, int flags, int fd,
+                             uint64_t off);
 // It was mapped executable at lo from `off` on, where it is in every run (else only such an address
 // counts).
 void module_mapped(LinuxProcess *p, int fd, uint64_t lo, uint64_t len, uint64_t off,

@@ -203,7 +203,8 @@ static int load_interp(LinuxProcess *p, const Program *g, ElfLoaded *out, DgmErr
     if (!e && image->machine != g->image.machine)
         e = err_set(err, -ENOEXEC, "%s: interpreter of %s is for another CPU", g->image.interp,
                     g->guest_path);
-    if (!e) e = elf_map(p->m->as, fd, image, module_address(p, fd), g->image.interp, out, err);
+    uint64_t hint = e ? 0 : module_address(p, fd, image->hi - image->lo);
+    if (!e) e = elf_map(p->m->as, fd, image, hint, g->image.interp, out, err);
     if (!e) process_note_modules(p, fd, image, out->bias, false);
     free(image);
     close(fd);
@@ -261,8 +262,8 @@ static int load(LinuxProcess *p, const LinuxConfig *c, Program *g, DgmErr *err) 
     if (!e) e = stack_build(p, &plan, &sp, err);
     if (!e) e = map_sigreturn(p, err);
     if (e) return e;
-    p->brk_start = plan.prog.hi;
-    space_set_brk(m->as, plan.prog.hi);
+    p->brk_start = plan.has_interp ? MAX(plan.prog.hi, ELF_HEAP) : plan.prog.hi;
+    space_set_brk(m->as, p->brk_start);
     note_ranges(p, &g->image, plan.prog.bias);
     p->exe_host = realpath(g->host_path, NULL);
     if (!p->exe_host) p->exe_host = link_text(g->host_path);

@@ -24,7 +24,7 @@ static int prot_of(uint64_t prot) {
 int64_t sys_mmap(Vcpu *v, const uint64_t a[6]) {
     int flags = (int)a[3];
     uint64_t at = a[0];
-    if (!at) at = module_mmap_address(process_of(v), prot_of(a[2]), flags, (int)a[4], a[5]);
+    if (!at) at = module_mmap_address(process_of(v), a[1], prot_of(a[2]), flags, (int)a[4], a[5]);
     int64_t r = space_mmap(v->m->as, at, a[1], prot_of(a[2]), flags, (int)a[4], a[5]);
     bool file = !(flags & MAP_ANONYMOUS) && (flags & MAP_TYPE) == MAP_PRIVATE;
     if (r >= 0 && file && a[2] & PROT_EXEC)

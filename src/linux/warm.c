@@ -118,9 +118,10 @@ static int prepare(Warm *w, const char *path, DgmErr *err) {
     for (unsigned i = 0; !e && i < h->e_phnum; i++)
         if (phdrs[i].p_type == PT_DYNAMIC) program |= is_pie_program(w, &phdrs[i]);
     ElfLoaded at;
-    if (!e)
-        e = elf_map(w->p->m->as, w->fd, image, program ? ELF_PIE_HINT : module_address(w->p, w->fd),
-                    path, &at, err);
+    if (!e) {
+        uint64_t library = module_address(w->p, w->fd, image->hi - image->lo);
+        e = elf_map(w->p->m->as, w->fd, image, program ? ELF_PIE_HINT : library, path, &at, err);
+    }
     if (!e) {
         process_note_modules(w->p, w->fd, image, at.bias, program);
         w->bias = at.bias;
