@@ -264,7 +264,7 @@ static unsigned run_file(const char *name, Box *box, uint8_t *room, unsigned *n_
 }
 
 int main(int argc, char **argv) {
-    Box *box = aligned_alloc(64, ALIGN_UP(sizeof(Box), 64));
+    Box *box = aligned_alloc(_Alignof(Box), sizeof(Box));
     uint8_t *room = mmap(NULL, CODE_BYTES, PROT_READ | PROT_WRITE | PROT_EXEC,
                          MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (!box || room == MAP_FAILED) return 1;

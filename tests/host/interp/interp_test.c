@@ -40,7 +40,7 @@ static const Host *const host = &host_interp;
 static Box *current; // for the signal handler
 
 static int setup(void **state) {
-    Box *b = aligned_alloc(64, sizeof *b);
+    Box *b = aligned_alloc(_Alignof(Box), sizeof *b);
     memset(b, 0, sizeof *b);
     for (unsigned i = 0; i < JUMP_CACHE_ENTRIES; i++) b->hot.jump_cache[i].pc = ~0ull;
     b->at = (HostCode){b->room, b->room + sizeof b->room};

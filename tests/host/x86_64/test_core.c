@@ -229,7 +229,7 @@ typedef struct Block {
 static int setup(void **state) {
     static const uint16_t ints[] = {0, 1};
     static const IrHotFields hot = {.ints = ints, .n_ints = ARRAY_LEN(ints)};
-    Box *b = aligned_alloc(4096, ALIGN_UP(sizeof *b, 4096));
+    Box *b = aligned_alloc(_Alignof(Box), sizeof *b);
     memset(b, 0, sizeof *b);
     for (unsigned i = 0; i < JUMP_CACHE_ENTRIES; i++) b->hot.jump_cache[i].pc = jump_cache_no_pc(i);
     b->room =

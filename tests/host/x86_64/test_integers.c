@@ -410,7 +410,7 @@ static void random_regions(void **unused) {
     b->memory = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     assert_true(b->room != MAP_FAILED && b->memory != MAP_FAILED);
     assert_int_equal(mprotect(b->memory + PAGE, PAGE, PROT_NONE), 0);
-    b->box = aligned_alloc(64, ALIGN_UP(sizeof(Box), 64));
+    b->box = aligned_alloc(_Alignof(Box), sizeof(Box));
     struct sigaction act = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_NODEFER};
     sigaction(SIGSEGV, &act, NULL);
     unsigned rounds = getenv("INT_ROUNDS") ? (unsigned)atoi(getenv("INT_ROUNDS")) : 400;

@@ -194,7 +194,7 @@ static void random_regions(void **unused) {
     uint8_t *room = mmap(NULL, 2 * CODE_BYTES, PROT_READ | PROT_WRITE | PROT_EXEC,
                          MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     assert_true(room != MAP_FAILED);
-    Box *box = aligned_alloc(64, ALIGN_UP(sizeof(Box), 64));
+    Box *box = aligned_alloc(_Alignof(Box), sizeof(Box));
     unsigned rounds = getenv("VEC_ROUNDS") ? (unsigned)atoi(getenv("VEC_ROUNDS")) : 500;
     seed = getenv("VEC_SEED") ? strtoull(getenv("VEC_SEED"), NULL, 0) | 1 : 424242;
     Arena arena = {0};
