@@ -249,7 +249,7 @@ int elf_map(AddressSpace *as, int fd, const ElfImage *e, uint64_t hint, const ch
 // dynamic program's heap is above all of them, also when it has an address of its own.
 #define ELF_LIBRARIES 0x10000000ull
 #define ELF_PIE_HINT  0x40000000ull
-#define ELF_HEAP      0x80000000ull
+#define ELF_HEAP      0x60000000ull
 
 // ---- start.c ----
 // A process without a program, at m->os; linux_end frees it.
