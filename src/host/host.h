@@ -177,9 +177,10 @@ struct Host {
     // the block is to be lifted as a whole. NULL: this host has no such way.
     HostError (*direct)(HostCtx *, const IrRegion *r, HostCode *room, HostOutput *out,
                         void (*say)(void *ctx, Direct *d), void *ctx, DgmErr *err);
-    // Points a link's jump at a block's entry, or back (entry NULL). Atomic towards running code. A
-    // link that counts goes there for good then, one that is sunk without making flags: the block
-    // is to know what they hold (GuestLift.flags). While it counts, HostCount.entry says where to.
+    // Points a link's jump at a block's entry, or back (entry NULL). Atomic towards running code,
+    // not towards other calls that change code (Machine.lock). A link that counts goes there for
+    // good then, one that is sunk without making flags: the block is to know what they hold
+    // (GuestLift.flags). While it counts, HostCount.entry says where to.
     void (*link)(HostCtx *, HostLink *l, const void *entry);
     // Runs from entry until code is left; homes are loaded from and stored to state around it.
     // Returns HOST_EXIT_*, for traps with the trap's number and value.

@@ -17,8 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define AREA_LO    ELF_LIBRARIES
-#define AREA_HI    ELF_PIE_HINT
+#define AREA_BYTES (ELF_PIE_HINT - ELF_LIBRARIES)
 #define SLOT_BYTES 0x10000ull // the largest page of arm64
 enum { PLACES = 8 };          // where nothing is in the way in one of them, nearly always
 
@@ -62,11 +61,11 @@ static bool identity(int fd, uint8_t id[32]) {
 
 uint64_t module_address(const LinuxProcess *p, int fd, uint64_t bytes) {
     uint8_t id[32];
-    if (bytes > AREA_HI - AREA_LO || !identity(fd, id)) return 0;
+    if (bytes > AREA_BYTES || !identity(fd, id)) return 0;
     for (unsigned i = 0; i < PLACES; i++) {
-        uint64_t slot = hash_bytes(id, sizeof id, i) % ((AREA_HI - AREA_LO) / SLOT_BYTES);
-        uint64_t at = AREA_LO + slot * SLOT_BYTES, lo = at, hi = at + bytes;
-        if (hi <= AREA_HI && !space_next(p->m->as, &lo, &hi)) return at;
+        uint64_t slot = hash_bytes(id, sizeof id, i) % (AREA_BYTES / SLOT_BYTES);
+        uint64_t at = ELF_LIBRARIES + slot * SLOT_BYTES, lo = at, hi = at + bytes;
+        if (hi <= ELF_PIE_HINT && !space_next(p->m->as, &lo, &hi)) return at;
     }
     return 0;
 }
@@ -95,8 +94,8 @@ void module_mapped(LinuxProcess *p, int fd, uint64_t lo, uint64_t len, uint64_t 
                    bool same_each_time) {
     uint8_t id[32];
     if (p->m->watches) tell_tools(p, fd, lo, len, off);
-    if (!p->m->persist || !(same_each_time || (lo >= AREA_LO && lo < AREA_HI)) || !identity(fd, id))
-        return;
+    bool at_its_place = same_each_time || (lo >= ELF_LIBRARIES && lo < ELF_PIE_HINT);
+    if (!p->m->persist || !at_its_place || !identity(fd, id)) return;
     char link[64], name[PATH_MAX];
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
     ssize_t n = readlink(link, name, sizeof name - 1);

@@ -246,7 +246,8 @@ int elf_map(AddressSpace *as, int fd, const ElfImage *e, uint64_t hint, const ch
             ElfLoaded *out, DgmErr *err);
 // Where files of code go that may go anywhere: low, for what is made of them is shorter when
 // addresses have 31 bits. Libraries (modules.c), above them the program, then what brk gives; a
-// dynamic program's heap is above all of them, also when it has an address of its own.
+// dynamic program's heap is above all of them, also when it has an address of its own (and begins
+// below 2 GB, for there the host's sanitizers have their shadow).
 #define ELF_LIBRARIES 0x10000000ull
 #define ELF_PIE_HINT  0x40000000ull
 #define ELF_HEAP      0x60000000ull
@@ -259,7 +260,8 @@ void process_note_modules(LinuxProcess *p, int fd, const ElfImage *e, uint64_t b
                           bool same_each_time);
 
 // ---- modules.c ----
-// Where a file of code should be mapped so that its translations can be kept; 0: anywhere.
+// Where a file of code, which takes so many bytes, should be mapped so that its translations can be
+// kept; 0: anywhere.
 uint64_t module_address(const LinuxProcess *p, int fd, uint64_t bytes);
 // Where mmap without an address should map.
 uint64_t module_mmap_address(const LinuxProcess *p, uint64_t bytes, int prot, int flags, int fd,

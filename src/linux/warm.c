@@ -119,8 +119,8 @@ static int prepare(Warm *w, const char *path, DgmErr *err) {
         if (phdrs[i].p_type == PT_DYNAMIC) program |= is_pie_program(w, &phdrs[i]);
     ElfLoaded at;
     if (!e) {
-        uint64_t library = module_address(w->p, w->fd, image->hi - image->lo);
-        e = elf_map(w->p->m->as, w->fd, image, program ? ELF_PIE_HINT : library, path, &at, err);
+        uint64_t hint = program ? ELF_PIE_HINT : module_address(w->p, w->fd, image->hi - image->lo);
+        e = elf_map(w->p->m->as, w->fd, image, hint, path, &at, err);
     }
     if (!e) {
         process_note_modules(w->p, w->fd, image, at.bias, program);

@@ -241,8 +241,8 @@ int main(int argc, char **argv) {
                          MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     uint8_t *mem = mmap((void *)CASE_MEM, 4096, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
-    size_t state_bytes = ALIGN_UP(sizeof(VcpuHot) + sizeof(A64State), 4096);
-    VcpuHot *hot = aligned_alloc(4096, state_bytes);
+    size_t state_bytes = ALIGN_UP(sizeof(VcpuHot) + sizeof(A64State), _Alignof(VcpuHot));
+    VcpuHot *hot = aligned_alloc(_Alignof(VcpuHot), state_bytes);
     m.hot = m.hot && m.host && m.host->counts;
     m.direct = m.direct && m.host && m.host->direct;
     if (!m.host || code == MAP_FAILED || mem == MAP_FAILED || !hot) {

@@ -524,6 +524,7 @@ static HostError compile(HostCtx *h, const IrRegion *r, HostCode *room, HostOutp
 // aligned word (align_patch), so running code sees the one or the other.
 const uint8_t x86_nop5[5] = {0x0F, 0x1F, 0x44, 0x00, 0x00};
 
+// Some bytes within one such word: it is read, changed and stored as a whole.
 static void patch_code(const HostCtx *h, uint8_t *at, const uint8_t *code, unsigned bytes) {
     typedef uint64_t Whole __attribute__((vector_size(16)));
     union {
