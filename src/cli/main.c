@@ -1,5 +1,6 @@
 // main.c - the command's front door: finds the subcommand, or plays qemu when called by its name.
 #include "cli.h"
+#include "libraries.h"
 
 #include "dragoman/machine.h"
 
@@ -11,12 +12,14 @@ static const Subcommand subcommands[] = {
     {"run", "run a Linux program built for another CPU", cmd_run},
     {"cpus", "list guest architectures and CPU models", cmd_cpus},
     {"cache", "list, warm or clear the translations that are kept", cmd_cache},
-    {"trace", "look at a trace, or convert it", cmd_trace},
+    {"trace", "look at a trace, or convert it", cmd_trace, true},
     {"tools", "list the tools that can watch a program", cmd_tools},
     {"simpoint", "choose the intervals of a run that stand for the whole", cmd_simpoint},
     {"run-as", NULL, cmd_qemu_style}, // how a qemu-style parent starts the guest programs it execs
 };
 enum { N_SUBCOMMANDS = sizeof subcommands / sizeof *subcommands };
+
+char **command_argv;
 
 void complain(const char *fmt, ...) {
     char line[1024];
@@ -76,7 +79,13 @@ static void help(FILE *to) {
             "qemu-aarch64's command line.\n");
 }
 
+static int run_subcommand(const Subcommand *c, int argc, char **argv) {
+    int status = c->loads ? need_libraries(command_argv) : 0;
+    return status ? status : c->main(argc, argv);
+}
+
 int main(int argc, char **argv) {
+    command_argv = argv;
     const char *name = strrchr(argv[0] ? argv[0] : "dragoman", '/');
     name = name ? name + 1 : argv[0] ? argv[0] : "dragoman";
     for (unsigned i = 0; dgm_guest_name(i); i++)
@@ -98,7 +107,7 @@ int main(int argc, char **argv) {
     const char *names[N_SUBCOMMANDS + 1] = {NULL};
     for (int i = 0; i < N_SUBCOMMANDS; i++) {
         names[i] = subcommands[i].name;
-        if (!strcmp(word, names[i])) return subcommands[i].main(argc - 1, argv + 1);
+        if (!strcmp(word, names[i])) return run_subcommand(&subcommands[i], argc - 1, argv + 1);
     }
     const char *near = nearest(word, names);
     if (near)

@@ -3,6 +3,7 @@
 // One table serves both: a row gives an option's names in the two styles, its argument and what it
 // does. Options that execve() in the guest must hand on are collected in self_argv on the way.
 #include "cli.h"
+#include "libraries.h"
 
 #include "dragoman/machine.h"
 #include "dragoman/tool.h"
@@ -18,6 +19,7 @@
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 extern char **environ;
@@ -50,6 +52,7 @@ typedef struct Option {
     int (*set)(Run *, const char *arg); // 0, or an exit status
     bool not_inherited;                 // guest programs that the guest execs do not get it
     bool is_path;                       // begins with a path of the host, which is made absolute
+    bool loads;                         // libraries (libraries.h)
 } Option;
 
 static void run_free(Run *r) {
@@ -201,7 +204,8 @@ static int set_limit(Run *r, const char *arg) {
     return r->opt.host_limit = arg, 0;
 }
 static int set_log(Run *r, const char *arg) {
-    return r->opt.log = arg, 0;
+    r->opt.log = arg;
+    return strstr(arg, "host") ? need_libraries(command_argv) : 0;
 }
 static int set_strace(Run *r, const char *arg) {
     return (void)arg, r->opt.strace = true, 0;
@@ -317,9 +321,10 @@ static const Option options[] = {
     {"--stats", "-stats", NULL,
      "count instructions and say what was translated, on stderr at the end", set_stats, true},
     {"--tool", "-tool", "NAME[:OPTIONS]",
-     "watch the program by a tool ('dragoman tools'; ./my.so); several at once", set_tool, false},
+     "watch the program by a tool ('dragoman tools'; ./my.so); several at once", set_tool, false,
+     false, true},
     {"--plugin", "-plugin", "FILE[,NAME=VALUE]", "watch the program by a plugin made for QEMU",
-     set_plugin, true},
+     set_plugin, true, false, true},
     {"--json", "-json", NULL, "tools give their results as JSON", set_json, false},
     {"--progress", "-progress", NULL,
      "a status line on stderr each second, also where tools do not show one", set_progress, false},
@@ -430,7 +435,8 @@ static int parse_options(Run *r, int argc, char **argv, bool qemu, int *at) {
             complain("%s: out of memory", argv[i]);
             return EXIT_NOT_EXECUTABLE;
         }
-        int status = o->set(r, arg);
+        int status = o->loads ? need_libraries(command_argv) : 0;
+        if (!status) status = o->set(r, arg);
         if (status) return status;
         if (o->not_inherited) continue;
         if (r->n_self >= MAX_SELF_ARGS - 2) {
@@ -555,10 +561,21 @@ static int run_program(Run *r, const char *path, char **argv) {
     return how.signal ? die_of(how.signal) : how.status;
 }
 
+// Where this command lies, for what the guest execs. In a chroot that we were started into, or when
+// it was replaced, that is somewhere else or nowhere.
+static void own_path(char *path, size_t bytes) {
+    static const char link[] = "/proc/self/exe";
+    struct stat own, there;
+    ssize_t n = readlink(link, path, bytes - 1);
+    if (n > 0) path[n] = 0;
+    bool same = n > 0 && !stat(link, &own) && !stat(path, &there) && own.st_ino == there.st_ino &&
+                own.st_dev == there.st_dev;
+    if (!same) snprintf(path, bytes, "%s", link);
+}
+
 static bool run_init(Run *r, bool qemu) {
     *r = (Run){.opt = dgm_options_default(), .qemu = qemu};
-    ssize_t n = readlink("/proc/self/exe", r->exe, sizeof r->exe - 1);
-    if (n > 0) r->exe[n] = 0;
+    own_path(r->exe, sizeof r->exe);
     r->self[r->n_self++] = r->exe;
     // A link's name (dragoman-aarch64) is not in /proc/self/exe, so the style is handed on by a
     // word.

@@ -132,6 +132,43 @@ def run_options(dragoman, folder):
                 yield f"{command}: status {r.returncode}, {r.stderr!r}"
 
 
+# As the kernel starts an interpreter that binfmt_misc holds open (flag F).
+FROM_OUTSIDE = """
+import os, sys
+fd = os.open(sys.argv[1], os.O_RDONLY)
+os.set_inheritable(fd, True)
+os.chroot(sys.argv[2])
+os.chdir("/")
+os.execve(fd, ["dragoman", "run", "/process"], {})
+"""
+
+
+def run_alone(dragoman, folder):
+    """Lines about what is wrong with the static command in a root where nothing else is."""
+    if not os.path.exists(os.path.join(os.path.dirname(dragoman), "dragoman-dynamic")):
+        return  # a sanitizer's build: it loads the sanitizer
+    unshare = ["unshare", "-m" if os.geteuid() == 0 else "-rm"]
+    with tempfile.TemporaryDirectory() as top:
+        shutil.copy(dragoman, os.path.join(top, "dragoman"))
+        for name in ("exclusive", "process"):
+            shutil.copy(compile_one(name, folder), top)
+        for d in ("etc", "proc", "tmp"):
+            os.mkdir(os.path.join(top, d))
+
+        def differs(command, want):
+            r = subprocess.run([*unshare, *command], capture_output=True, timeout=60)
+            got = r.returncode, r.stdout, r.stderr
+            return got != want and not r.stderr.startswith((b"unshare:", b"mount:")) and f"{command[3:]}: {got}"
+
+        yield differs(["chroot", top, "/dragoman", "run", "/exclusive"], (0, b"ok\n", b""))
+        yield differs(["chroot", top, "/dragoman", "run", "--tool", "count", "/exclusive"],
+                      (126, b"", b"dragoman: dragoman-dynamic: tools, traces and --log host need it: "
+                                 b"No such file or directory\n"))
+        os.unlink(os.path.join(top, "dragoman"))
+        yield differs(["sh", "-c", 'mount --rbind /proc "$1/proc" && exec python3 -c "$3" "$2" "$1"', "sh", top,
+                       dragoman, FROM_OUTSIDE], (0, b"ok\n", b""))
+
+
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--dragoman", default=os.path.join(TOP, "build/dragoman"))
@@ -154,9 +191,11 @@ def main():
         if problem:
             failed += 1
             print("    " + problem.replace("\n", "\n    "))
-    if re.search(args.only, "options"):
-        problems = list(run_options(os.path.abspath(args.dragoman), folder))
-        print(f"{'FAIL' if problems else 'ok  '} linux-options")
+    for name, test in (("options", run_options), ("alone", run_alone)):
+        if not re.search(args.only, name):
+            continue
+        problems = [problem for problem in test(os.path.abspath(args.dragoman), folder) if problem]
+        print(f"{'FAIL' if problems else 'ok  '} linux-{name}")
         print("".join(f"    {p}\n" for p in problems), end="")
         failed += len(problems)
     sys.exit(1 if failed else 0)

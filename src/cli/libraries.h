@@ -1,0 +1,13 @@
+// libraries.h - the command is linked twice from the same objects. `dragoman` is static where the
+// host's toolchain can (static.c): it starts in five sixths of the time, and runs where there is no
+// host's library, as in a chroot. Tools, plugins, libdw, zstd and capstone are loaded when they are
+// asked for, which needs `dragoman-dynamic` (dynamic.c), beside it.
+#ifndef DGM_CLI_LIBRARIES_H
+#define DGM_CLI_LIBRARIES_H
+
+// Called before anything else is done for a command line that may load libraries; argv is main's.
+// In a static command dragoman-dynamic takes this process over, and it returns only where that
+// fails: an exit status, after complaining. Else 0.
+int need_libraries(char **argv);
+
+#endif
