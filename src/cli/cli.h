@@ -10,10 +10,7 @@ enum { EXIT_USAGE = 2, EXIT_NOT_EXECUTABLE = 126, EXIT_NOT_FOUND = 127, EXIT_SIG
 typedef struct Subcommand {
     const char *name, *summary;
     int (*main)(int argc, char **argv); // argv[0] is the subcommand's name
-    bool loads;                         // libraries (libraries.h)
 } Subcommand;
-
-extern char **command_argv; // as main was given it
 
 int cmd_run(int argc, char **argv);
 int cmd_cpus(int argc, char **argv);

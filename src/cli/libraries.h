@@ -5,9 +5,11 @@
 #ifndef DGM_CLI_LIBRARIES_H
 #define DGM_CLI_LIBRARIES_H
 
-// Called before anything else is done for a command line that may load libraries; argv is main's.
-// In a static command dragoman-dynamic takes this process over, and it returns only where that
-// fails: an exit status, after complaining. Else 0.
-int need_libraries(char **argv);
+extern char **command_argv; // as main was given it
+
+// Called as soon as it is known that this command may load libraries. In a static command
+// dragoman-dynamic takes the process over and begins anew; it returns only where that fails: an
+// exit status, after complaining. Else 0.
+int need_libraries(void);
 
 #endif

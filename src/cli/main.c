@@ -12,7 +12,7 @@ static const Subcommand subcommands[] = {
     {"run", "run a Linux program built for another CPU", cmd_run},
     {"cpus", "list guest architectures and CPU models", cmd_cpus},
     {"cache", "list, warm or clear the translations that are kept", cmd_cache},
-    {"trace", "look at a trace, or convert it", cmd_trace, true},
+    {"trace", "look at a trace, or convert it", cmd_trace},
     {"tools", "list the tools that can watch a program", cmd_tools},
     {"simpoint", "choose the intervals of a run that stand for the whole", cmd_simpoint},
     {"run-as", NULL, cmd_qemu_style}, // how a qemu-style parent starts the guest programs it execs
@@ -79,11 +79,6 @@ static void help(FILE *to) {
             "qemu-aarch64's command line.\n");
 }
 
-static int run_subcommand(const Subcommand *c, int argc, char **argv) {
-    int status = c->loads ? need_libraries(command_argv) : 0;
-    return status ? status : c->main(argc, argv);
-}
-
 int main(int argc, char **argv) {
     command_argv = argv;
     const char *name = strrchr(argv[0] ? argv[0] : "dragoman", '/');
@@ -107,7 +102,7 @@ int main(int argc, char **argv) {
     const char *names[N_SUBCOMMANDS + 1] = {NULL};
     for (int i = 0; i < N_SUBCOMMANDS; i++) {
         names[i] = subcommands[i].name;
-        if (!strcmp(word, names[i])) return run_subcommand(&subcommands[i], argc - 1, argv + 1);
+        if (!strcmp(word, names[i])) return subcommands[i].main(argc - 1, argv + 1);
     }
     const char *near = nearest(word, names);
     if (near)

@@ -52,7 +52,6 @@ typedef struct Option {
     int (*set)(Run *, const char *arg); // 0, or an exit status
     bool not_inherited;                 // guest programs that the guest execs do not get it
     bool is_path;                       // begins with a path of the host, which is made absolute
-    bool loads;                         // libraries (libraries.h)
 } Option;
 
 static void run_free(Run *r) {
@@ -205,7 +204,7 @@ static int set_limit(Run *r, const char *arg) {
 }
 static int set_log(Run *r, const char *arg) {
     r->opt.log = arg;
-    return strstr(arg, "host") ? need_libraries(command_argv) : 0;
+    return strstr(arg, "host") ? need_libraries() : 0;
 }
 static int set_strace(Run *r, const char *arg) {
     return (void)arg, r->opt.strace = true, 0;
@@ -231,6 +230,8 @@ static int set_tool(Run *r, const char *arg) {
         complain("--tool %s: too many", arg);
         return EXIT_USAGE;
     }
+    int status = need_libraries();
+    if (status) return status;
     const char *options;
     const dgm_tool *tool = tool_find(arg, &options);
     if (!tool) return EXIT_USAGE;
@@ -239,6 +240,8 @@ static int set_tool(Run *r, const char *arg) {
     return 0;
 }
 static int set_plugin(Run *r, const char *arg) {
+    int status = need_libraries();
+    if (status) return status;
     const char *why = qemu_plugin_add(arg);
     if (why) {
         complain("--plugin %s: %s", arg, why);
@@ -321,10 +324,9 @@ static const Option options[] = {
     {"--stats", "-stats", NULL,
      "count instructions and say what was translated, on stderr at the end", set_stats, true},
     {"--tool", "-tool", "NAME[:OPTIONS]",
-     "watch the program by a tool ('dragoman tools'; ./my.so); several at once", set_tool, false,
-     false, true},
+     "watch the program by a tool ('dragoman tools'; ./my.so); several at once", set_tool, false},
     {"--plugin", "-plugin", "FILE[,NAME=VALUE]", "watch the program by a plugin made for QEMU",
-     set_plugin, true, false, true},
+     set_plugin, true},
     {"--json", "-json", NULL, "tools give their results as JSON", set_json, false},
     {"--progress", "-progress", NULL,
      "a status line on stderr each second, also where tools do not show one", set_progress, false},
@@ -435,8 +437,7 @@ static int parse_options(Run *r, int argc, char **argv, bool qemu, int *at) {
             complain("%s: out of memory", argv[i]);
             return EXIT_NOT_EXECUTABLE;
         }
-        int status = o->loads ? need_libraries(command_argv) : 0;
-        if (!status) status = o->set(r, arg);
+        int status = o->set(r, arg);
         if (status) return status;
         if (o->not_inherited) continue;
         if (r->n_self >= MAX_SELF_ARGS - 2) {

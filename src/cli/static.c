@@ -8,13 +8,13 @@
 #include <string.h>
 #include <unistd.h>
 
-int need_libraries(char **argv) {
+int need_libraries(void) {
     static const char name[] = "dragoman-dynamic";
     char path[PATH_MAX + sizeof name];
     ssize_t n = readlink("/proc/self/exe", path, PATH_MAX);
     while (n > 0 && path[n - 1] != '/') n--;
     strcpy(path + (n > 0 ? n : 0), name);
-    execv(path, argv);
+    execv(path, command_argv);
     complain("%s: tools, traces and --log host need it: %s", path, strerror(errno));
     return EXIT_NOT_EXECUTABLE;
 }

@@ -2,6 +2,7 @@
 // here and a file each.
 #include "trace.h"
 #include "cli.h"
+#include "libraries.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -248,6 +249,7 @@ int cmd_trace(int argc, char **argv) {
         complain("trace %s: no file given; see --help", argv[1]);
         return EXIT_USAGE;
     }
+    if ((status = need_libraries())) return status; // for what is packed by zstd
     char error[512];
     c.job.t = dgm_trace_open(c.job.path, error, sizeof error);
     if (!c.job.t) {
