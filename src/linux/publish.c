@@ -62,14 +62,28 @@ void process_publish(LinuxProcess *p, const char *path) {
     p->published = !prctl(PR_SET_MM, PR_SET_MM_MAP, &map, sizeof map, 0);
 }
 
+// The command is two executables, dragoman and dragoman-dynamic (meson.build): what is the same.
+static size_t command_bytes(const char *exe, size_t n) {
+    static const char kind[] = "-dynamic";
+    const size_t bytes = sizeof kind - 1;
+    return n > bytes && !memcmp(exe + n - bytes, kind, bytes) ? n - bytes : n;
+}
+
+static bool same_command(const char *exe, size_t n, const char *other, size_t m) {
+    n = command_bytes(exe, n);
+    return n == command_bytes(other, m) && !memcmp(exe, other, n);
+}
+
 bool proc_guest_exe(const char *pid, char out[PATH_MAX]) {
     char path[64], theirs[PATH_MAX], ours[PATH_MAX], line[PATH_MAX + 128];
     snprintf(path, sizeof path, "/proc/%s/exe", pid);
     ssize_t n = readlink(path, theirs, sizeof theirs - 1);
     ssize_t m = readlink("/proc/self/exe", ours, sizeof ours - 1);
+    if (n < 0 || m < 0 || !same_command(theirs, (size_t)n, ours, (size_t)m)) return false;
+    theirs[n] = 0;
     uint64_t stat[STAT_FIELDS];
     snprintf(path, sizeof path, "/proc/%s/stat", pid);
-    if (n < 0 || n != m || memcmp(theirs, ours, (size_t)n) || !read_stat(path, stat)) return false;
+    if (!read_stat(path, stat)) return false;
     snprintf(path, sizeof path, "/proc/%s/maps", pid);
     FILE *maps = fopen(path, "re");
     bool found = false;

@@ -224,6 +224,7 @@ int main(int argc, char **argv) {
     setvbuf(stdout, NULL, _IONBF, 0);
     if (argc > 1 && !strcmp(argv[1], "wait")) return puts("."), pause();
     if (argc > 1 && !strcmp(argv[1], "env")) return check_environment();
+    if (argc > 2 && !strcmp(argv[1], "link")) return !puts(link_of(argv[2]));
     // how a script of scripts() gets here: 100 and the number of arguments
     if (argc > 1 && !strcmp(argv[1], "args"))
         return strcmp(argv[argc - 1], "b c") ? 99 : 100 + argc;

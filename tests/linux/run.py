@@ -132,6 +132,20 @@ def run_options(dragoman, folder):
                 yield f"{command}: status {r.returncode}, {r.stderr!r}"
 
 
+def run_others(dragoman, folder):
+    """Lines about what is wrong with how programs look to one that another dragoman runs, with and without tools."""
+    program = compile_one("proc", folder)
+    ways = [[dragoman, "run"], [dragoman, "run", "--tool", "count:out=/dev/null"]]
+    for one in ways:
+        for other in ways:
+            with subprocess.Popen([*other, program, "wait"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as p:
+                p.stdout.readline()
+                r = subprocess.run([*one, program, "link", f"/proc/{p.pid}/exe"], capture_output=True, timeout=20)
+                p.kill()
+            if r.stdout.strip() != os.path.realpath(program).encode():
+                yield f"{one[2:]} sees {other[2:]}: {r.stdout!r}"
+
+
 # As the kernel starts an interpreter that binfmt_misc holds open (flag F).
 FROM_OUTSIDE = """
 import os, sys
@@ -191,7 +205,7 @@ def main():
         if problem:
             failed += 1
             print("    " + problem.replace("\n", "\n    "))
-    for name, test in (("options", run_options), ("alone", run_alone)):
+    for name, test in (("options", run_options), ("others", run_others), ("alone", run_alone)):
         if not re.search(args.only, name):
             continue
         problems = [problem for problem in test(os.path.abspath(args.dragoman), folder) if problem]
