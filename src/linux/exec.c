@@ -220,9 +220,7 @@ int64_t sys_execveat(Vcpu *v, const uint64_t a[6]) {
     if (!n && (!realpath(link, dir) || stat(dir, &named) || named.st_ino != meant.st_ino ||
                named.st_dev != meant.st_dev))
         return exec_words(v, link, a[2], a[3]);
-    ssize_t len = readlink(link, dir, sizeof dir - 1);
-    if (len < 0) return -EBADF;
-    dir[len] = 0;
+    if (!path_of_fd((int)a[0], dir)) return -EBADF;
     int e = path_guest(process_of(v), dir, guest);
     if (e) return e;
     bool root = !strcmp(guest, "/");

@@ -81,11 +81,8 @@ uint64_t module_mmap_address(const LinuxProcess *p, uint64_t bytes, int prot, in
 
 // The tools hear of it under the guest's name for the file.
 static void tell_tools(LinuxProcess *p, int fd, uint64_t lo, uint64_t len, uint64_t off) {
-    char link[64], host[PATH_MAX], guest[PATH_MAX];
-    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    ssize_t n = readlink(link, host, sizeof host - 1);
-    if (n <= 0) return;
-    host[n] = 0;
+    char host[PATH_MAX], guest[PATH_MAX];
+    if (!path_of_fd(fd, host)) return;
     path_guest(p, host, guest);
     observe_module(p->m->watches, guest, host, lo, lo + ALIGN_UP(len, (uint64_t)SPACE_PAGE), off);
 }
@@ -96,9 +93,7 @@ void module_mapped(LinuxProcess *p, int fd, uint64_t lo, uint64_t len, uint64_t 
     if (p->m->watches) tell_tools(p, fd, lo, len, off);
     bool at_its_place = same_each_time || (lo >= ELF_LIBRARIES && lo < ELF_PIE_HINT);
     if (!p->m->persist || !at_its_place || !identity(fd, id)) return;
-    char link[64], name[PATH_MAX];
-    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    ssize_t n = readlink(link, name, sizeof name - 1);
-    name[MAX(n, 0)] = 0;
+    char name[PATH_MAX];
+    path_of_fd(fd, name);
     persist_map(p->m, lo, lo + ALIGN_UP(len, (uint64_t)SPACE_PAGE), id, name);
 }

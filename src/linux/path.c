@@ -20,15 +20,20 @@
 
 enum { MAX_LINKS = 40 };
 
-int path_of_dir(LinuxProcess *p, int dirfd, char out[PATH_MAX]) {
-    char link[64], host[PATH_MAX];
-    if (dirfd == AT_FDCWD)
+bool path_of_fd(int fd, char out[PATH_MAX]) {
+    char link[64];
+    if (fd == AT_FDCWD)
         snprintf(link, sizeof link, "/proc/self/cwd");
     else
-        snprintf(link, sizeof link, "/proc/self/fd/%d", dirfd);
-    ssize_t n = readlink(link, host, sizeof host - 1);
-    if (n < 0) return dirfd == AT_FDCWD ? -ENOENT : -EBADF;
-    host[n] = 0;
+        snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t n = readlink(link, out, PATH_MAX - 1);
+    out[MAX(n, 0)] = 0;
+    return n > 0;
+}
+
+int path_of_dir(LinuxProcess *p, int dirfd, char out[PATH_MAX]) {
+    char host[PATH_MAX];
+    if (!path_of_fd(dirfd, host)) return dirfd == AT_FDCWD ? -ENOENT : -EBADF;
     if (host[0] != '/') return -ENOTDIR;
     return path_guest(p, host, out);
 }

@@ -189,6 +189,9 @@ int path_host(LinuxProcess *p, int guest_dirfd, const char *guest_path, unsigned
 // The guest path of what path_host() would give, without links; only with binds.
 int path_resolved(LinuxProcess *p, int guest_dirfd, const char *guest_path, unsigned flags,
                   char out[PATH_MAX]);
+// Where an open descriptor (or AT_FDCWD) leads on the host, without links; of a deleted file or a
+// memfd_create, what the kernel says. False, and "": it is not open, or there is no /proc.
+bool path_of_fd(int fd, char out[PATH_MAX]);
 // The directory that paths relative to dirfd start from, as the guest sees it.
 int path_of_dir(LinuxProcess *p, int dirfd, char out[PATH_MAX]);
 

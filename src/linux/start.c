@@ -236,15 +236,6 @@ static void note_ranges(LinuxProcess *p, const ElfImage *e, uint64_t bias) {
     }
 }
 
-// The open file's path, without links; of a deleted one or a memfd_create, what the kernel says.
-// Where there is no /proc, `name` by itself.
-static char *path_of_file(int fd, const char *name) {
-    char link[32], text[PATH_MAX];
-    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    ssize_t n = readlink(link, text, sizeof text);
-    return n > 0 ? strndup(text, (size_t)n) : realpath(name, NULL);
-}
-
 static int load(LinuxProcess *p, const LinuxConfig *c, Program *g, DgmErr *err) {
     Machine *m = p->m;
     StackPlan plan = {.image = &g->image,
@@ -267,8 +258,8 @@ static int load(LinuxProcess *p, const LinuxConfig *c, Program *g, DgmErr *err) 
     p->brk_start = plan.has_interp ? MAX(plan.prog.hi, ELF_HEAP) : plan.prog.hi;
     space_set_brk(m->as, p->brk_start);
     note_ranges(p, &g->image, plan.prog.bias);
-    p->exe_host = path_of_file(g->fd, g->host_path);
-    char guest_view[PATH_MAX];
+    char host_view[PATH_MAX], guest_view[PATH_MAX];
+    p->exe_host = path_of_fd(g->fd, host_view) ? strdup(host_view) : realpath(g->host_path, NULL);
     if (p->exe_host && !path_guest(p, p->exe_host, guest_view)) p->exe_guest = strdup(guest_view);
     Vcpu *v = vcpu_new(m, NULL);
     if (!p->exe_host || !p->exe_guest || !v || !thread_new(p, v, true))
